@@ -1,0 +1,181 @@
+"""Every tunable of the system, declared once: default, unit, range and meaning.
+
+ROS parameters, YAML keys (`config/*.yaml`), `--set key=value` and the tables in `docs/interface.md` all come from here.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from motion4d_ros.tunables import Tunable, get, put, section, tunable, walk
+from motion4d_ros.types import Motion4DError
+
+
+@dataclass
+class RunConfig:
+    """Where and how the computation runs."""
+
+    device: str = tunable("auto", "Where the scene is fitted", choices=("auto", "cpu", "cuda"))
+    threads: int = tunable(0, "CPU threads of the rasteriser and of PyTorch; 0 = all cores", minimum=0, maximum=256)
+    seed: int = tunable(0, "Seed of every random choice", minimum=0, maximum=2**31 - 1)
+
+
+@dataclass
+class BudgetConfig:
+    """How much work is allowed."""
+
+    mode: str = tunable(
+        "lossless",
+        "realtime: iterations adapt to the camera's pace, oldest frames drop; lossless: every frame gets all its work",
+        choices=("realtime", "lossless"),
+    )
+    load: float = tunable(
+        0.7, "Share of the time between frames that fitting may use in realtime mode", minimum=0.05, maximum=1.0, live=True
+    )
+    queue_size: int = tunable(16, "Frames that may wait; the oldest is dropped when full", minimum=1, maximum=1000)
+    max_static: int = tunable(14000, "Static Gaussians kept at most", minimum=100, maximum=2_000_000)
+    max_dynamic: int = tunable(8000, "Moving Gaussians kept at most", minimum=100, maximum=1_000_000)
+    working_width: int = tunable(
+        320, "Images wider than this are fitted at this width (outputs keep the input's size); 0 = never shrink",
+        unit="px", minimum=0, maximum=8192,
+    )
+
+
+@dataclass
+class WindowConfig:
+    """How frames are gathered."""
+
+    length: int = tunable(8, "Frames fitted together as one window (L)", unit="frames", minimum=2, maximum=64)
+    horizon: int = tunable(
+        64, "Frames kept in the active scene; older times are archived", unit="frames", minimum=4, maximum=1024
+    )
+    global_every: int = tunable(3, "Windows between two global refinements; 0 = only at the end", minimum=0, maximum=1000)
+
+
+@dataclass
+class TracksConfig:
+    """2D point tracks."""
+
+    source: str = tunable("flow", "Where 2D tracks come from", choices=("flow",))
+    spacing: int = tunable(8, "Distance between started tracks (half of it on objects)", unit="px", minimum=2, maximum=64)
+    max_tracks: int = tunable(4000, "Tracks alive at most", minimum=50, maximum=100_000)
+    forward_backward: float = tunable(
+        1.0, "Largest forward-backward disagreement of the flow", unit="px", minimum=0.05, maximum=20.0
+    )
+
+
+@dataclass
+class MasksConfig:
+    """2D object masks."""
+
+    source: str = tunable(
+        "motion",
+        "topic: ids given with every frame; prompt: a first mask carried along; motion: found by their motion",
+        choices=("topic", "prompt", "motion", "none"),
+    )
+
+
+@dataclass
+class DepthConfig:
+    """Depth."""
+
+    source: str = tunable(
+        "geometry",
+        "topic: given with every frame; geometry: triangulated from the camera's motion",
+        choices=("topic", "geometry", "none"),
+    )
+    minimum: float = tunable(0.05, "Nearer depth is ignored", unit="m", minimum=0.001, maximum=1000.0)
+    maximum: float = tunable(100.0, "Farther depth is ignored", unit="m", minimum=0.01, maximum=100_000.0)
+
+
+@dataclass
+class PoseConfig:
+    """Camera pose."""
+
+    source: str = tunable(
+        "visual",
+        "odometry or tf: given with every frame; static: the camera never moves; visual: found from the images",
+        choices=("odometry", "tf", "static", "visual"),
+    )
+    refine: bool = tunable(False, "Refine given poses photometrically")
+
+
+@dataclass
+class Config:
+    """The whole configuration."""
+
+    run: RunConfig = section(RunConfig)
+    budget: BudgetConfig = section(BudgetConfig)
+    window: WindowConfig = section(WindowConfig)
+    tracks: TracksConfig = section(TracksConfig)
+    masks: MasksConfig = section(MasksConfig)
+    depth: DepthConfig = section(DepthConfig)
+    pose: PoseConfig = section(PoseConfig)
+
+    def tunables(self) -> list[Tunable]:
+        """Every tunable with its declaration, in order."""
+        return list(walk(self))
+
+    def get(self, path: str) -> Any:
+        """The value of the tunable at the dotted `path`."""
+        return get(self, self._find(path).path)
+
+    def set(self, path: str, value: Any) -> None:
+        """Parses, checks and sets one tunable; raises `Motion4DError` with the reason when it is refused."""
+        found = self._find(path)
+        put(self, found.path, found.parse(value))
+
+    def update(self, values: Mapping[str, Any], prefix: str = "") -> None:
+        """Sets many tunables from a nested or dotted mapping, such as a YAML file holds."""
+        for key, value in values.items():
+            path = f"{prefix}{key}"
+            if isinstance(value, Mapping):
+                self.update(value, f"{path}.")
+            else:
+                self.set(path, value)
+
+    def update_from_yaml(self, path: Path) -> None:
+        """Reads a YAML file: either plain nested keys or a ROS parameter file (``node: ros__parameters: …``)."""
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise Motion4DError(f"{path}: cannot be read ({error.strerror})") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise Motion4DError(f"{path}: not valid YAML ({str(error).splitlines()[0]})") from None
+        if content is None:
+            return
+        if not isinstance(content, Mapping):
+            raise Motion4DError(f"{path}: expected keys and values at the top level")
+        for value in content.values():
+            if isinstance(value, Mapping) and "ros__parameters" in value:
+                content = value["ros__parameters"]
+                break
+        known = {item.path.split(".")[0] for item in self.tunables()}
+        self.update({key: value for key, value in content.items() if key in known or key not in ROS_ONLY_KEYS})
+
+    def copy(self) -> Config:
+        """An independent copy."""
+        return copy.deepcopy(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Dotted path -> value."""
+        return {item.path: get(self, item.path) for item in self.tunables()}
+
+    def _find(self, path: str) -> Tunable:
+        by_path = {item.path: item for item in self.tunables()}
+        if path not in by_path:
+            near = difflib.get_close_matches(path, by_path, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "; docs/interface.md lists them all"
+            raise Motion4DError(f"unknown setting {path!r}{hint}")
+        return by_path[path]
+
+
+ROS_ONLY_KEYS = frozenset({"use_sim_time", "qos_overrides", "start_type_description_service"})
+"""Keys of a ROS parameter file that belong to `rclpy`, not to us."""

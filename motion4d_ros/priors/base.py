@@ -1,0 +1,113 @@
+"""The four Protocols behind which every 2D source stands. A source is added by one file and one registry line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from motion4d_ros.types import (
+    BoolArray,
+    FloatArray,
+    Frame,
+    IntArray,
+    PointTracks,
+    PoseStatus,
+    Prompt,
+    Scale,
+)
+
+
+@dataclass
+class DepthPrior:
+    """Depth of one frame as its source gives it, before it is aligned to the scene."""
+
+    depth: NDArray[np.float32]  # (H, W) along z; NaN = unknown. Metres if `scale` is METRIC, else arbitrary
+    sigma: NDArray[np.float32]  # (H, W) one relative standard deviation
+    scale: Scale
+    affine: bool = True  # the true disparity is a*(1/depth) + b with unknown a, b per frame (as from a network)
+
+
+@dataclass
+class PosePrior:
+    """Camera pose of one frame."""
+
+    T_map_cam: FloatArray  # (4, 4)
+    status: PoseStatus
+    scale: Scale
+    sigma_m: float = 0.0  # one standard deviation of the position; 0 = exact
+    sigma_rad: float = 0.0
+
+
+@dataclass
+class SceneHint:
+    """What the scene already knows about the newest frame, offered to every source (None where it doesn't)."""
+
+    T_map_cam: FloatArray  # (4, 4) predicted or fitted pose
+    depth_m: NDArray[np.float32] | None  # (H, W) rendered
+    masks: IntArray | None  # (H, W) rendered object ids, predicted to this frame
+    flow_px: NDArray[np.float32] | None  # (H, W, 2) from the previous frame to this one, on the previous frame's pixels
+
+
+class PoseSource(Protocol):
+    """Frame -> camera pose. Called once per frame, in order."""
+
+    def pose(self, frame: Frame, hint: SceneHint | None) -> PosePrior:
+        """Never raises for bad images: reports `PoseStatus.LOST` instead."""
+
+    def reset(self) -> None:
+        """Forgets everything (clock jump, new camera)."""
+
+
+class DepthSource(Protocol):
+    """Frame -> depth. Called once per frame, in order, after the pose."""
+
+    def depth(self, frame: Frame, pose: PosePrior, hint: SceneHint | None) -> DepthPrior | None:
+        """None where nothing can be said."""
+
+    def reset(self) -> None:
+        """Forgets everything."""
+
+
+class MaskSource(Protocol):
+    """Frame -> object masks. Called once per frame, in order, after pose and depth."""
+
+    accepts_prompts: bool
+    """Whether `refresh` can do anything."""
+
+    def masks(self, frame: Frame, hint: SceneHint | None) -> IntArray:
+        """(H, W) object ids; UNKNOWN_LABEL where the source has no opinion."""
+
+    def refresh(self, frame: Frame, prompts: Sequence[Prompt]) -> IntArray | None:
+        """New (H, W) masks of an already seen frame for the given prompts; None if the source takes none."""
+
+    def prompt(self, frame: Frame, prompt: Prompt) -> None:
+        """A user's word about an already seen frame: start, correct, rename or delete an object."""
+
+    def reset(self) -> None:
+        """Forgets everything."""
+
+
+class TrackSource(Protocol):
+    """Frames -> 2D point tracks over the frames it has kept."""
+
+    def push(self, frame: Frame, masks: IntArray | None) -> None:
+        """Adds the next frame; `masks` (H, W) only guide where tracks are started."""
+
+    def tracks(self, first_index: int, last_index: int) -> PointTracks:
+        """All tracks seen between the two frame indices, inclusive."""
+
+    def query(self, points_tyx: FloatArray) -> PointTracks:
+        """Tracks of the given (Q, 3) points (frame index, y, x) over all kept frames."""
+
+    def flow(self, from_index: int, to_index: int) -> tuple[NDArray[np.float32], BoolArray]:
+        """(H, W, 2) flow between two neighbouring kept frames and where it can be trusted."""
+
+    def forget_before(self, index: int) -> None:
+        """Drops frames older than `index`: memory stays bounded."""
+
+    def reset(self) -> None:
+        """Forgets everything."""

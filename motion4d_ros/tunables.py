@@ -1,0 +1,136 @@
+"""How a tunable is declared once and becomes a ROS parameter, a YAML key and a command-line option.
+
+A section of the configuration is a dataclass whose fields are made by :func:`tunable`. Everything else (descriptions,
+ranges, parsing, checking, documentation tables) is derived from that one declaration.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from motion4d_ros.types import Motion4DError
+
+
+@dataclass(frozen=True)
+class Tunable:
+    """One declared tunable. `path` is its dotted name, such as ``window.length``."""
+
+    path: str
+    type: type  # bool, int, float, str
+    default: Any
+    meaning: str
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[str, ...] = ()
+    live: bool = False  # may change while the node is active
+
+    @property
+    def range_text(self) -> str:
+        """The allowed values in words, for tables and messages."""
+        if self.choices:
+            return ", ".join(self.choices)
+        if self.minimum is None and self.maximum is None:
+            return "true, false" if self.type is bool else ""
+        low = "" if self.minimum is None else f"{self.minimum:g}"
+        high = "" if self.maximum is None else f"{self.maximum:g}"
+        return f"{low} .. {high}".strip()
+
+    def parse(self, value: Any) -> Any:
+        """`value` (text or already typed) as this tunable's type; raises `Motion4DError` with the reason."""
+        try:
+            parsed = self._convert(value)
+        except (TypeError, ValueError):
+            raise Motion4DError(f"{self.path}={value!r} is not {self._type_name()}") from None
+        if self.choices and parsed not in self.choices:
+            raise Motion4DError(f"{self.path}={parsed!r}: choose one of {', '.join(self.choices)}")
+        if self.type in (int, float):
+            below = self.minimum is not None and parsed < self.minimum
+            above = self.maximum is not None and parsed > self.maximum
+            if below or above or parsed != parsed:
+                raise Motion4DError(f"{self.path}={parsed}: must lie in {self.range_text} {self.unit}".rstrip())
+        return parsed
+
+    def _convert(self, value: Any) -> Any:
+        if self.type is bool:
+            if isinstance(value, bool):
+                return value
+            text = str(value).strip().lower()
+            if text not in ("true", "false", "1", "0", "yes", "no", "on", "off"):
+                raise ValueError
+            return text in ("true", "1", "yes", "on")
+        if self.type is int:
+            if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+                raise ValueError
+            return int(value)
+        if self.type is float:
+            if isinstance(value, bool):
+                raise ValueError
+            return float(value)
+        if not isinstance(value, str):
+            raise ValueError
+        return value
+
+    def _type_name(self) -> str:
+        return {bool: "true or false", int: "a whole number", float: "a number", str: "text"}[self.type]
+
+
+def tunable(
+    default: Any,
+    meaning: str,
+    *,
+    unit: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: tuple[str, ...] = (),
+    live: bool = False,
+) -> Any:
+    """A dataclass field that carries its own documentation."""
+    metadata = {
+        "meaning": meaning,
+        "unit": unit,
+        "minimum": minimum,
+        "maximum": maximum,
+        "choices": choices,
+        "live": live,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def section(cls: type) -> Any:
+    """A dataclass field that holds a nested section."""
+    return dataclasses.field(default_factory=cls)
+
+
+def walk(config: Any, prefix: str = "") -> Iterator[Tunable]:
+    """Every tunable below `config` (a section instance), in order of declaration."""
+    hints = typing.get_type_hints(type(config))
+    for item in dataclasses.fields(config):
+        path = f"{prefix}{item.name}"
+        if dataclasses.is_dataclass(getattr(config, item.name)):
+            yield from walk(getattr(config, item.name), f"{path}.")
+            continue
+        kind = hints[item.name]
+        if isinstance(kind, types.UnionType):  # no optional tunables: a value that means "off" is part of the range
+            raise TypeError(f"{path}: a tunable has exactly one type")
+        yield Tunable(path=path, type=kind, default=item.default, **item.metadata)
+
+
+def get(config: Any, path: str) -> Any:
+    """The value at the dotted `path`."""
+    for name in path.split("."):
+        config = getattr(config, name)
+    return config
+
+
+def put(config: Any, path: str, value: Any) -> None:
+    """Sets the already parsed `value` at the dotted `path`."""
+    *parents, name = path.split(".")
+    for parent in parents:
+        config = getattr(config, parent)
+    setattr(config, name, value)

@@ -1,0 +1,338 @@
+"""What flows through the system: frames in, priors and windows inside, estimates out.
+
+Conventions, used everywhere without repeating them:
+
+* Frames of reference stand in names. ``T_map_cam`` maps camera points to the map: ``xyz_map = R @ xyz_cam + t``.
+  The camera frame is the optical one (REP-103: x right, y down, z forward).
+* Units stand in names: ``depth_m``, ``stamp_ns``, ``uv_px``. Pixel (0, 0) is the *centre* of the top-left pixel.
+* Label images hold object ids: 0 is background, -1 means "nobody knows".
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+FloatArray: TypeAlias = NDArray[np.floating]
+IntArray: TypeAlias = NDArray[np.integer]
+BoolArray: TypeAlias = NDArray[np.bool_]
+
+BACKGROUND = 0
+UNKNOWN_LABEL = -1
+
+
+class Motion4DError(Exception):
+    """Something the user can mend. The message is one line: what, where, what to do."""
+
+
+class Stage(enum.Enum):
+    """How much thought went into an estimate."""
+
+    LIVE = "live"  # predicted from the scene the moment the frame arrived
+    WINDOW = "window"  # fitted with its window (stages 1 and 2)
+    GLOBAL = "global"  # refined jointly over the horizon (stage 3)
+
+
+class Scale(enum.Enum):
+    """What a length of 1.0 in the map means."""
+
+    METRIC = "metric"  # metres
+    RELATIVE = "relative"  # consistent over the run, but of unknown length
+    UNKNOWN = "unknown"  # not even consistent (no parallax, no depth)
+
+
+class ObjectPhase(enum.Enum):
+    """Life cycle of a tracked object."""
+
+    NEW = "new"
+    TRACKED = "tracked"
+    OCCLUDED = "occluded"
+    LOST = "lost"
+
+
+class PoseStatus(enum.Enum):
+    """Whether the camera pose of a frame can be relied upon."""
+
+    OK = "ok"
+    PREDICTED = "predicted"  # bridged over a short gap
+    LOST = "lost"
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera without distortion (images are rectified before they get here)."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise Motion4DError(f"camera of {self.width}x{self.height} px: check width and height in camera_info")
+        finite = all(np.isfinite(v) for v in (self.fx, self.fy, self.cx, self.cy))
+        if not finite or self.fx <= 0 or self.fy <= 0:
+            raise Motion4DError(f"camera with fx={self.fx} fy={self.fy}: is the camera calibrated?")
+
+    @property
+    def K(self) -> FloatArray:
+        """(3, 3) intrinsic matrix, px."""
+        return np.array([[self.fx, 0.0, self.cx], [0.0, self.fy, self.cy], [0.0, 0.0, 1.0]])
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width), px: the shape of its images."""
+        return self.height, self.width
+
+    def scaled(self, factor: float) -> Camera:
+        """The same camera with images resized by `factor` (pixel-centre convention)."""
+        width, height = max(1, round(self.width * factor)), max(1, round(self.height * factor))
+        sx, sy = width / self.width, height / self.height
+        return Camera(
+            self.fx * sx, self.fy * sy, (self.cx + 0.5) * sx - 0.5, (self.cy + 0.5) * sy - 0.5, width, height
+        )
+
+    def project(self, xyz_cam: FloatArray) -> FloatArray:
+        """(..., 3) camera points, m -> (..., 2) pixels; points at or behind the camera give NaN."""
+        z = xyz_cam[..., 2]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            inverse = np.where(z > 1e-9, 1.0 / z, np.nan)
+        return np.stack(
+            [self.fx * xyz_cam[..., 0] * inverse + self.cx, self.fy * xyz_cam[..., 1] * inverse + self.cy], -1
+        )
+
+    def unproject(self, uv_px: FloatArray, depth_m: FloatArray) -> FloatArray:
+        """(..., 2) pixels and (...) depths along z, m -> (..., 3) camera points, m."""
+        x = (uv_px[..., 0] - self.cx) / self.fx
+        y = (uv_px[..., 1] - self.cy) / self.fy
+        return np.stack([x * depth_m, y * depth_m, depth_m], -1)
+
+    def pixel_grid(self) -> FloatArray:
+        """(H, W, 2) pixel coordinates (x, y) of every pixel centre."""
+        x, y = np.meshgrid(np.arange(self.width, dtype=float), np.arange(self.height, dtype=float))
+        return np.stack([x, y], -1)
+
+
+@dataclass
+class Frame:
+    """One image and whatever was measured with it. `None` means "not given".
+
+    Raises `Motion4DError` when shapes disagree.
+    """
+
+    stamp_ns: int
+    image: NDArray[np.uint8]  # (H, W, 3) RGB
+    camera: Camera
+    T_map_cam: FloatArray | None = None  # (4, 4)
+    depth_m: NDArray[np.float32] | None = None  # (H, W); 0, NaN or inf = unknown
+    masks: IntArray | None = None  # (H, W) object ids as a 2D network sees them: may flicker, leak and swap
+    frame_id: str = "camera"  # name of the optical frame, repeated on outputs
+    index: int = -1  # running number, given by the pipeline
+
+    def __post_init__(self) -> None:
+        expected = (*self.camera.size, 3)
+        if self.image.shape != expected or self.image.dtype != np.uint8:
+            raise Motion4DError(
+                f"image is {self.image.dtype}{self.image.shape}, its camera expects uint8{expected}: "
+                "do camera_info and image belong together?"
+            )
+        for name in ("depth_m", "masks"):
+            value = getattr(self, name)
+            if value is not None and value.shape != self.camera.size:
+                raise Motion4DError(
+                    f"{name} has shape {value.shape}, its image {self.camera.size}: "
+                    "register or resize it to the colour image"
+                )
+        if self.T_map_cam is not None:
+            if self.T_map_cam.shape != (4, 4) or not np.isfinite(self.T_map_cam).all():
+                raise Motion4DError("T_map_cam must be a finite 4x4 matrix: check the pose source")
+
+    def with_index(self, index: int) -> Frame:
+        """A shallow copy that carries its running number."""
+        return replace(self, index=index)
+
+
+@dataclass
+class PointTracks:
+    """2D tracks of N points over T consecutive frames.
+
+    `first_index` is the frame index of column 0. Where `visible` is False, `uv_px` is a guess or NaN.
+    """
+
+    ids: NDArray[np.int64]  # (N,) unique, never reused
+    uv_px: NDArray[np.float32]  # (N, T, 2) x, y
+    visible: BoolArray  # (N, T)
+    sigma_px: NDArray[np.float32]  # (N, T) one standard deviation; grows with the length of the chain
+    query_index: NDArray[np.int64]  # (N,) frame index where the track was started
+    first_index: int
+
+    @property
+    def count(self) -> int:
+        """Number of tracks N."""
+        return len(self.ids)
+
+    @property
+    def length(self) -> int:
+        """Number of frames T."""
+        return self.uv_px.shape[1]
+
+
+@dataclass
+class Priors:
+    """What the 2D sources say about one frame, in the units of the map."""
+
+    depth_m: NDArray[np.float32] | None  # (H, W); NaN = unknown
+    depth_sigma: NDArray[np.float32] | None  # (H, W) one relative standard deviation (0.03 = 3 %)
+    masks: IntArray | None  # (H, W) object ids, UNKNOWN_LABEL where nobody knows
+    T_map_cam: FloatArray  # (4, 4)
+    pose_status: PoseStatus = PoseStatus.OK
+    scale: Scale = Scale.METRIC
+
+
+@dataclass
+class Window:
+    """L consecutive frames that are fitted together."""
+
+    frames: list[Frame]
+    priors: list[Priors]
+    tracks: PointTracks
+
+    @property
+    def indices(self) -> list[int]:
+        """Frame indices, ascending."""
+        return [frame.index for frame in self.frames]
+
+
+@dataclass
+class Prompt:
+    """A person's or a network's word on one object in one frame.
+
+    Give any of points, box and mask. `object_id` 0 starts a new object. `name` renames it, `delete` removes it.
+    """
+
+    stamp_ns: int
+    object_id: int = 0
+    points_px: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))  # (P, 2) x, y
+    positive: BoolArray = field(default_factory=lambda: np.zeros(0, bool))  # (P,) True: on the object
+    box_px: FloatArray | None = None  # (4,) x0, y0, x1, y1, inclusive
+    mask: BoolArray | None = None  # (H, W)
+    xyz_map: FloatArray | None = None  # (3,) m, a click in 3D
+    name: str = ""
+    delete: bool = False
+
+
+@dataclass
+class TrackedPoints:
+    """Points on moving things at one time, map frame."""
+
+    point_id: NDArray[np.uint32]  # (P,) never reused
+    object_id: NDArray[np.uint32]  # (P,)
+    xyz_map: NDArray[np.float32]  # (P, 3) m
+    velocity: NDArray[np.float32]  # (P, 3) m/s
+    rgb: NDArray[np.uint8]  # (P, 3)
+    confidence: NDArray[np.float32]  # (P,) in [0, 1]
+
+    @staticmethod
+    def empty() -> TrackedPoints:
+        """No points at all."""
+        return TrackedPoints(
+            np.zeros(0, np.uint32),
+            np.zeros(0, np.uint32),
+            np.zeros((0, 3), np.float32),
+            np.zeros((0, 3), np.float32),
+            np.zeros((0, 3), np.uint8),
+            np.zeros(0, np.float32),
+        )
+
+
+@dataclass
+class StaticPoints:
+    """The static map: centres of its Gaussians."""
+
+    xyz_map: NDArray[np.float32]  # (P, 3) m
+    rgb: NDArray[np.uint8]  # (P, 3)
+    confidence: NDArray[np.float32]  # (P,) in [0, 1]
+
+
+@dataclass
+class ObjectState:
+    """One object at one time."""
+
+    object_id: int
+    label: str
+    phase: ObjectPhase
+    existence: float  # probability in [0, 1]
+    T_map_object: FloatArray  # (4, 4) pose of the oriented box
+    pose_covariance: FloatArray  # (6, 6) x, y, z (m), rotation about map x, y, z (rad)
+    twist: FloatArray  # (6,) vx, vy, vz (m/s), wx, wy, wz (rad/s), map frame
+    twist_covariance: FloatArray  # (6, 6)
+    size_m: FloatArray  # (3,) extent along the box axes
+    point_count: int
+    first_seen_ns: int
+    last_seen_ns: int
+
+
+@dataclass
+class Estimate:
+    """What the system believes about one input frame."""
+
+    index: int
+    stamp_ns: int
+    frame_id: str
+    stage: Stage
+    camera: Camera
+    T_map_cam: FloatArray  # (4, 4)
+    pose_status: PoseStatus
+    scale: Scale
+    masks: NDArray[np.uint16]  # (H, W) object ids, 0 background
+    points: TrackedPoints
+    objects: list[ObjectState]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass
+class QueryTracks:
+    """Trajectories of query points over the frames `stamps_ns` (TAP-Vid conventions)."""
+
+    query_points: FloatArray  # (Q, 3) t, y, x (frame number, px, px)
+    tracks: NDArray[np.float32]  # (Q, T, 2) x, y px
+    occluded: BoolArray  # (Q, T)
+    tracks_xyz: NDArray[np.float32]  # (Q, T, 3) m, map frame
+    confidence: NDArray[np.float32]  # (Q, T) in [0, 1]
+    stamps_ns: NDArray[np.int64]  # (T,)
+
+
+@dataclass
+class Rendered:
+    """Images of the scene as seen by one camera at one time."""
+
+    rgb: NDArray[np.uint8]  # (H, W, 3)
+    depth_m: NDArray[np.float32]  # (H, W); NaN where nothing is
+    alpha: NDArray[np.float32]  # (H, W) in [0, 1]
+    confidence: NDArray[np.float32]  # (H, W) learnt 3D confidence in [0, 1]
+    masks: NDArray[np.uint16]  # (H, W) object ids
+
+
+@dataclass
+class Health:
+    """Counters of the engine since its start; the node adds those of its queue."""
+
+    frames: int = 0  # frames accepted
+    windows: int = 0  # windows fitted
+    refinements: int = 0  # global rounds finished
+    gaussians_static: int = 0
+    gaussians_dynamic: int = 0
+    bases: int = 0
+    objects: int = 0
+    horizon: int = 0  # frames in the active horizon
+    scale: Scale = Scale.UNKNOWN
+    pose_status: PoseStatus = PoseStatus.OK
+    stage_seconds: dict[str, float] = field(default_factory=dict)  # total time by stage
+    raster_seconds: float = 0.0  # of which inside the raster kernels
+    warnings: dict[str, int] = field(default_factory=dict)  # text -> how often
