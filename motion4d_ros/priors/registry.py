@@ -1,0 +1,78 @@
+"""Which class stands behind each name of `masks.source`, `depth.source`, `pose.source` and `tracks.source`.
+
+A source is added by one file and one line here. Its module is imported only when it is chosen, so that nobody needs
+the networks' packages who doesn't use them. Every class is constructed with the whole `Config`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any, cast
+
+from motion4d_ros.config import Config
+from motion4d_ros.priors.base import DepthSource, MaskSource, PoseSource, TrackSource
+from motion4d_ros.types import Motion4DError
+
+TRACK_SOURCES: Mapping[str, str] = {
+    "flow": "flow_tracks:FlowTracks",
+}
+MASK_SOURCES: Mapping[str, str] = {
+    "topic": "given_masks:GivenMasks",
+    "none": "given_masks:NoMasks",
+    "prompt": "prompted_masks:PromptedMasks",
+    "motion": "motion_masks:MotionMasks",
+}
+DEPTH_SOURCES: Mapping[str, str] = {
+    "topic": "given_depth:GivenDepth",
+    "none": "given_depth:NoDepth",
+    "geometry": "geometric_depth:GeometricDepth",
+}
+POSE_SOURCES: Mapping[str, str] = {
+    "odometry": "given_pose:GivenPose",
+    "tf": "given_pose:GivenPose",
+    "static": "given_pose:StaticPose",
+    "visual": "visual_pose:VisualPose",
+}
+
+
+def make_track_source(config: Config) -> TrackSource:
+    """The source of 2D point tracks that `tracks.source` names."""
+    return cast(TrackSource, _make(TRACK_SOURCES, "tracks.source", config))
+
+
+def make_mask_source(config: Config) -> MaskSource:
+    """The source of object masks that `masks.source` names."""
+    return cast(MaskSource, _make(MASK_SOURCES, "masks.source", config))
+
+
+def make_depth_source(config: Config) -> DepthSource:
+    """The source of depth that `depth.source` names."""
+    return cast(DepthSource, _make(DEPTH_SOURCES, "depth.source", config))
+
+
+def make_pose_source(config: Config) -> PoseSource:
+    """The source of camera poses that `pose.source` names."""
+    return cast(PoseSource, _make(POSE_SOURCES, "pose.source", config))
+
+
+def _make(sources: Mapping[str, str], path: str, config: Config) -> Any:
+    """Imports and constructs the source named by the tunable at `path`.
+
+    Raises `Motion4DError` for an unknown name and for a missing third-party package; a defect inside our own modules
+    is raised as it is.
+    """
+    name = config.get(path)
+    if name not in sources:
+        raise Motion4DError(f"{path}={name!r}: choose one of {', '.join(sources)}")
+    module_name, class_name = sources[name].split(":")
+    try:
+        module = importlib.import_module(f"motion4d_ros.priors.{module_name}")
+        return getattr(module, class_name)(config)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("motion4d_ros"):
+            raise
+        raise Motion4DError(
+            f"{path}={name} needs the Python package {error.name!r}: install it (docs/models.md) "
+            f"or choose another of {', '.join(sources)}"
+        ) from None
