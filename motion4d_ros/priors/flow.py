@@ -51,7 +51,7 @@ def dis_flow(
         return cv2.resize(flow, (width, height)) * scale
     solver = cv2.DISOpticalFlow.create(PRESETS[preset])
     solver.setFinestScale(finest_scale)
-    start = None if initial is None else np.ascontiguousarray(initial, np.float32).copy()
+    start = np.zeros((height, width, 2), np.float32) if initial is None else np.array(initial, np.float32)
     return np.asarray(solver.calc(np.ascontiguousarray(a_gray), np.ascontiguousarray(b_gray), start), np.float32)
 
 
