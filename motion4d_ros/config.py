@@ -63,11 +63,22 @@ class WindowConfig:
 class TracksConfig:
     """2D point tracks."""
 
-    source: str = tunable("flow", "Where 2D tracks come from", choices=("flow",))
+    source: str = tunable(
+        "flow",
+        "Where 2D tracks come from: chained optical flow, or a neural point tracker (BootsTAPIR)",
+        choices=("flow", "tapir"),
+    )
+    model: str = tunable("auto", "Network behind source tapir: a name of `motion4d models list` or a path")
     spacing: int = tunable(8, "Distance between started tracks (half of it on objects)", unit="px", minimum=2, maximum=64)
     max_tracks: int = tunable(4000, "Tracks alive at most", minimum=50, maximum=100_000)
     forward_backward: float = tunable(
         1.0, "Largest forward-backward disagreement of the flow", unit="px", minimum=0.05, maximum=20.0
+    )
+    patch_difference: float = tunable(
+        0.5, "Largest change of a track's patch in one step, as a share of its contrast", minimum=0.05, maximum=10.0
+    )
+    restart_every: int = tunable(
+        8, "Frames between two fresh grids of tracks, traced backwards too", unit="frames", minimum=1, maximum=1000
     )
 
 
@@ -77,8 +88,17 @@ class MasksConfig:
 
     source: str = tunable(
         "motion",
-        "topic: ids given with every frame; prompt: a first mask carried along; motion: found by their motion",
-        choices=("topic", "prompt", "motion", "none"),
+        "topic: ids given with every frame; prompt: a first mask carried along; motion: found by their motion; "
+        "sam2, sam_onnx: a network follows the prompted objects",
+        choices=("topic", "prompt", "motion", "none", "sam2", "sam_onnx"),
+    )
+    model: str = tunable(
+        "auto",
+        "Network behind sam2 and sam_onnx: a name of `motion4d models list` or a path; auto = the source's default",
+    )
+    image_size: int = tunable(
+        0, "Side at which sam2 looks at images (a multiple of 32; 512 suits small machines); 0 = as trained (1024)",
+        unit="px", minimum=0, maximum=2048,
     )
 
 
@@ -88,8 +108,25 @@ class DepthConfig:
 
     source: str = tunable(
         "geometry",
-        "topic: given with every frame; geometry: triangulated from the camera's motion",
-        choices=("topic", "geometry", "none"),
+        "topic: given with every frame; geometry: triangulated from the camera's motion; model: a network",
+        choices=("topic", "geometry", "none", "model"),
+    )
+    model: str = tunable(
+        "auto", "Network behind source model: a name of `motion4d models list` or the path of an ONNX file"
+    )
+    model_size: int = tunable(
+        0, "Longer side at which a network without a fixed input size looks at images; 0 = as trained",
+        unit="px", minimum=0, maximum=2048,
+    )
+    model_input: str = tunable(
+        "imagenet",
+        "What an ONNX file given by path expects: mean and deviation of ImageNet, 0..1 or 0..255",
+        choices=("imagenet", "unit", "byte"),
+    )
+    model_output: str = tunable(
+        "disparity",
+        "What an ONNX file given by path returns: relative inverse depth, relative depth, or metres",
+        choices=("disparity", "depth", "metric"),
     )
     minimum: float = tunable(0.05, "Nearer depth is ignored", unit="m", minimum=0.001, maximum=1000.0)
     maximum: float = tunable(100.0, "Farther depth is ignored", unit="m", minimum=0.01, maximum=100_000.0)
@@ -108,6 +145,19 @@ class PoseConfig:
 
 
 @dataclass
+class ModelsConfig:
+    """Network weights."""
+
+    folder: str = tunable("", "Where weights lie; empty = $XDG_CACHE_HOME/motion4d, usually ~/.cache/motion4d")
+    provider: str = tunable(
+        "auto",
+        "What onnxruntime runs on; auto = cuda where run.device allows and onnxruntime has it, else cpu",
+        choices=("auto", "cpu", "cuda", "tensorrt"),
+    )
+    half: bool = tunable(True, "Networks on a GPU run in half precision (bfloat16 where the GPU has it)")
+
+
+@dataclass
 class Config:
     """The whole configuration."""
 
@@ -118,6 +168,7 @@ class Config:
     masks: MasksConfig = section(MasksConfig)
     depth: DepthConfig = section(DepthConfig)
     pose: PoseConfig = section(PoseConfig)
+    models: ModelsConfig = section(ModelsConfig)
 
     def tunables(self) -> list[Tunable]:
         """Every tunable with its declaration, in order."""

@@ -16,17 +16,21 @@ from motion4d_ros.types import Motion4DError
 
 TRACK_SOURCES: Mapping[str, str] = {
     "flow": "flow_tracks:FlowTracks",
+    "tapir": "tapir_tracks:TapirTracks",
 }
 MASK_SOURCES: Mapping[str, str] = {
     "topic": "given_masks:GivenMasks",
     "none": "given_masks:NoMasks",
     "prompt": "prompted_masks:PromptedMasks",
     "motion": "motion_masks:MotionMasks",
+    "sam2": "sam2_masks:Sam2Masks",
+    "sam_onnx": "sam_onnx_masks:SamOnnxMasks",
 }
 DEPTH_SOURCES: Mapping[str, str] = {
     "topic": "given_depth:GivenDepth",
     "none": "given_depth:NoDepth",
     "geometry": "geometric_depth:GeometricDepth",
+    "model": "model_depth:ModelDepth",
 }
 POSE_SOURCES: Mapping[str, str] = {
     "odometry": "given_pose:GivenPose",
