@@ -1,0 +1,140 @@
+"""`CameraInfo` to a pinhole camera, and back and forth between the camera's own pixels and rectified ones.
+
+Everything inside works on rectified images; everything that leaves is warped back, so that a mask lies exactly on the
+image it was made for, distorted or not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from motion4d_ros.ros.validation import Rejection, check_camera_info
+from motion4d_ros.types import Camera, FloatArray
+
+FISHEYE_MODELS = ("equidistant", "fisheye")
+BROWN_MODELS = ("", "plumb_bob", "rational_polynomial", "thin_prism_fisheye")
+
+
+class Rectifier:
+    """One calibration. Raises `Rejection` for a `CameraInfo` that makes no sense."""
+
+    def __init__(self, info: Any) -> None:
+        check_camera_info(info)
+        self.width, self.height = _image_size(info)
+        self._K = _scaled_K(np.array(info.k, float).reshape(3, 3), info)
+        self._D = np.array(info.d, float)
+        self._fisheye = info.distortion_model in FISHEYE_MODELS
+        self._identity = not self._D.any() and not self._fisheye
+        if self._identity:
+            K = self._K
+        else:
+            self._check_model(info.distortion_model)
+            projection = np.array(info.p, float).reshape(3, 4)[:, :3]
+            usable = projection[0, 0] > 0 and projection[1, 1] > 0
+            K = _scaled_K(projection, info) if usable else self._K
+        self.camera = Camera(K[0, 0], K[1, 1], K[0, 2], K[1, 2], self.width, self.height)
+        self._to_rectified: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+        self._to_raw: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether the camera has no distortion, so that nothing needs warping."""
+        return self._identity
+
+    def rectify(self, image: NDArray[Any], *, nearest: bool = False) -> NDArray[Any]:
+        """Raw (H, W[, C]) -> rectified, same size. `nearest` for labels and depth. Outside the raw image: 0."""
+        if self._identity:
+            return image
+        if self._to_rectified is None:
+            self._to_rectified = self._rectify_maps()
+        return _remap(image, self._to_rectified, nearest)
+
+    def unrectify(self, image: NDArray[Any], *, nearest: bool = False, fill: float = 0.0) -> NDArray[Any]:
+        """Rectified (H, W[, C]) -> raw pixels, same size; `fill` where the rectified image does not reach."""
+        if self._identity:
+            return image
+        if self._to_raw is None:
+            grid = np.stack(np.meshgrid(np.arange(self.width), np.arange(self.height)), -1).astype(np.float32)
+            uv = self.rectify_points(grid.reshape(-1, 2)).reshape(self.height, self.width, 2).astype(np.float32)
+            self._to_raw = (np.ascontiguousarray(uv[..., 0]), np.ascontiguousarray(uv[..., 1]))
+        return _remap(image, self._to_raw, nearest, fill)
+
+    def rectify_points(self, uv_px: FloatArray) -> FloatArray:
+        """(P, 2) raw pixels -> (P, 2) rectified pixels."""
+        if self._identity or len(uv_px) == 0:
+            return np.asarray(uv_px, float)
+        points = np.asarray(uv_px, np.float64).reshape(-1, 1, 2)
+        if self._fisheye:
+            return np.asarray(cv2.fisheye.undistortPoints(points, self._K, self._D[:4], P=self.camera.K)).reshape(-1, 2)
+        return np.asarray(cv2.undistortPoints(points, self._K, self._D, P=self.camera.K)).reshape(-1, 2)
+
+    def _check_model(self, model: str) -> None:
+        if self._fisheye:
+            if len(self._D) != 4:
+                raise Rejection("camera_info", f"camera_info: {model} needs 4 coefficients, got {len(self._D)}")
+        elif model not in BROWN_MODELS:
+            raise Rejection(
+                "camera_info",
+                f"camera_info: distortion model {model[:40]!r} is unknown: use plumb_bob, rational_polynomial or "
+                "equidistant, or publish rectified images",
+            )
+        elif len(self._D) not in (4, 5, 8, 12, 14):
+            raise Rejection("camera_info", f"camera_info: {len(self._D)} distortion coefficients: 4, 5, 8, 12 or 14")
+
+    def _rectify_maps(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        size = (self.width, self.height)
+        if self._fisheye:
+            maps = cv2.fisheye.initUndistortRectifyMap(self._K, self._D, np.eye(3), self.camera.K, size, cv2.CV_32FC1)
+        else:
+            maps = cv2.initUndistortRectifyMap(self._K, self._D, np.eye(3), self.camera.K, size, cv2.CV_32FC1)
+        return np.asarray(maps[0], np.float32), np.asarray(maps[1], np.float32)
+
+
+def same_calibration(a: Any, b: Any) -> bool:
+    """Whether two `CameraInfo` say the same apart from their headers (cheap: called for every frame)."""
+    return bool(
+        (a.width, a.height, a.distortion_model) == (b.width, b.height, b.distortion_model)
+        and list(a.k) == list(b.k)
+        and list(a.d) == list(b.d)
+        and list(a.p) == list(b.p)
+        and (a.binning_x, a.binning_y) == (b.binning_x, b.binning_y)
+        and (a.roi.x_offset, a.roi.y_offset, a.roi.width, a.roi.height)
+        == (b.roi.x_offset, b.roi.y_offset, b.roi.width, b.roi.height)
+    )
+
+
+def _binning(info: Any) -> tuple[int, int]:
+    return max(1, int(info.binning_x)), max(1, int(info.binning_y))  # 0 means 1 by the message's definition
+
+
+def _image_size(info: Any) -> tuple[int, int]:
+    bx, by = _binning(info)
+    width = int(info.roi.width) or int(info.width)
+    height = int(info.roi.height) or int(info.height)
+    if width > info.width or height > info.height or bx > width or by > height:
+        raise Rejection("camera_info", "camera_info: region of interest or binning does not fit the image")
+    return width // bx, height // by
+
+
+def _scaled_K(K: FloatArray, info: Any) -> FloatArray:
+    """`K` is given for the full sensor: shift by the region of interest, shrink by the binning (pixel centres)."""
+    bx, by = _binning(info)
+    out = np.eye(3)
+    out[0, 0], out[1, 1] = K[0, 0] / bx, K[1, 1] / by
+    out[0, 2] = (K[0, 2] - info.roi.x_offset + 0.5) / bx - 0.5
+    out[1, 2] = (K[1, 2] - info.roi.y_offset + 0.5) / by - 0.5
+    return out
+
+
+def _remap(
+    image: NDArray[Any], maps: tuple[NDArray[np.float32], NDArray[np.float32]], nearest: bool, fill: float = 0.0
+) -> NDArray[Any]:
+    kind = image.dtype
+    work = image.astype(np.float32) if kind in (np.int32, np.int64) else image  # exact for ids below 2**24
+    interpolation = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
+    warped = cv2.remap(work, *maps, interpolation, borderMode=cv2.BORDER_CONSTANT, borderValue=(fill,) * 4)
+    return np.asarray(warped).astype(kind, copy=False)

@@ -1,0 +1,177 @@
+"""Strict checks of incoming messages, before any of their bytes are believed.
+
+Every check ends in silence or in a :class:`Rejection`, which carries a short `reason` (a counter's name, of which there
+are few) beside the sentence for the log. Messages are duck-typed: `rclpy`'s, `rosbags`' and hand-made ones all do.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from motion4d_ros.types import Motion4DError
+
+MIN_SIDE_PX = 16
+"""Smaller pictures hold nothing to track."""
+MAX_SIDE_PX = 16384
+MAX_PIXELS = 64_000_000
+"""A header that claims more is taken for garbage rather than for a reason to allocate gigabytes."""
+
+
+class Rejection(Motion4DError):
+    """A message that cannot be used. `reason` names the counter, the text says what is wrong and what to do."""
+
+    def __init__(self, reason: str, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How the bytes of an uncompressed image are laid out."""
+
+    dtype: str  # NumPy name of one sample
+    channels: int  # samples per pixel as stored
+    colour: str  # name of the layout for colour conversion, "" where it is no colour (depth, labels)
+    rows: float = 1.0  # stored rows per image row: 1.5 for planar 4:2:0
+
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of one pixel within a row."""
+        return np.dtype(self.dtype).itemsize * self.channels
+
+
+def _table() -> dict[str, Encoding]:
+    table = {"nv12": Encoding("uint8", 1, "nv12", 1.5), "nv21": Encoding("uint8", 1, "nv21", 1.5)}
+    for bits, dtype in ((8, "uint8"), (16, "uint16")):
+        for order in ("rgb", "bgr"):
+            table[f"{order}{bits}"] = Encoding(dtype, 3, f"{order}{bits}")
+            table[f"{order}a{bits}"] = Encoding(dtype, 4, f"{order}a{bits}")
+        table[f"mono{bits}"] = Encoding(dtype, 1, f"mono{bits}")
+        for pattern in ("rggb", "bggr", "gbrg", "grbg"):
+            table[f"bayer_{pattern}{bits}"] = Encoding(dtype, 1, f"bayer_{pattern}{bits}")
+    for name in ("yuv422", "uyvy"):
+        table[name] = Encoding("uint8", 2, "uyvy")
+    for name in ("yuv422_yuy2", "yuyv"):
+        table[name] = Encoding("uint8", 2, "yuyv")
+    # OpenCV's generic names say nothing of colour; pictures in them are BGR by OpenCV's own convention.
+    for channels, colour in ((1, "mono"), (3, "bgr"), (4, "bgra")):
+        table[f"8UC{channels}"] = Encoding("uint8", channels, f"{colour}8")
+        table[f"16UC{channels}"] = Encoding("uint16", channels, f"{colour}16")
+    table["8UC2"] = Encoding("uint8", 2, "")
+    for name, dtype in (("8SC1", "int8"), ("16SC1", "int16"), ("32SC1", "int32"), ("32FC1", "float32")):
+        table[name] = Encoding(dtype, 1, "")
+    table["64FC1"] = Encoding("float64", 1, "")
+    return table
+
+
+ENCODINGS = _table()
+"""Every encoding we read, by its name in `sensor_msgs/image_encodings`."""
+
+
+def check_stamp(stamp: Any, what: str) -> int:
+    """The stamp in ns, if it is a possible time; zero means the driver never set it."""
+    sec, nanosec = int(stamp.sec), int(stamp.nanosec)
+    if sec < 0 or not 0 <= nanosec < 1_000_000_000:
+        raise Rejection("stamp", f"{what}: impossible stamp sec={sec} nanosec={nanosec}: check the driver's clock")
+    stamp_ns = sec * 1_000_000_000 + nanosec
+    if stamp_ns == 0:
+        raise Rejection("stamp", f"{what}: stamp is zero: the driver must stamp its messages")
+    return stamp_ns
+
+
+def check_size(width: int, height: int, what: str) -> None:
+    """Refuses pictures too small to use or too large to be meant."""
+    if width < MIN_SIDE_PX or height < MIN_SIDE_PX:
+        raise Rejection("size", f"{what}: {width}x{height} px is too small (at least {MIN_SIDE_PX} px a side)")
+    if width > MAX_SIDE_PX or height > MAX_SIDE_PX or width * height > MAX_PIXELS:
+        raise Rejection("size", f"{what}: {width}x{height} px is absurd (at most {MAX_PIXELS // 1_000_000} Mpx)")
+
+
+def check_image(message: Any, what: str = "image") -> Encoding:
+    """Checks an uncompressed image's size x step x encoding against its data; its `Encoding`. Cheap: no pixel is read."""
+    width, height, step = int(message.width), int(message.height), int(message.step)
+    check_size(width, height, what)
+    encoding = ENCODINGS.get(message.encoding)
+    if encoding is None:
+        raise Rejection("encoding", f"{what}: unknown encoding {message.encoding[:40]!r}: {_known()}")
+    if encoding.rows != 1.0 and (width % 2 or height % 2):
+        raise Rejection("size", f"{what}: {message.encoding} needs even sides, got {width}x{height}")
+    if encoding.colour in ("uyvy", "yuyv") and width % 2:
+        raise Rejection("size", f"{what}: {message.encoding} needs an even width, got {width}")
+    row = width * encoding.pixel_bytes
+    if step < row:
+        raise Rejection("step", f"{what}: step {step} is shorter than a row of {width} px {message.encoding} ({row} B)")
+    expected = step * int(height * encoding.rows)
+    if len(message.data) != expected:
+        raise Rejection("data", f"{what}: {len(message.data)} B of data, step x height says {expected}: truncated?")
+    if message.is_bigendian not in (0, 1):
+        raise Rejection("encoding", f"{what}: is_bigendian is {message.is_bigendian}, must be 0 or 1")
+    return encoding
+
+
+def check_compressed(data: Any, what: str = "image") -> None:
+    """Checks that compressed `data` (bytes-like) may be a picture of a sane size."""
+    head = bytes(data[:65536])
+    if len(head) < 16:
+        raise Rejection("data", f"{what}: only {len(head)} B of compressed data")
+    size = encoded_size(head)
+    if size is not None:
+        check_size(*size, what)
+
+
+def encoded_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) that a JPEG or PNG header claims, before anything is allocated for it; None if it is neither."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
+        return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
+    if data[:2] != b"\xff\xd8":
+        return None
+    at = 2
+    while at + 9 <= len(data):
+        if data[at] != 0xFF:
+            return None
+        marker = data[at + 1]
+        if marker == 0xFF:  # fill byte
+            at += 1
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
+            return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None
+
+
+def check_camera_info(message: Any) -> None:
+    """Checks that a `CameraInfo` is finite, calibrated and of a sane size."""
+    check_size(int(message.width), int(message.height), "camera_info")
+    for name in ("k", "d", "r", "p"):
+        if not all(math.isfinite(value) for value in getattr(message, name)):
+            raise Rejection("camera_info", f"camera_info: {name} holds NaN or infinity: calibrate the camera")
+    if len(message.d) > 14:
+        raise Rejection("camera_info", f"camera_info: {len(message.d)} distortion coefficients, at most 14 are known")
+    fx, fy = message.k[0], message.k[4]
+    if fx <= 0 or fy <= 0:
+        raise Rejection("camera_info", f"camera_info: fx={fx:g} fy={fy:g}: the camera is not calibrated")
+    span = max(message.width, message.height)
+    if not (span / 1000 < fx < 1000 * span and span / 1000 < fy < 1000 * span):
+        raise Rejection("camera_info", f"camera_info: fx={fx:g} fy={fy:g} px for {span} px images is absurd")
+    if abs(message.k[2]) > 10 * span or abs(message.k[5]) > 10 * span:
+        raise Rejection("camera_info", f"camera_info: cx={message.k[2]:g} cy={message.k[5]:g} lies far off the image")
+
+
+def check_pose(pose: Any, what: str) -> None:
+    """Checks that a `geometry_msgs/Pose` is finite and its quaternion near unit length."""
+    p, q = pose.position, pose.orientation
+    if not all(math.isfinite(v) for v in (p.x, p.y, p.z, q.x, q.y, q.z, q.w)):
+        raise Rejection("pose", f"{what}: the pose holds NaN or infinity: check the odometry source")
+    if max(abs(p.x), abs(p.y), abs(p.z)) > 1e7:
+        raise Rejection("pose", f"{what}: position ({p.x:g}, {p.y:g}, {p.z:g}) m is absurd")
+    norm = math.sqrt(q.x**2 + q.y**2 + q.z**2 + q.w**2)
+    if abs(norm - 1.0) > 0.02:
+        raise Rejection("pose", f"{what}: quaternion of length {norm:g}: must be 1 (all zeros = never set)")
+
+
+def _known() -> str:
+    return "known are rgb8, bgr8, mono8, 16UC1, 32FC1, bayer_*, yuv422 and the like (docs/interface.md)"
