@@ -1,0 +1,150 @@
+"""Adam whose state follows the scene: rows may be appended, pruned and re-ordered between any two steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from motion4d_ros.scene.scene import Scene
+from motion4d_ros.scene.store import Resized
+
+COUNTED_DIMS = {"base_quats": 2, "base_trans": 2, "motion_logits": 2}
+"""Leading dimensions along which slots come and go (1 where not listed): each slot counts its own steps."""
+
+DEFAULT_RATES: dict[str, float] = {
+    "means": 4e-4,
+    "quats": 1e-3,
+    "log_scales": 8e-3,
+    "opacity_logits": 3e-2,
+    "colors": 1e-2,
+    "semantics": 3e-2,
+    "uncertainty": 1e-2,
+    "motion_logits": 1e-2,
+    "base_quats": 3e-5,
+    "base_trans": 3e-5,
+}
+"""Starting point for learning rates per parameter; the fit sets its own."""
+
+
+@dataclass
+class AdamState:
+    """Moments of one parameter, kept *bias-corrected* (see `SceneOptimizer`)."""
+
+    mean: Tensor  # shape of the parameter
+    square: Tensor  # shape of the parameter
+    steps: Tensor  # its leading dimensions, then ones: steps each slot has seen
+
+
+class SceneOptimizer:
+    """Adam (Kingma & Ba 2015) with one rate per parameter name and one step count per slot.
+
+    A Gaussian that is a few steps old must not be treated as if its moments had warmed up for thousands: with one
+    global step count (as in 3D Gaussian splatting's densification) its first steps come out sqrt(1 - b2) / (1 - b1),
+    about three times, too long, and online, many Gaussians are young. So each slot counts its own steps, and the
+    moments are stored bias-corrected: ``m <- m + (g - m) (1 - b1) / (1 - b1^k)``, which equals Adam's ``m / (1 - b1^k)``.
+
+    A gradient that holds NaN or infinity counts as zero there, and `bad_gradients` counts such steps.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        rates: Mapping[str, float] | None = None,
+        betas: tuple[float, float] = (0.9, 0.999),
+        epsilon: float = 1e-15,
+    ) -> None:
+        self.scene = scene
+        self.rates = DEFAULT_RATES | dict(rates or {})
+        unknown = self.rates.keys() - scene.params.keys()
+        if unknown:
+            raise ValueError(f"no such parameters: {', '.join(sorted(unknown))}")
+        self.betas = betas
+        self.epsilon = epsilon
+        self.bad_gradients = 0
+        self.state: dict[str, AdamState] = {}
+        for name, parameter in scene.params.items():
+            counted = COUNTED_DIMS.get(name, 1)
+            shape = [*parameter.shape[:counted], *[1] * (parameter.dim() - counted)]
+            steps = torch.zeros(shape, dtype=parameter.dtype, device=parameter.device)
+            self.state[name] = AdamState(torch.zeros_like(parameter.data), torch.zeros_like(parameter.data), steps)
+        scene.subscribe(self._follow)
+
+    def close(self) -> None:
+        """Stops following the scene."""
+        self.scene.unsubscribe(self._follow)
+
+    def zero_grad(self) -> None:
+        """Forgets all gradients."""
+        for parameter in self.scene.params.values():
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self, scale: float = 1.0) -> None:
+        """One step of every parameter that is trainable and has a gradient; `scale` multiplies all rates."""
+        beta1, beta2 = self.betas
+        for name, parameter in self.scene.params.items():
+            gradient, rate = parameter.grad, self.rates[name] * scale
+            if gradient is None or not parameter.requires_grad or rate == 0.0 or parameter.numel() == 0:
+                continue
+            if not torch.isfinite(gradient.sum()):
+                self.bad_gradients += 1
+                gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
+            state = self.state[name]
+            state.steps += 1
+            state.mean.lerp_(gradient, (1 - beta1) / (1 - beta1**state.steps))
+            state.square.lerp_(gradient.square(), (1 - beta2) / (1 - beta2**state.steps))
+            inverse = state.square.add(self.epsilon**2 or 1e-38).rsqrt_()
+            parameter.addcmul_(state.mean, inverse, value=-rate)
+
+    def freeze(self, names: Iterable[str]) -> None:
+        """No gradients are computed for, and no steps taken on, the named parameters; their state is kept."""
+        for name in names:
+            self.scene.params[name].requires_grad_(False)
+            self.scene.params[name].grad = None
+
+    def unfreeze(self, names: Iterable[str]) -> None:
+        """The named parameters are trained again."""
+        for name in names:
+            self.scene.params[name].requires_grad_(True)
+
+    @contextmanager
+    def training_only(self, names: Iterable[str]) -> Iterator[None]:
+        """Within the block only the named parameters are trained; afterwards all is as it was before."""
+        before = {name: parameter.requires_grad for name, parameter in self.scene.params.items()}
+        wanted = set(names)
+        self.freeze(before.keys() - wanted)
+        self.unfreeze(wanted)
+        try:
+            yield
+        finally:
+            for name, trainable in before.items():
+                (self.unfreeze if trainable else self.freeze)((name,))
+
+    def forget(self, name: str, rows: Tensor | None = None) -> None:
+        """Resets the state of a parameter, or of its `rows` (indices or mask along dim 0), as after a jump."""
+        index: Tensor | slice = slice(None) if rows is None else rows
+        for tensor in (self.state[name].mean, self.state[name].square, self.state[name].steps):
+            tensor[index] = 0
+
+    def _follow(self, change: Resized) -> None:
+        """Re-slices the state of one parameter after the scene has replaced it; new slots start from nothing."""
+        state = self.state[change.name]
+        fresh = change.source < 0
+        source = change.source.clamp_min(0)
+        any_fresh = bool(fresh.any())
+
+        def resliced(tensor: Tensor) -> Tensor:
+            if tensor.shape[change.dim] == 0:
+                shape = list(tensor.shape)
+                shape[change.dim] = len(source)
+                return tensor.new_zeros(shape)
+            taken = tensor.index_select(change.dim, source)
+            if any_fresh:
+                taken.index_fill_(change.dim, fresh.nonzero().squeeze(1), 0)
+            return taken
+
+        self.state[change.name] = AdamState(resliced(state.mean), resliced(state.square), resliced(state.steps))

@@ -1,0 +1,289 @@
+"""The 4D scene: canonical Gaussians, some static, some carried by the motion bases of their object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import Parameter
+from torch.nn.functional import normalize
+
+from motion4d_ros.scene.bases import ArchivedPoses, MotionBases, blend, blend_rotations
+from motion4d_ros.scene.gaussians import GAUSSIAN_PARAMETERS, WIDTHS, GaussianBatch
+from motion4d_ros.scene.posed import PosedGaussians
+from motion4d_ros.scene.rotations import orthonormalise, quat_multiply
+from motion4d_ros.scene.store import ParameterStore, Resized
+
+NEW_BASE_SHARE = 0.02
+"""Weight that existing Gaussians of an object give to a base that joins it."""
+
+
+class Scene:
+    """N Gaussians and B motion bases over a horizon of T consecutive frames.
+
+    `params` holds the trainable tensors by name: those of `gaussians.WIDTHS` (N rows) and ``base_quats`` (B, T, 4),
+    ``base_trans`` (B, T, 3). Structural changes replace the `Parameter` objects, so look them up anew for every
+    iteration; `SceneOptimizer` follows by itself.
+
+    A Gaussian *moves* when it is `dynamic` and its object owns at least one base; any other stays where it is.
+    Times are frame indices, fractional ones between frames and beyond the horizon.
+    """
+
+    def __init__(
+        self, semantic_channels: int, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    ) -> None:
+        self.dtype = dtype
+        self.device = torch.device(device)
+        self._store = ParameterStore()
+        for name, width in WIDTHS.items():
+            columns = () if width is None else (semantic_channels if name == "semantics" else max(width, 0),)
+            self.params[name] = Parameter(torch.zeros(0, *columns, dtype=dtype, device=self.device))
+        self.bases = MotionBases(self._store, dtype, self.device)
+        self.ids = torch.zeros(0, dtype=torch.int64, device=self.device)  # (N,) unique, never reused
+        self.object_id = torch.zeros(0, dtype=torch.int64, device=self.device)  # (N,) 0 = background
+        self.dynamic = torch.zeros(0, dtype=torch.bool, device=self.device)  # (N,)
+        self.next_id = 1
+        self._moving: tuple[Tensor, Tensor] | None = None  # cache of (rows, forbidden bases)
+
+    # -- what there is -------------------------------------------------------------------------------------------------
+
+    @property
+    def params(self) -> dict[str, Parameter]:
+        """The trainable tensors by name."""
+        return self._store.params
+
+    @property
+    def count(self) -> int:
+        """Number of Gaussians N."""
+        return len(self.ids)
+
+    @property
+    def channels(self) -> int:
+        """Number of semantic channels C."""
+        return self.params["semantics"].shape[1]
+
+    @property
+    def moving_rows(self) -> Tensor:
+        """(Nd,) int64 rows of the Gaussians that follow bases, ascending."""
+        return self._motion_index()[0]
+
+    def rows_of(self, object_id: int) -> Tensor:
+        """(M,) int64 rows of the Gaussians of an object."""
+        return (self.object_id == object_id).nonzero().squeeze(1)
+
+    def objects(self) -> list[int]:
+        """Ids of all objects that have Gaussians or bases, ascending, without the background."""
+        ids = set(self.object_id.unique().tolist()) | set(self.bases.owner.unique().tolist())
+        return sorted(ids - {0})
+
+    def subscribe(self, listener: Callable[[Resized], None]) -> None:
+        """Calls `listener` after every structural change of a parameter."""
+        self._store.subscribe(listener)
+
+    def unsubscribe(self, listener: Callable[[Resized], None]) -> None:
+        """Stops calling `listener`."""
+        self._store.unsubscribe(listener)
+
+    # -- the scene at a time -------------------------------------------------------------------------------------------
+
+    def at(self, time: float) -> PosedGaussians:
+        """All N Gaussians at a (fractional) frame index. Differentiable in every parameter.
+
+        Between frames the bases are interpolated on SE(3), beyond the horizon they keep their last velocity.
+        """
+        return self.at_many([time])[0]
+
+    def at_many(self, times: Sequence[float]) -> list[PosedGaussians]:
+        """As `at`, for K times at the price of little more than one."""
+        means, quats = self.params["means"], normalize(self.params["quats"], dim=-1)
+        scales, opacities = self.params["log_scales"].exp(), self.params["opacity_logits"].sigmoid()
+        rows = self.moving_rows
+        if len(rows) == 0:
+            return [PosedGaussians(means, quats, scales, opacities) for _ in times]
+        weights, poses = self.motion_weights(), self.bases.poses_at(times)
+        moved = _apply(blend(weights, poses), means.index_select(0, rows))
+        turned = quat_multiply(blend_rotations(weights, poses, self.bases.owner), quats.index_select(0, rows)[:, None])
+        return [
+            PosedGaussians(
+                means.index_copy(0, rows, moved[:, k]), quats.index_copy(0, rows, turned[:, k]), scales, opacities
+            )
+            for k in range(len(times))
+        ]
+
+    def positions_at(self, times: Sequence[float]) -> Tensor:
+        """(Nd, K, 3) positions, m, of the moving Gaussians (rows `moving_rows`) at K times. Differentiable.
+
+        Rendered as feature channels these are the rendered tracks: Gaussians as seen now, where they are then.
+        """
+        return _apply(self.motions_at(times), self.params["means"].index_select(0, self.moving_rows))
+
+    def means_at(self, times: Sequence[float]) -> Tensor:
+        """(N, K, 3) positions, m, of all Gaussians at K times. Differentiable."""
+        still = self.params["means"][:, None].expand(-1, len(times), -1)
+        rows = self.moving_rows
+        return still.index_copy(0, rows, self.positions_at(times)) if len(rows) else still
+
+    def motions_at(self, times: Sequence[float]) -> Tensor:
+        """(Nd, K, 3, 4) affine motions canonical -> time of the moving Gaussians: the weighted sums of their bases'."""
+        return blend(self.motion_weights(), self.bases.poses_at(times))
+
+    def motion_weights(self) -> Tensor:
+        """(Nd, B) shares of the bases in each moving Gaussian: softmax over those its object owns, 0 elsewhere."""
+        rows, forbidden = self._motion_index()
+        return self.params["motion_logits"].index_select(0, rows).masked_fill(forbidden, -torch.inf).softmax(-1)
+
+    def velocities_at(self, time: float, span: float = 1.0) -> Tensor:
+        """(Nd, 3) velocities, m/s, of the moving Gaussians: difference over `span` frames to either side of `time`."""
+        ends = [time - span, time + span]
+        before, after = self.bases.seconds_at(ends)
+        if after <= before:  # a single time: nothing has been seen to move
+            return torch.zeros_like(self.params["means"][self.moving_rows])
+        positions = self.positions_at(ends)
+        return (positions[:, 1] - positions[:, 0]) / float(after - before)
+
+    @torch.no_grad()
+    def object_pose(self, object_id: int, time: float) -> NDArray[np.float64]:
+        """(4, 4) rigid motion canonical -> `time` of an object: the blend of its bases, weighted by the Gaussians they
+        carry, applied about the objects's own centre. Identity for an object without bases."""
+        return self.object_poses(object_id, [time])[0]
+
+    @torch.no_grad()
+    def object_poses(self, object_id: int, times: Sequence[float]) -> NDArray[np.float64]:
+        """(K, 4, 4): `object_pose` at K times."""
+        poses = np.tile(np.eye(4), (len(times), 1, 1))
+        owned = (self.bases.owner == object_id).nonzero().squeeze(1)
+        if len(owned) == 0:
+            return poses
+        transforms = self.bases.poses_at(times).transforms()[owned].double()  # (n, K, 3, 4)
+        rows = self.moving_rows
+        mine = self.object_id[rows] == object_id
+        if mine.any():
+            shares = self.motion_weights()[mine][:, owned].double().mean(0)
+            center = self.params["means"][rows[mine]].double().mean(0)
+        else:
+            shares = torch.full((len(owned),), 1 / len(owned), dtype=torch.float64, device=self.device)
+            center = self.bases.centers[owned].double().mean(0)
+        mean = torch.einsum("b,bkij->kij", shares, transforms)
+        rotation = orthonormalise(mean[..., :3])
+        image = mean[..., :3] @ center + mean[..., 3]  # where the centre goes stays exact
+        poses[:, :3, :3] = rotation.cpu().numpy()
+        poses[:, :3, 3] = (image - rotation @ center).cpu().numpy()
+        return poses
+
+    # -- Gaussians come and go -----------------------------------------------------------------------------------------
+
+    def append(self, new: GaussianBatch) -> Tensor:
+        """Adds M Gaussians; their ids (M,) int64."""
+        new.check(self.channels, self.bases.count)
+        ids = torch.arange(self.next_id, self.next_id + new.count, device=self.device)
+        for name in GAUSSIAN_PARAMETERS:
+            value = getattr(new, name)
+            if value is None:  # motion logits left out: equal shares
+                value = torch.zeros(new.count, self.bases.count)
+            self._store.append(name, value)
+        self.next_id += new.count
+        self.ids = torch.cat([self.ids, ids])
+        self.object_id = torch.cat([self.object_id, new.object_id.to(self.object_id)])
+        self.dynamic = torch.cat([self.dynamic, new.dynamic.to(self.dynamic)])
+        self._moving = None
+        return ids
+
+    def prune(self, keep: Tensor) -> None:
+        """Keeps only the Gaussians where `keep` (N,) bool holds."""
+        if keep.dtype != torch.bool or len(keep) != self.count:
+            raise ValueError(f"prune takes a bool mask over {self.count} Gaussians")
+        if bool(keep.all()):
+            return
+        rows = keep.to(self.device).nonzero().squeeze(1)
+        self._store.keep(GAUSSIAN_PARAMETERS, rows)
+        self.ids, self.object_id, self.dynamic = self.ids[rows], self.object_id[rows], self.dynamic[rows]
+        self._moving = None
+
+    def assign(self, rows: Tensor, object_id: int, dynamic: bool) -> None:
+        """Hands the Gaussians at `rows` (indices or mask) to an object (0 = background), without moving them in the
+        canonical frame."""
+        self.object_id[rows] = object_id
+        self.dynamic[rows] = dynamic
+        self._moving = None
+
+    def grow_channels(self, channels: int) -> None:
+        """Widens the semantic vectors to `channels`; new entries are zero."""
+        added = channels - self.channels
+        if added < 0:
+            raise ValueError(f"the scene has {self.channels} semantic channels already, {channels} wanted")
+        self._store.append("semantics", torch.zeros(self.count, added), dim=1)
+
+    # -- bases and times come and go -----------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def append_bases(self, object_id: int, center: Tensor, quats: Tensor, trans: Tensor) -> Tensor:
+        """Adds n bases owned by `object_id`: center (3,) or (n, 3) m, quats (n, T, 4), trans (n, T, 3) m. Their ids.
+
+        Gaussians of an object that had bases before give each new one a small share (`NEW_BASE_SHARE`), so that they
+        hardly move; those of an object without bases share equally among its first ones.
+        """
+        count = quats.shape[0]
+        logits = torch.zeros(self.count, count, dtype=self.dtype, device=self.device)
+        owned = self.bases.owner == object_id
+        if bool(owned.any()):
+            total = self.params["motion_logits"].data[:, owned].logsumexp(1, keepdim=True)
+            logits += total + float(np.log(NEW_BASE_SHARE))
+        ids = self.bases.append(object_id, center, quats, trans)
+        self._store.append("motion_logits", logits, dim=1)
+        self._moving = None
+        return ids
+
+    def keep_bases(self, keep: Tensor) -> None:
+        """Keeps only the bases where `keep` (B,) bool holds. Objects that lose all of theirs stand still from now on,
+        at their canonical place: prune or re-pose them first."""
+        rows = keep.to(self.device).nonzero().squeeze(1)
+        self.bases.keep(rows)
+        self._store.keep(("motion_logits",), rows, dim=1)
+        self._moving = None
+
+    def extend_times(
+        self, stamps_ns: Sequence[int], quats: Tensor | None = None, trans: Tensor | None = None, *, first_index: int = 0
+    ) -> None:
+        """Adds the next n frames to the horizon: poses (B, n, 4), (B, n, 3), or by default the motion continued at
+        constant twist. `first_index` names the frame when the horizon is still empty."""
+        if self.bases.length == 0:
+            self.bases.first_index = first_index
+        self.bases.extend(stamps_ns, quats, trans)
+
+    def drop_times_before(self, index: int) -> ArchivedPoses:
+        """Lets the frames before `index` leave the horizon (its last frame stays) and hands back their poses."""
+        return self.bases.drop_before(index)
+
+    @torch.no_grad()
+    def archived_positions(self, archived: ArchivedPoses, rows: Tensor | None = None) -> Tensor:
+        """(M, n, 3) positions, m, of Gaussians (default: all) over archived times, with today's canonical places and
+        weights. Shares of bases that did not exist then are divided among the others; NaN if none of them did."""
+        rows = torch.arange(self.count, device=self.device) if rows is None else rows
+        positions = self.params["means"][rows][:, None].repeat(1, len(archived.stamps_ns), 1)
+        moving, _ = self._motion_index()
+        slot = torch.full((self.count,), -1, device=self.device)
+        slot[moving] = torch.arange(len(moving), device=self.device)
+        selected = slot[rows] >= 0
+        shared = (self.bases.ids[:, None] == archived.base_ids[None]).to(self.dtype)  # (B, B_archived)
+        weights = self.motion_weights()[slot[rows][selected]] @ shared
+        weights = weights / weights.sum(1, keepdim=True)  # 0/0 = NaN where no base existed then
+        motion = blend(weights, archived.poses())
+        positions[selected] = _apply(motion, self.params["means"][rows][selected])
+        return positions
+
+    def _motion_index(self) -> tuple[Tensor, Tensor]:
+        """Rows of moving Gaussians (Nd,), and which bases are not theirs (Nd, B) bool."""
+        if self._moving is None:
+            theirs = self.object_id[:, None] == self.bases.owner[None]
+            rows = (self.dynamic & theirs.any(1)).nonzero().squeeze(1)
+            self._moving = rows, ~theirs[rows]
+        return self._moving
+
+
+def _apply(motion: Tensor, means: Tensor) -> Tensor:
+    """(M, K, 3, 4) affine motions of (M, 3) points -> (M, K, 3)."""
+    return (motion[..., :3] * means[:, None, None]).sum(-1) + motion[..., 3]
+
