@@ -1,0 +1,1 @@
+"""Network weights: which there are, whence, under which licence, and whether a file is what it should be."""
