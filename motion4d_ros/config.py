@@ -158,6 +158,45 @@ class ModelsConfig:
 
 
 @dataclass
+class RosConfig:
+    """The ROS node alone. Its parameters carry no prefix: `ros.map_frame` here is the parameter `map_frame`."""
+
+    autostart: bool = tunable(False, "Configure and activate by itself, without a lifecycle manager")
+    image_transport: str = tunable(
+        "raw", "compressed: subscribe to <image>/compressed", choices=("raw", "compressed")
+    )
+    depth_transport: str = tunable(
+        "raw", "compressedDepth: subscribe to <depth>/compressedDepth", choices=("raw", "compressedDepth")
+    )
+    map_frame: str = tunable("", "Frame of all outputs; empty = the odometry's frame, and 'map' without odometry")
+    base_to_camera: str = tunable(
+        "",
+        "Pose of the camera's optical frame in the odometry's body frame, 'x y z qx qy qz qw' (m, unit quaternion); "
+        "empty = the odometry is the camera's own, or TF knows",
+    )
+    slop: float = tunable(
+        0.01, "Stamps of one image's messages may differ by this much; 0 = they must be equal",
+        unit="s", minimum=0.0, maximum=1.0,
+    )
+    sync_queue: int = tunable(30, "Messages of each input that wait for their partners", minimum=1, maximum=1000)
+    pose_timeout: float = tunable(
+        0.2, "How long a frame may wait for its transform (pose.source tf)",
+        unit="s", minimum=0.0, maximum=5.0, live=True,
+    )
+    clock_jump: float = tunable(
+        0.5, "Stamps that go back further than this reset the scene", unit="s", minimum=0.05, maximum=60.0
+    )
+    silence: float = tunable(
+        2.0, "A camera silent for longer is reported", unit="s", minimum=0.1, maximum=600.0, live=True
+    )
+    publish_tf: bool = tunable(False, "Broadcast map_frame -> object_<id> on TF", live=True)
+    trail: int = tunable(
+        40, "Length of the trajectories among the markers", unit="frames", minimum=0, maximum=1000, live=True
+    )
+    status_period: float = tunable(0.5, "Time between two status messages", unit="s", minimum=0.05, maximum=60.0)
+
+
+@dataclass
 class Config:
     """The whole configuration."""
 
@@ -169,6 +208,7 @@ class Config:
     depth: DepthConfig = section(DepthConfig)
     pose: PoseConfig = section(PoseConfig)
     models: ModelsConfig = section(ModelsConfig)
+    ros: RosConfig = section(RosConfig)
 
     def tunables(self) -> list[Tunable]:
         """Every tunable with its declaration, in order."""
@@ -208,8 +248,7 @@ class Config:
             if isinstance(value, Mapping) and "ros__parameters" in value:
                 content = value["ros__parameters"]
                 break
-        known = {item.path.split(".")[0] for item in self.tunables()}
-        self.update({key: value for key, value in content.items() if key in known or key not in ROS_ONLY_KEYS})
+        self.update({key: value for key, value in content.items() if key not in ROS_ONLY_KEYS})
 
     def copy(self) -> Config:
         """An independent copy."""
@@ -221,6 +260,8 @@ class Config:
 
     def _find(self, path: str) -> Tunable:
         by_path = {item.path: item for item in self.tunables()}
+        if f"ros.{path}" in by_path:  # as the node's parameters are called
+            path = f"ros.{path}"
         if path not in by_path:
             near = difflib.get_close_matches(path, by_path, n=1)
             hint = f"; did you mean {near[0]}?" if near else "; docs/interface.md lists them all"

@@ -1,7 +1,7 @@
 """Messages to arrays. Validate (:mod:`.validation`), tidy the bytes, then let a library turn them into RGB.
 
-The library is `cv_bridge` where it is installed *and* gives right answers, else `rosbags-image`. Both mistreat some legal
-messages (padded rows, big-endian samples, grey JPEGs), so what they get to see is always tight and little-endian.
+The library is `cv_bridge` where it is installed *and* gives right answers, else `rosbags-image`. Both mistreat some
+legal messages (padded rows, big-endian samples, grey JPEGs), so what they see is always tight and little-endian.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def rgb_from_compressed(message: Any) -> NDArray[np.uint8]:
 
 
 def depth_from_image(message: Any) -> NDArray[np.float32]:
-    """`sensor_msgs/Image` 16UC1/mono16 mm or 32FC1/64FC1 m -> (H, W) m, 0 where unknown (REP-118). Raises `Rejection`."""
+    """`sensor_msgs/Image` 16UC1 mm or 32FC1 m -> (H, W) m, 0 where unknown (REP-118). Raises `Rejection`."""
     encoding = check_image(message, "depth")
     if encoding.channels != 1 or encoding.dtype not in ("uint16", "float32", "float64") or "bayer" in encoding.colour:
         raise Rejection("encoding", f"depth: {message.encoding}: must be 16UC1 (mm) or 32FC1 (m)")

@@ -90,7 +90,7 @@ class FrameQueue(Generic[Item]):
             self._rejected[reason] += 1
 
     def take(self, timeout_s: float) -> Item | None:
-        """The oldest item, now in the caller's hands (call `finish_*`); None after `timeout_s` or `wake` without one."""
+        """The oldest item, now in the caller's hands (call `finish_*`); None after `timeout_s` or `wake`."""
         with self._changed:
             if not self._items:
                 self._changed.wait(timeout_s)

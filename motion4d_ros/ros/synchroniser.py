@@ -21,7 +21,7 @@ class Input:
     def __init__(self) -> None:
         self._callbacks: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
 
-    def registerCallback(self, callback: Callable[..., None], *args: Any) -> int:  # noqa: N802 (message_filters' name)
+    def registerCallback(self, callback: Callable[..., None], *args: Any) -> int:
         """`callback(message, *args)` will be called for each message; its number."""
         self._callbacks.append((callback, args))
         return len(self._callbacks) - 1
@@ -98,8 +98,8 @@ def installed_classes() -> tuple[str, Any]:
 class Synchroniser:
     """Collects one message of each of `names` (the first is the image) and hands the groups to `emit`.
 
-    `lost(count, reason)` is told of images that will never be part of a group. `slop_s` 0 means equal stamps. All methods
-    must be called from one thread at a time (a mutually exclusive callback group).
+    `lost(count, reason)` is told of images that will never be part of a group. `slop_s` 0 means equal stamps. All
+    methods must be called from one thread at a time (a mutually exclusive callback group).
     """
 
     def __init__(

@@ -92,7 +92,7 @@ def check_size(width: int, height: int, what: str) -> None:
 
 
 def check_image(message: Any, what: str = "image") -> Encoding:
-    """Checks an uncompressed image's size x step x encoding against its data; its `Encoding`. Cheap: no pixel is read."""
+    """Checks size x step x encoding against the data; the image's `Encoding`. Cheap: no pixel is read."""
     width, height, step = int(message.width), int(message.height), int(message.step)
     check_size(width, height, what)
     encoding = ENCODINGS.get(message.encoding)
