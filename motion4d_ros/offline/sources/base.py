@@ -1,0 +1,152 @@
+"""What every recording looks like to the analysis: an iterable of frames that says what it used and what it lacked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from motion4d_ros.types import Camera, FloatArray, Frame, Motion4DError
+
+
+@dataclass
+class SourceOptions:
+    """How a recording is to be read. For bags the five inputs are topics, otherwise folders or files."""
+
+    image: str | None = None
+    camera_info: str | None = None
+    depth: str | None = None
+    masks: str | None = None
+    odometry: str | None = None
+    poses: str | None = None  # TUM file, or a folder of 4x4 text files in frame order (not for bags)
+    image_glob: str | None = None
+    depth_glob: str | None = None
+    masks_glob: str | None = None
+    fps: float | None = None
+    intrinsics: tuple[float, float, float, float] | None = None  # fx, fy, cx, cy, px of the full image
+    extrinsic: FloatArray | None = None  # (4, 4) T_body_cam: where the camera sits on the body whose odometry is given
+    use_tf: bool = False  # poses from /tf and /tf_static
+    map_frame: str = "map"
+    slop_s: float = 0.02  # largest difference of stamps that still belong together
+    max_pose_gap_s: float = 0.5  # longer gaps between poses are not interpolated
+
+    def __post_init__(self) -> None:
+        if self.fps is not None and not 0.0 < self.fps <= 10_000.0:
+            raise Motion4DError(f"--fps {self.fps}: frames per second must lie in 0 .. 10000")
+        if self.intrinsics is not None and (not np.isfinite(self.intrinsics).all() or min(self.intrinsics[:2]) <= 0):
+            raise Motion4DError(f"--intrinsics {self.intrinsics}: expected fx,fy,cx,cy in pixels with fx, fy > 0")
+
+
+@dataclass
+class SourceReport:
+    """What was used, what was lacking and what was odd, in words for people."""
+
+    used: dict[str, str] = field(default_factory=dict)  # "image" -> "/camera/image_raw (rgb8)"
+    missing: list[str] = field(default_factory=list)
+    warnings: Counter[str] = field(default_factory=Counter)
+
+    def warn(self, text: str) -> None:
+        """Counts a warning; the same text is told once."""
+        self.warnings[text] += 1
+
+    def sentences(self) -> list[str]:
+        """The warnings, each with how often it came up."""
+        return [text if count == 1 else f"{text} ({count} times)" for text, count in self.warnings.items()]
+
+
+class FrameSource(Protocol):
+    """A recording. Iterating reads it from the start, one frame at a time in memory."""
+
+    name: str
+    """What the report calls it."""
+    count: int | None
+    """Expected number of frames, None if the recording doesn't say."""
+    report: SourceReport
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Frames in order of time. Raises `Motion4DError` for what cannot be used at all."""
+
+    def close(self) -> None:
+        """Closes files."""
+
+
+class StampClock:
+    """Makes stamps strictly ascending, because a repeated or backward stamp would mean infinite or negative speed."""
+
+    def __init__(self, report: SourceReport) -> None:
+        self._report = report
+        self._last: int | None = None
+        self._step = 33_333_333
+
+    def next(self, stamp_ns: int) -> int:
+        """`stamp_ns`, or the last stamp plus the usual step where it does not go forward."""
+        if self._last is not None:
+            if stamp_ns <= self._last:
+                self._report.warn("a frame's stamp stood still or went back: the usual time step was used instead")
+                stamp_ns = self._last + self._step
+            else:
+                self._step = stamp_ns - self._last
+        self._last = stamp_ns
+        return stamp_ns
+
+
+def fit_to_size(
+    array: NDArray[np.generic], size: tuple[int, int], what: str, report: SourceReport
+) -> NDArray[np.generic]:
+    """(h, w) depth or labels -> (H, W) by nearest neighbour, when the aspect agrees within 2 %.
+
+    Raises `Motion4DError` where it does not: such an image cannot belong to the colour image.
+    """
+    if array.shape[:2] == size:
+        return array
+    height, width = array.shape[:2]
+    if abs(height / width - size[0] / size[1]) > 0.02 * size[0] / size[1]:
+        raise Motion4DError(
+            f"{what} is {width}x{height} px, its image {size[1]}x{size[0]}: register it to the colour image"
+        )
+    report.warn(f"{what} is {width}x{height} px, its image {size[1]}x{size[0]}: enlarged or shrunk to fit")
+    source = array if array.dtype in (np.float32, np.uint16, np.uint8) else array.astype(np.float32)
+    return cv2.resize(source, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT).astype(array.dtype)
+
+
+def camera_for(
+    size: tuple[int, int], intrinsics: tuple[float, float, float, float] | None, report: SourceReport
+) -> Camera:
+    """The camera of (height, width) images; without intrinsics a guess of a 45 degree lens, said plainly."""
+    height, width = size
+    if intrinsics is not None:
+        report.used["camera"] = "fx {:g}, fy {:g}, cx {:g}, cy {:g} px (given)".format(*intrinsics)
+        return Camera(*intrinsics, width, height)
+    focal = 1.2 * max(width, height)
+    report.used["camera"] = f"a guess: fx = fy = {focal:g} px, principal point in the centre"
+    report.missing.append("camera intrinsics")
+    report.warn(
+        f"no --intrinsics: fx = fy = {focal:g} px (a 45 degree lens) is assumed; "
+        "shapes and motion towards the camera are distorted where this is wrong"
+    )
+    return Camera(focal, focal, (width - 1) / 2.0, (height - 1) / 2.0, width, height)
+
+
+def natural_key(path: Path) -> list[tuple[int, int, str]]:
+    """Sorts file names as people do: frame2 before frame10."""
+    parts: list[tuple[int, int, str]] = []
+    digits, text = "", ""
+    for character in f"{path.name}\0":
+        if character.isascii() and character.isdigit():
+            if text:
+                parts.append((1, 0, text))
+                text = ""
+            digits += character
+        else:
+            if digits:
+                parts.append((0, int(digits), digits))
+                digits = ""
+            text += character
+    parts.append((1, 0, text))
+    return parts
