@@ -1,7 +1,7 @@
 """Dense optical flow, shared by every source that needs it.
 
-The flow is DIS (Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016) as OpenCV has it: no weights,
-tens of milliseconds on a CPU, patches normalised by their mean (so brightness changes do little harm).
+The flow is DIS (Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016) as OpenCV has it: no
+weights, tens of milliseconds on a CPU, patches normalised by their mean (so brightness changes do little harm).
 
 A flow field ``f`` from image a to image b says: what is at pixel ``p`` in a is at ``p + f[p]`` in b.
 """
@@ -36,8 +36,8 @@ def dis_flow(
 ) -> NDArray[np.float32]:
     """Flow from `a_gray` to `b_gray`, both (H, W) uint8: (H, W, 2) px, x then y.
 
-    `finest_scale` 0 works down to full resolution, 1 stops at half (4x faster, coarser edges). `initial` (H, W, 2) starts
-    the search, for pairs that lie far apart.
+    `finest_scale` 0 works down to full resolution, 1 stops at half (4x faster, coarser edges). `initial` (H, W, 2)
+    starts the search, for pairs that lie far apart.
     """
     height, width = a_gray.shape
     if b_gray.shape != a_gray.shape:

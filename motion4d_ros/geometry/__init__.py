@@ -1,0 +1,1 @@
+"""Pure functions of image and multi-view geometry: arrays in, arrays out."""

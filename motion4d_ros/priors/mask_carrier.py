@@ -1,0 +1,363 @@
+"""Carries object masks from frame to frame: by flow, by colour and by common motion, without any network.
+
+Every object keeps a soft mask. In a new frame a pixel asks the frames remembered (the previous one, a few older ones,
+and the one where a person drew the mask) "who had my colour near where I come from?": non-local means on labels, along
+dense flow. A colour model and the motion against the surroundings add their votes; a few mean-field steps of an
+edge-aware filter settle the outline.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from motion4d_ros.geometry.smoothing import domain_transform
+from motion4d_ros.priors.flow import FlowCache, chain, warp
+from motion4d_ros.types import BoolArray, FloatArray
+
+Soft = NDArray[np.float32]
+
+HISTOGRAM_BINS = 16  # per channel of Lab
+CLIP = 4.0  # largest log-odds any single cue may claim
+
+
+@dataclass
+class Memory:
+    """A frame an object remembers: what it looked like and which pixels were the object's."""
+
+    index: int
+    lab: NDArray[np.float32]  # (h, w, 3)
+    soft: Soft  # (h, w) probability of the object
+    flow: NDArray[np.float32]  # (h, w, 2) from the newest frame to this one, kept up to date by chaining
+    weight: float
+
+
+@dataclass
+class Carried:
+    """One object being carried."""
+
+    object_id: int
+    soft: Soft  # (h, w) probability in the newest frame
+    anchor: Memory | None = None  # where a person or the discovery vouched for the mask
+    recent: list[Memory] = field(default_factory=list)
+    inside: FloatArray = field(default_factory=lambda: np.zeros(0))  # colour histogram of the object
+    hidden_for: int = 0  # frames since it was last seen
+
+    @property
+    def area(self) -> float:
+        """Pixels (working size) the object covers."""
+        return float((self.soft > 0.5).sum())
+
+
+@dataclass(frozen=True)
+class CarrierSettings:
+    """Weights of the cues; the defaults serve hand-held video of 240..480 px."""
+
+    reach: int = 6  # px, radius of the non-local search
+    step: int = 2  # px, its spacing
+    sigma_color: float = 9.0  # Lab units
+    sigma_reach: float = 4.0  # px
+    color_weight: float = 0.35
+    motion_weight: float = 0.7
+    smooth_weight: float = 1.6
+    smooth_reach: float = 10.0  # px
+    smooth_color: float = 28.0  # grey levels
+    mean_field_steps: int = 3
+
+
+def to_lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(h, w, 3) RGB -> Lab in CIE units (L 0..100), lightly smoothed against compression noise."""
+    return np.asarray(cv2.cvtColor(cv2.GaussianBlur(rgb, (3, 3), 0).astype(np.float32) / 255, cv2.COLOR_RGB2Lab))
+
+
+def logit(p: FloatArray) -> FloatArray:
+    """Log-odds, limited to +-CLIP."""
+    return np.clip(np.log(np.maximum(p, 1e-6)) - np.log(np.maximum(1 - p, 1e-6)), -CLIP, CLIP)
+
+
+def sigmoid(x: FloatArray) -> FloatArray:
+    """Inverse of :func:`logit`."""
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+class MaskCarrier:
+    """All carried objects of one camera, at the working size of a shared `FlowCache`."""
+
+    def __init__(self, flow: FlowCache, settings: CarrierSettings | None = None) -> None:
+        self.flow = flow
+        self.settings = settings or CarrierSettings()
+        self.objects: dict[int, Carried] = {}
+        self._last: int | None = None
+        self._lab: NDArray[np.float32] | None = None
+
+    @property
+    def last_index(self) -> int | None:
+        """Frame index that the soft masks belong to."""
+        return self._last
+
+    def reset(self) -> None:
+        """Forgets all objects."""
+        self.objects.clear()
+        self._last = None
+        self._lab = None
+
+    def place(self, index: int, object_id: int, mask: BoolArray, trust: bool = True) -> None:
+        """Starts or corrects an object in frame `index` (the newest carried one, or the first).
+
+        `mask` (h, w) at working size. `trust`: remember this frame as the object's anchor.
+        """
+        if self._last is None:
+            self._last = index
+        lab = to_lab(self.flow.rgb(index)) if self._lab is None or index != self._last else self._lab
+        if index == self._last:
+            self._lab = lab
+        soft = np.clip(cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7), 0.02, 0.98)
+        item = self.objects.get(object_id) or Carried(object_id, soft)
+        item.soft = soft
+        item.hidden_for = 0
+        memory = Memory(index, lab, soft, np.zeros((*soft.shape, 2), np.float32), 1.0)
+        item.recent = [memory]
+        if trust:
+            item.anchor = Memory(index, lab, soft, memory.flow.copy(), 1.0)
+        item.inside = _histogram(lab, soft > 0.7)
+        self.objects[object_id] = item
+
+    def remove(self, object_id: int) -> None:
+        """Forgets one object."""
+        self.objects.pop(object_id, None)
+
+    def advance(self, index: int) -> None:
+        """Carries every object into frame `index`, already pushed to the flow cache."""
+        if self._last == index:
+            return
+        previous, self._last = self._last, index
+        lab = to_lab(self.flow.rgb(index))
+        if previous is None or not self.flow.has(previous):
+            self._lab = lab
+            return
+        back = self.flow.between(index, previous)
+        error = self.flow.error(index, previous)
+        logits = {}
+        for item in self.objects.values():
+            logits[item.object_id] = self._carry(item, lab, back, error, index, previous)
+        self._settle(logits, index, lab)
+        self._lab = lab
+
+    def recall(self, predicted: NDArray[np.int32]) -> None:
+        """Objects out of sight start again where the scene predicts them (`predicted` (h, w) ids), if colours agree."""
+        if self._last is None or self._lab is None:
+            return
+        for item in self.objects.values():
+            where = predicted == item.object_id
+            if item.hidden_for == 0 or where.sum() < 30:
+                continue
+            if similarity(item.inside, _histogram(self._lab, where)) > 0.5:
+                anchor, inside = item.anchor, item.inside
+                self.place(self._last, item.object_id, where, trust=False)
+                item.anchor, item.inside = anchor, inside
+
+    def labels(self) -> NDArray[np.int32]:
+        """(h, w) ids of the newest frame; where objects claim the same pixel the surer one has it."""
+        height, width = self.flow.size
+        out = np.zeros((height, width), np.int32)
+        best = np.full((height, width), 0.5, np.float32)
+        for item in self.objects.values():
+            wins = item.soft > best
+            out[wins], best[wins] = item.object_id, item.soft[wins]
+        return out
+
+    def _carry(
+        self, item: Carried, lab: FloatArray, back: FloatArray, error: FloatArray, index: int, previous: int
+    ) -> FloatArray:
+        """Log-odds (h, w) that a pixel of the newest frame is the object's."""
+        opt = self.settings
+        own = own_flow(back, warp(item.soft, back), error)
+        for memory in item.recent:
+            memory.flow = own if memory.index == previous else chain(own, memory.flow)
+        memories = list(item.recent)
+        if item.anchor is not None:
+            item.anchor.flow = chain(own, item.anchor.flow)
+            memories.append(item.anchor)
+        moved = warp(item.soft, own)
+        box = _box(moved > 0.3, margin=16 + opt.reach)
+        out = np.full(lab.shape[:2], -CLIP, np.float32)
+        if box is None:
+            return out
+        rows, cols = box
+        numerator = 0.1 * moved[rows, cols]
+        denominator = np.full(moved[rows, cols].shape, 0.1, np.float32)
+        for memory in memories:
+            n, d = self._ask(memory, lab, rows, cols)
+            numerator += memory.weight * n
+            denominator += memory.weight * d
+        support = logit(numerator / denominator)
+        votes = support + opt.color_weight * self._color_vote(item, lab, moved, rows, cols)
+        votes = votes + opt.motion_weight * self._motion_vote(moved, index, previous, rows, cols)
+        out[rows, cols] = votes
+        return out
+
+    def _ask(self, memory: Memory, lab: FloatArray, rows: slice, cols: slice) -> tuple[Soft, Soft]:
+        """Sum of weights times labels, and sum of weights, over the neighbours in a remembered frame."""
+        opt = self.settings
+        reach = opt.reach
+        flow = memory.flow[rows, cols]
+        grid = np.stack(np.meshgrid(np.arange(cols.start, cols.stop), np.arange(rows.start, rows.stop)), -1)
+        target = np.pad((grid + flow).astype(np.float32), ((reach, reach), (reach, reach), (0, 0)), mode="edge")
+        stack = np.concatenate([memory.lab, memory.soft[..., None]], -1)
+        seen = cv2.remap(stack, target[..., 0], target[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        here = lab[rows, cols]
+        height, width = here.shape[:2]
+        numerator, denominator = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
+        for dy in range(-reach, reach + 1, opt.step):
+            for dx in range(-reach, reach + 1, opt.step):
+                if dx * dx + dy * dy > reach * reach:
+                    continue
+                other = seen[reach + dy : reach + dy + height, reach + dx : reach + dx + width]
+                difference = here - other[..., :3]
+                distance = np.einsum("ijk,ijk->ij", difference, difference) / (2 * opt.sigma_color**2)
+                weight = np.exp(-distance - (dx * dx + dy * dy) / (2 * opt.sigma_reach**2))
+                numerator += weight * other[..., 3]
+                denominator += weight
+        return numerator, denominator
+
+    def _color_vote(self, item: Carried, lab: FloatArray, moved: Soft, rows: slice, cols: slice) -> FloatArray:
+        """Log-ratio of the object's colours to those around it."""
+        ring = moved[rows, cols] < 0.1
+        around = _histogram(lab[rows, cols], ring)
+        bins = _bins(lab[rows, cols])
+        ratio = np.log((item.inside[bins] + 2e-4) / (around[bins] + 2e-4))
+        return np.clip(ratio, -CLIP, CLIP)
+
+    def _motion_vote(self, moved: Soft, index: int, previous: int, rows: slice, cols: slice) -> FloatArray:
+        """Whose motion a pixel shares: the object's (affine) or that of its surroundings (affine)."""
+        flow = self.flow.between(index, previous)[rows, cols]
+        error = self.flow.error(index, previous)[rows, cols]
+        soft = moved[rows, cols]
+        good = error < 1.0
+        inner, outer = good & (soft > 0.8), good & (soft < 0.1)
+        if inner.sum() < 40 or outer.sum() < 40:
+            return np.zeros(soft.shape, np.float32)
+        own = np.linalg.norm(flow - affine_motion(flow, inner), axis=-1)
+        other = np.linalg.norm(flow - affine_motion(flow, outer), axis=-1)
+        spread = 0.5 + 0.5 * (np.median(own[inner]) + np.median(other[outer]))
+        vote = np.clip((other**2 - own**2) / (2 * spread**2), -2.5, 2.5)
+        return vote * np.exp(-np.minimum(error, 9.0) / 2.0)
+
+    def _settle(self, logits: dict[int, FloatArray], index: int, lab: FloatArray) -> None:
+        """Mean-field steps with an edge-aware filter, then the memories are refreshed."""
+        opt = self.settings
+        guide = self.flow.rgb(index)
+        for object_id, unary in logits.items():
+            item = self.objects[object_id]
+            rivals = [other for key, other in logits.items() if key != object_id]
+            votes = unary - np.maximum(0.0, np.max(rivals, axis=0)) if rivals else unary
+            box = _box(votes > -CLIP + 0.01, margin=0)
+            soft = np.full(votes.shape, 0.02, np.float32)
+            if box is not None:
+                rows, cols = box
+                local, picture = votes[rows, cols], guide[rows, cols]
+                state = local
+                for _ in range(opt.mean_field_steps):
+                    mean = domain_transform(2 * sigmoid(state) - 1, picture, opt.smooth_reach, opt.smooth_color)
+                    state = local + opt.smooth_weight * mean
+                soft[rows, cols] = np.clip(sigmoid(state), 0.02, 0.98)
+            item.soft = keep_main_parts(soft)
+            if item.area < 12:
+                item.hidden_for += 1
+                continue
+            item.hidden_for = 0
+            fresh = _histogram(lab, item.soft > 0.85)
+            if fresh.any():
+                item.inside = 0.95 * item.inside + 0.05 * fresh
+            still = np.zeros((*soft.shape, 2), np.float32)
+            older = [memory for memory in item.recent if index - memory.index <= 3]
+            item.recent = [Memory(index, lab, item.soft, still, 1.0), *older][:3]
+
+
+def own_flow(flow: FloatArray, soft: Soft, error: FloatArray) -> NDArray[np.float32]:
+    """(h, w, 2) the object's motion, continued beyond its outline.
+
+    Dense flow is smooth across outlines and drags the surroundings along, above all where the object uncovers them.
+    Here the flow well inside the object (`soft` near 1, small forward-backward `error`) is spread outwards instead.
+    """
+    sure = (np.clip(2 * soft - 1, 0, 1) ** 2 * np.exp(-np.minimum(error, 20.0))).astype(np.float32)
+    if sure.sum() < 20:
+        return np.asarray(flow, np.float32)
+    weighted = np.dstack([flow * sure[..., None], sure])
+    near = cv2.GaussianBlur(weighted, (0, 0), 5.0)
+    small = cv2.resize(weighted, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+    far = cv2.resize(cv2.GaussianBlur(small, (0, 0), 6.0), flow.shape[1::-1])
+    total = near + 0.02 * far + 1e-9 * np.array([0, 0, 1], np.float32)
+    return np.asarray(total[..., :2] / total[..., 2:], np.float32)
+
+
+def affine_motion(flow: FloatArray, where: BoolArray, rounds: int = 4) -> NDArray[np.float32]:
+    """(h, w, 2) the affine flow that fits `flow` best at `where`, robustly (iteratively re-weighted)."""
+    height, width = where.shape
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    basis = np.stack([np.ones_like(x), x / width, y / height], -1)
+    a, b = basis[where], flow[where]
+    if len(a) > 3000:
+        pick = np.linspace(0, len(a) - 1, 3000).astype(int)
+        a, b = a[pick], b[pick]
+    weight = np.ones(len(a), np.float32)
+    coefficients: FloatArray = np.zeros((3, 2))
+    for _ in range(rounds):
+        weighted = a * weight[:, None]
+        coefficients = np.linalg.solve(a.T @ weighted + 1e-3 * np.eye(3), weighted.T @ b)
+        residual = np.linalg.norm(b - a @ coefficients, axis=-1)
+        scale = 1.5 * np.median(residual) + 0.1
+        weight = 1.0 / (1.0 + (residual / scale) ** 2) ** 2
+    return (basis @ coefficients).astype(np.float32)
+
+
+def keep_main_parts(soft: Soft, share: float = 0.06) -> Soft:
+    """Clears islands smaller than `share` of the largest part, and fills pinholes."""
+    mask = (soft > 0.5).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    if count <= 2:
+        return soft
+    areas = stats[:, cv2.CC_STAT_AREA].astype(float)
+    areas[0] = np.inf
+    small = areas < share * areas[1:].max()
+    out = soft.copy()
+    out[small[labels]] = np.minimum(out[small[labels]], 0.3)
+    return out
+
+
+def similarity(a: FloatArray, b: FloatArray) -> float:
+    """Bhattacharyya coefficient of two normalised histograms: 1 = the same colours, 0 = none in common."""
+    return float(np.sqrt(a * b).sum()) if a.shape == b.shape else 0.0
+
+
+def _bins(lab: FloatArray) -> NDArray[np.int64]:
+    scaled = np.stack([lab[..., 0] / 100, (lab[..., 1] + 90) / 180, (lab[..., 2] + 90) / 180], -1)
+    index = np.clip((scaled * HISTOGRAM_BINS).astype(np.int64), 0, HISTOGRAM_BINS - 1)
+    return (index[..., 0] * HISTOGRAM_BINS + index[..., 1]) * HISTOGRAM_BINS + index[..., 2]
+
+
+def _histogram(lab: FloatArray, where: BoolArray) -> FloatArray:
+    """Smoothed, normalised colour histogram; zeros when `where` is empty."""
+    n = HISTOGRAM_BINS
+    counts = np.bincount(_bins(lab[where]).ravel(), minlength=n**3).astype(np.float32).reshape(n, n, n)
+    total = counts.sum()
+    if total == 0:
+        return counts.ravel()
+    return (gaussian_filter(counts, 0.7, mode="nearest") / total).ravel()
+
+
+def _box(mask: BoolArray, margin: int) -> tuple[slice, slice] | None:
+    """The bounding box of `mask` with a margin, as slices; None when it is empty."""
+    rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if len(rows) == 0:
+        return None
+    height, width = mask.shape
+    return (
+        slice(max(0, rows[0] - margin), min(height, rows[-1] + margin + 1)),
+        slice(max(0, cols[0] - margin), min(width, cols[-1] + margin + 1)),
+    )
+
