@@ -1,0 +1,83 @@
+# make demo · make test · make lint · make bench · make gpu-check: each sets up what it needs, nothing is built twice.
+#
+# TORCH=torch==2.9.1   another PyTorch; PIP_EXTRA_INDEX_URL in the environment finds builds that PyPI does not carry
+# PYTHON=python3.10    another Python (3.10 to 3.12)
+# ROS_ROOT=/opt/ros/…  where ROS 2 Jazzy lies; without it the PyPI wheels are used
+# VENV=.venv           where the virtual environment goes
+
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+ROS_ROOT ?= /opt/ros/jazzy
+PYTEST_ARGS ?=
+export VENV := $(abspath $(VENV))
+export TORCH ROS_ROOT PYTHON
+
+RUN := source tools/env.bash &&
+ENVIRONMENT := $(VENV)/.stamp
+BUILD := install/.stamp
+SOURCES := $(shell find CMakeLists.txt package.xml msg srv scripts launch config raster motion4d_ros -type f \
+             -not -name '*.pyc' -not -name '*.so' -not -path 'raster/build*' 2>/dev/null | LC_ALL=C sort)
+
+.PHONY: help demo test test-slow lint types bench eval gpu-check gpu-bench build clean distclean FORCE
+
+help:  ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
+
+# --- set-up ---------------------------------------------------------------------------------------------------------------
+$(ENVIRONMENT): requirements/constraints.txt requirements/runtime.txt requirements/dev.txt requirements/ros-build.txt \
+                requirements/ros-wheels.txt tools/setup_venv.sh tools/repair_ros_wheels.py
+	@bash tools/setup_venv.sh "$(VENV)"
+	@touch $@
+
+build/.sources: FORCE  # changes when a file is added or removed, so that a removed one disappears from install/, too
+	@mkdir -p build && echo "$(SOURCES)" | cmp -s - $@ || echo "$(SOURCES)" > $@
+
+$(BUILD): $(ENVIRONMENT) build/.sources $(SOURCES)
+	@rm -rf install/motion4d_ros/lib/python*/site-packages/motion4d_ros $@
+	@echo "colcon build"
+	@$(RUN) colcon --log-base log build --base-paths . --packages-select motion4d_ros \
+	    --event-handlers console_cohesion- --cmake-args -DCMAKE_BUILD_TYPE=Release -DBUILD_TESTING=OFF \
+	    -DPython3_EXECUTABLE="$(VENV)/bin/python" > build/colcon.log 2>&1 || { tail -60 build/colcon.log; exit 1; }
+	@touch $@
+
+build: $(BUILD)  ## The virtual environment, and the package built by colcon into install/
+
+# --- jobs -----------------------------------------------------------------------------------------------------------------
+demo: $(BUILD)  ## Runs the node on a made-up scene (BAG=folder or IMAGE=/topic for your own); result in out/demo
+	@$(RUN) python -m motion4d_ros.ros.demo --out out/demo $(if $(BAG),--bag "$(BAG)") $(if $(IMAGE),--image "$(IMAGE)")
+
+# The tests run from test/ against install/, never against the source tree, which has no messages.
+TEST := $(RUN) cd test && MOTION4D_INSTALLED="$(CURDIR)/install" python -P -m pytest -p no:cacheprovider
+
+test: $(BUILD)  ## All tests but the slow ones, against the installed package
+	@$(TEST) -q --durations=5 -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(BUILD)  ## The slow tests
+	@$(TEST) -q --durations=5 -m slow $(PYTEST_ARGS)
+
+lint: $(ENVIRONMENT)  ## ruff and mypy
+	@$(RUN) ruff check . && mypy
+
+bench: $(BUILD)  ## Times the rasteriser beside the PyTorch oracle
+	@$(RUN) python -m motion4d_ros.evaluation.bench $(ARGS)
+
+eval: $(BUILD)  ## Accuracy and speed on the synthetic scenes and, where it is there, on ../shared/data
+	@$(RUN) python -m motion4d_ros.evaluation.suite $(ARGS)
+
+gpu-check: $(BUILD)  ## gsplat on CUDA against the other back ends (says so and skips without CUDA)
+	@$(RUN) python -m motion4d_ros.evaluation.gpu_check $(ARGS)
+
+gpu-bench: $(BUILD)  ## Times gsplat on CUDA (says so and skips without CUDA)
+	@$(RUN) python -m motion4d_ros.evaluation.bench --device cuda $(ARGS)
+
+clean:  ## Removes what was built, keeps the virtual environment
+	rm -rf build install log out dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+distclean: clean  ## Removes the virtual environment, too
+	rm -rf "$(VENV)"
