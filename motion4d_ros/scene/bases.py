@@ -122,7 +122,8 @@ class MotionBases:
 
     def poses_at(self, times: Sequence[float]) -> BasePoses:
         """Poses at K (fractional) frame indices: SE(3) interpolation between neighbours (slerp, and the centre along a
-        straight line), constant twist beyond the ends. Differentiable in the poses."""
+        straight line), constant twist beyond the ends. Differentiable in the poses.
+        """
         start, end, fraction = self._brackets(times)
         quats, trans = self.quats, self.trans
         if not fraction.any():  # whole frames, by far the most frequent case
@@ -135,7 +136,7 @@ class MotionBases:
         )
 
     def append(self, object_id: int, center: Tensor, quats: Tensor, trans: Tensor) -> Tensor:
-        """Adds n bases owned by `object_id`: center (3,) or (n, 3), quats (n, T, 4), trans (n, T, 3). Their ids (n,)."""
+        """Adds n bases of `object_id`: center (3,) or (n, 3), quats (n, T, 4), trans (n, T, 3). Their ids (n,)."""
         count = quats.shape[0]
         if quats.shape != (count, self.length, 4) or trans.shape != (count, self.length, 3):
             raise ValueError(
@@ -161,7 +162,7 @@ class MotionBases:
         new = [int(stamp) for stamp in stamps_ns]
         known = self.stamps_ns + new
         if any(later <= earlier for earlier, later in pairwise(known)):
-            raise ValueError(f"new stamps must be ascending and later than the horizon's last")
+            raise ValueError("new stamps must be ascending and later than the horizon's last")
         if (quats is None) != (trans is None):
             raise ValueError("give both quats and trans of the new times, or neither")
         if quats is None or trans is None:
@@ -241,15 +242,15 @@ def blend(weights: Tensor, poses: BasePoses) -> Tensor:
 
 
 def blend_rotations(weights: Tensor, poses: BasePoses, owner: Tensor) -> Tensor:
-    """Per-Gaussian rotations: weights (N, B), B bases at K times with owners (B,) -> (N, K, 4) unit quaternions.
+    """Per-Gaussian rotations: weights (N, B), B bases at K times with owners (B,) -> (N, K, 4) quaternions.
 
-    The normalised weighted sum of quaternions whose signs agree with the first base of the same owner: to first order
+    The weighted sum of quaternions whose signs agree with the first base of the same owner: to first order
     in their spread the mean rotation (Markley et al. 2007), at a tenth of the cost of blending and orthonormalising
-    matrices as Shape of Motion does, and equal to that to the same order.
+    matrices as Shape of Motion does, and equal to that to the same order. Not normalised.
     """
     first = (owner[:, None] == owner[None]).to(torch.int8).argmax(1)  # (B,) first base of the same owner
     with torch.no_grad():
         agree = (poses.quats * poses.quats[first]).sum(-1, keepdim=True) >= 0
     aligned = torch.where(agree, poses.quats, -poses.quats)
     bases, times = aligned.shape[:2]
-    return torch.nn.functional.normalize((weights @ aligned.reshape(bases, times * 4)).view(-1, times, 4), dim=-1)
+    return (weights @ aligned.reshape(bases, times * 4)).view(-1, times, 4)

@@ -48,9 +48,11 @@ class GaussianBatch:
 
     def check(self, channels: int, bases: int) -> None:
         """Raises `ValueError` when a shape disagrees with the others, or with the scene's channels and bases."""
-        shapes = {
-            name: (self.count,) if width is None else (self.count, width) for name, width in WIDTHS.items()
-        } | {"semantics": (self.count, channels), "object_id": (self.count,), "dynamic": (self.count,)}
+        shapes = {name: (self.count,) if width is None else (self.count, width) for name, width in WIDTHS.items()} | {
+            "semantics": (self.count, channels),
+            "object_id": (self.count,),
+            "dynamic": (self.count,),
+        }
         shapes["motion_logits"] = (self.count, bases)
         for name, shape in shapes.items():
             value = getattr(self, name)
@@ -106,5 +108,5 @@ def neighbour_distance(points: Tensor, neighbours: int = 3, fallback_m: float = 
     if not np.isfinite(xyz).all():
         raise Motion4DError("new Gaussians have NaN or infinite positions: check depth and camera pose")
     k = min(neighbours + 1, len(xyz))
-    distance, _ = cKDTree(xyz).query(xyz, k=k)
+    distance = np.asarray(cKDTree(xyz).query(xyz, k=k)[0])
     return torch.as_tensor(distance[:, 1:].mean(1)).to(points)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from torch import Tensor
 from motion4d_ros.scene.scene import Scene
 from motion4d_ros.scene.store import Resized
 
-COUNTED_DIMS = {"base_quats": 2, "base_trans": 2, "motion_logits": 2}
-"""Leading dimensions along which slots come and go (1 where not listed): each slot counts its own steps."""
+COUNTED_DIMS = {"base_quats": 2, "base_trans": 2}
+"""Leading dimensions whose slots count their own steps (1 where not listed: the Gaussians)."""
 
 DEFAULT_RATES: dict[str, float] = {
     "means": 4e-4,
@@ -45,7 +46,7 @@ class SceneOptimizer:
     A Gaussian that is a few steps old must not be treated as if its moments had warmed up for thousands: with one
     global step count (as in 3D Gaussian splatting's densification) its first steps come out sqrt(1 - b2) / (1 - b1),
     about three times, too long, and online, many Gaussians are young. So each slot counts its own steps, and the
-    moments are stored bias-corrected: ``m <- m + (g - m) (1 - b1) / (1 - b1^k)``, which equals Adam's ``m / (1 - b1^k)``.
+    moments are stored bias-corrected: ``m <- m + (g - m) (1 - b1) / (1 - b1^k)``, Adam's ``m / (1 - b1^k)``.
 
     A gradient that holds NaN or infinity counts as zero there, and `bad_gradients` counts such steps.
     """
@@ -95,9 +96,9 @@ class SceneOptimizer:
                 gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
             state = self.state[name]
             state.steps += 1
-            state.mean.lerp_(gradient, (1 - beta1) / (1 - beta1**state.steps))
-            state.square.lerp_(gradient.square(), (1 - beta2) / (1 - beta2**state.steps))
-            inverse = state.square.add(self.epsilon**2 or 1e-38).rsqrt_()
+            state.mean.lerp_(gradient, _share_of_newest(beta1, state.steps, gradient))
+            state.square.lerp_(gradient.square(), _share_of_newest(beta2, state.steps, gradient))
+            inverse = state.square.add(self.epsilon**2).rsqrt_()
             parameter.addcmul_(state.mean, inverse, value=-rate)
 
     def freeze(self, names: Iterable[str]) -> None:
@@ -147,4 +148,17 @@ class SceneOptimizer:
                 taken.index_fill_(change.dim, fresh.nonzero().squeeze(1), 0)
             return taken
 
-        self.state[change.name] = AdamState(resliced(state.mean), resliced(state.square), resliced(state.steps))
+        if change.dim < COUNTED_DIMS.get(change.name, 1):
+            steps = resliced(state.steps)
+        else:  # wider rows (a new base, a new channel): their moments average anew, for all columns alike
+            steps = torch.zeros_like(state.steps) if any_fresh else state.steps
+        self.state[change.name] = AdamState(resliced(state.mean), resliced(state.square), steps)
+
+
+def _share_of_newest(beta: float, steps: Tensor, like: Tensor) -> Tensor:
+    """``(1 - beta) / (1 - beta^k)`` for the step counts `steps`, expanded to the shape of `like`.
+
+    Expanded in memory on purpose: broadcasting over rows of three makes `lerp_` ten times slower.
+    """
+    share = (beta - 1) / torch.expm1(steps * math.log(beta))
+    return share.expand_as(like).contiguous()

@@ -40,29 +40,6 @@ def quat_to_matrix(q: Tensor) -> Tensor:
     ).unflatten(-1, (3, 3))  # fmt: skip
 
 
-def matrix_to_quat(m: Tensor) -> Tensor:
-    """(..., 3, 3) rotation matrices -> (..., 4) unit quaternions (sign arbitrary).
-
-    Each of the four components, times four, gives one candidate for the whole quaternion; the candidate that belongs
-    to the largest component is well conditioned (Shepperd 1978), and it alone receives gradients.
-    """
-    m00, m01, m02 = m[..., 0, :].unbind(-1)
-    m10, m11, m12 = m[..., 1, :].unbind(-1)
-    m20, m21, m22 = m[..., 2, :].unbind(-1)
-    candidates = torch.stack(
-        [
-            torch.stack([1 + m00 + m11 + m22, m21 - m12, m02 - m20, m10 - m01], -1),
-            torch.stack([m21 - m12, 1 + m00 - m11 - m22, m01 + m10, m02 + m20], -1),
-            torch.stack([m02 - m20, m01 + m10, 1 - m00 + m11 - m22, m12 + m21], -1),
-            torch.stack([m10 - m01, m02 + m20, m12 + m21, 1 - m00 - m11 + m22], -1),
-        ],
-        -2,
-    )
-    best = candidates.diagonal(dim1=-2, dim2=-1).argmax(-1)
-    chosen = candidates.gather(-2, best[..., None, None].expand(*best.shape, 1, 4)).squeeze(-2)
-    return normalize(chosen, dim=-1)
-
-
 def orthonormalise(m: Tensor) -> Tensor:
     """The rotation nearest in the Gram-Schmidt sense to (..., 3, 3) matrices with independent first two columns.
 

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import Parameter
-from torch.nn.functional import normalize
 
 from motion4d_ros.scene.bases import ArchivedPoses, MotionBases, blend, blend_rotations
 from motion4d_ros.scene.gaussians import GAUSSIAN_PARAMETERS, WIDTHS, GaussianBatch
@@ -98,7 +97,7 @@ class Scene:
 
     def at_many(self, times: Sequence[float]) -> list[PosedGaussians]:
         """As `at`, for K times at the price of little more than one."""
-        means, quats = self.params["means"], normalize(self.params["quats"], dim=-1)
+        means, quats = self.params["means"], self.params["quats"]
         scales, opacities = self.params["log_scales"].exp(), self.params["opacity_logits"].sigmoid()
         rows = self.moving_rows
         if len(rows) == 0:
@@ -147,7 +146,8 @@ class Scene:
     @torch.no_grad()
     def object_pose(self, object_id: int, time: float) -> NDArray[np.float64]:
         """(4, 4) rigid motion canonical -> `time` of an object: the blend of its bases, weighted by the Gaussians they
-        carry, applied about the objects's own centre. Identity for an object without bases."""
+        carry, applied about the object's own centre. Identity for an object without bases.
+        """
         return self.object_poses(object_id, [time])[0]
 
     @torch.no_grad()
@@ -204,7 +204,8 @@ class Scene:
 
     def assign(self, rows: Tensor, object_id: int, dynamic: bool) -> None:
         """Hands the Gaussians at `rows` (indices or mask) to an object (0 = background), without moving them in the
-        canonical frame."""
+        canonical frame.
+        """
         self.object_id[rows] = object_id
         self.dynamic[rows] = dynamic
         self._moving = None
@@ -238,17 +239,24 @@ class Scene:
 
     def keep_bases(self, keep: Tensor) -> None:
         """Keeps only the bases where `keep` (B,) bool holds. Objects that lose all of theirs stand still from now on,
-        at their canonical place: prune or re-pose them first."""
+        at their canonical place: prune or re-pose them first.
+        """
         rows = keep.to(self.device).nonzero().squeeze(1)
         self.bases.keep(rows)
         self._store.keep(("motion_logits",), rows, dim=1)
         self._moving = None
 
     def extend_times(
-        self, stamps_ns: Sequence[int], quats: Tensor | None = None, trans: Tensor | None = None, *, first_index: int = 0
+        self,
+        stamps_ns: Sequence[int],
+        quats: Tensor | None = None,
+        trans: Tensor | None = None,
+        *,
+        first_index: int = 0,
     ) -> None:
         """Adds the next n frames to the horizon: poses (B, n, 4), (B, n, 3), or by default the motion continued at
-        constant twist. `first_index` names the frame when the horizon is still empty."""
+        constant twist. `first_index` names the frame when the horizon is still empty.
+        """
         if self.bases.length == 0:
             self.bases.first_index = first_index
         self.bases.extend(stamps_ns, quats, trans)
@@ -260,7 +268,8 @@ class Scene:
     @torch.no_grad()
     def archived_positions(self, archived: ArchivedPoses, rows: Tensor | None = None) -> Tensor:
         """(M, n, 3) positions, m, of Gaussians (default: all) over archived times, with today's canonical places and
-        weights. Shares of bases that did not exist then are divided among the others; NaN if none of them did."""
+        weights. Shares of bases that did not exist then are divided among the others; NaN if none of them did.
+        """
         rows = torch.arange(self.count, device=self.device) if rows is None else rows
         positions = self.params["means"][rows][:, None].repeat(1, len(archived.stamps_ns), 1)
         moving, _ = self._motion_index()
@@ -286,4 +295,3 @@ class Scene:
 def _apply(motion: Tensor, means: Tensor) -> Tensor:
     """(M, K, 3, 4) affine motions of (M, 3) points -> (M, K, 3)."""
     return (motion[..., :3] * means[:, None, None]).sum(-1) + motion[..., 3]
-

@@ -73,7 +73,7 @@ def load_scene(path: Path, device: torch.device | str = "cpu") -> tuple[Scene, d
         with safetensors.safe_open(path, framework="pt", device=str(device)) as file:
             metadata = file.metadata() or {}
             _check_version(path, metadata)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict: it cannot be iterated)
         header = json.loads(metadata["scene"])
         scene = _assemble(tensors, header, device)
         extra = header["extra"]
@@ -85,7 +85,8 @@ def load_scene(path: Path, device: torch.device | str = "cpu") -> tuple[Scene, d
 
 def export_ply(scene: Scene, path: Path) -> int:
     """Writes the Gaussians that do not move as a 3D Gaussian splatting ``.ply`` (binary little endian, no higher
-    spherical harmonics), atomically. Returns how many; those that are not finite are left out."""
+    spherical harmonics), atomically. Returns how many; those that are not finite are left out.
+    """
     still = torch.ones(scene.count, dtype=torch.bool, device=scene.device)
     still[scene.moving_rows] = False
     values = {name: scene.params[name].detach()[still].cpu().double().numpy() for name in GAUSSIAN_PARAMETERS}
