@@ -1,0 +1,177 @@
+"""The C++ back end: a `torch.autograd.Function` around two calls of the raster library."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from motion4d_ros.render.library import (
+    ImageGradientsStruct,
+    ImagesStruct,
+    SceneGradientsStruct,
+    SceneStruct,
+    load_library,
+)
+from motion4d_ros.render.output import RenderOutput
+from motion4d_ros.scene.posed import PosedGaussians
+from motion4d_ros.types import Camera, Motion4DError
+
+
+def render_cpu(
+    gaussians: PosedGaussians,
+    camera: Camera,
+    T_cam_map: Tensor,
+    features: Tensor,
+    background: Tensor | None,
+    near: float,
+    threads: int,
+    stats: bool,
+) -> RenderOutput:
+    """See `render`. Computes in float32 (projection in float64) and returns images of the dtype of `means`."""
+    dtype = gaussians.means.dtype
+    counter = _PairCount()
+    image, alpha, depth_sum, radii, weight_sum, weight_max = _Raster.apply(
+        gaussians.means,
+        gaussians.quats,
+        gaussians.scales,
+        gaussians.opacities,
+        features,
+        T_cam_map,
+        background,
+        camera,
+        near,
+        threads,
+        stats,
+        counter,
+    )
+    return RenderOutput(
+        features=image.to(dtype),
+        alpha=alpha.to(dtype),
+        depth_sum=depth_sum.to(dtype),
+        radii=radii,
+        weight_sum=weight_sum if stats else None,
+        weight_max=weight_max if stats else None,
+        pairs=counter.pairs,
+    )
+
+
+class _PairCount:
+    """Carries a number past autograd."""
+
+    pairs: int | None = None
+
+
+class _Pass:
+    """Owns what the library remembers of a forward pass."""
+
+    def __init__(self) -> None:
+        self.pointer = ctypes.c_void_p()
+        self._free = load_library().m4d_raster_free
+
+    def __del__(self) -> None:
+        if self.pointer:
+            self._free(self.pointer)
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().to(dtype=torch.float32, device="cpu").contiguous()
+
+
+def _address(tensor: Tensor | None) -> int | None:
+    return None if tensor is None or tensor.numel() == 0 else tensor.data_ptr()
+
+
+def _check(code: int) -> None:
+    if code == 1:
+        raise Motion4DError("the rasteriser ran out of memory: lower budget.max_static or budget.working_width")
+    if code:
+        raise Motion4DError("the rasteriser refused the image size or the number of channels (at most 32768 px, 4096)")
+
+
+class _Raster(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        means: Tensor,
+        quats: Tensor,
+        scales: Tensor,
+        opacities: Tensor,
+        features: Tensor,
+        T_cam_map: Tensor,
+        background: Tensor | None,
+        camera: Camera,
+        near: float,
+        threads: int,
+        stats: bool,
+        counter: _PairCount,
+    ) -> tuple[Tensor, ...]:
+        library = load_library()
+        inputs = [_plain(tensor) for tensor in (means, quats, scales, opacities, features)]
+        plain_background = None if background is None else _plain(background)
+        count, channels = features.shape
+        size = (camera.height, camera.width)
+        scene = SceneStruct(
+            width=camera.width,
+            height=camera.height,
+            channels=channels,
+            threads=threads,
+            count=count,
+            fx=camera.fx,
+            fy=camera.fy,
+            cx=camera.cx,
+            cy=camera.cy,
+            near_plane=near,
+            T_cam_map=(ctypes.c_double * 12)(*T_cam_map.detach().double().reshape(-1)[:12].tolist()),
+            **dict(zip(("means", "quats", "scales", "opacities", "features"), map(_address, inputs), strict=True)),
+            background=_address(plain_background),
+        )
+        image = torch.empty((*size, channels))
+        alpha, depth_sum = torch.empty(size), torch.empty(size)
+        radii = torch.empty(count)
+        weight_sum, weight_max = (torch.empty(count if stats else 0) for _ in range(2))
+        images = ImagesStruct(*map(_address, (image, alpha, depth_sum, radii, weight_sum, weight_max)))
+        wants_gradients = any(ctx.needs_input_grad)
+        memory = _Pass() if wants_gradients or stats else None
+        _check(library.m4d_raster_forward(scene, images, None if memory is None else ctypes.byref(memory.pointer)))
+        if stats and memory is not None and count:
+            counter.pairs = library.m4d_raster_pairs(memory.pointer)
+        if wants_gradients:
+            ctx.save_for_backward(alpha, T_cam_map, *inputs)
+            ctx.scene, ctx.memory, ctx.background = scene, memory, plain_background
+            ctx.dtypes = [tensor.dtype for tensor in (means, quats, scales, opacities, features)]
+        ctx.mark_non_differentiable(radii, weight_sum, weight_max)
+        ctx.set_materialize_grads(False)
+        return image, alpha, depth_sum, radii, weight_sum, weight_max
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:
+        alpha, T_cam_map, *inputs = ctx.saved_tensors
+        images = [None if tensor is None else _plain(tensor) for tensor in given[:3]]
+        gradients = [torch.empty_like(tensor) for tensor in inputs]
+        pose = torch.zeros(4, 4, dtype=torch.float64)
+        wanted = SceneGradientsStruct(
+            *map(_address, gradients[:4]),
+            _address(gradients[4]) if ctx.needs_input_grad[4] else None,
+            _address(pose) if ctx.needs_input_grad[5] else None,
+        )
+        _check(
+            load_library().m4d_raster_backward(
+                ctx.scene, ctx.memory.pointer, ImageGradientsStruct(*map(_address, images)), wanted
+            )
+        )
+        results: list[Tensor | None] = [
+            gradient.to(dtype) if needed else None
+            for gradient, dtype, needed in zip(gradients, ctx.dtypes, ctx.needs_input_grad[:5], strict=True)
+        ]
+        results.append(pose.to(T_cam_map.dtype) if ctx.needs_input_grad[5] else None)
+        behind = None
+        if ctx.needs_input_grad[6]:
+            behind = torch.zeros_like(ctx.background)
+            if images[0] is not None:
+                behind = ((1.0 - alpha)[..., None] * images[0]).sum((0, 1))
+        return (*results, behind, None, None, None, None, None)

@@ -1,0 +1,329 @@
+// Blending of one tile, forward and backward. Compiled once per instruction set (M4D_KERNELS names the result).
+//
+// Forward: per block of 4x4 pixels, near to far, transmittance and sums stay in registers.
+// Backward: the weights are recomputed near to far and kept, then walked far to near with R, the radiance that
+// arrives from behind, R <- alpha v + (1 - alpha) R. That gives dL/dalpha = T (v - R) without dividing by 1 - alpha
+// and without subtracting large sums.
+
+#include "frame.h"
+#include "simd.h"
+
+namespace {
+
+using namespace m4d;
+
+struct Tile {
+    int x, y;  // px of its first pixel
+    int64_t begin, count;
+};
+
+M4D_INLINE Tile tile_at(const Frame &f, int index) {
+    const int64_t begin = f.tile_begin[index];
+    return {index % f.tiles_x * kTile, index / f.tiles_x * kTile, begin, f.tile_begin[index + 1] - begin};
+}
+
+// Offsets of the sixteen pixels of a block from the tile's first pixel.
+struct Grid {
+    alignas(64) float x[kBlocks][kLanes], y[kBlocks][kLanes];
+    Grid() {
+        for (int b = 0; b < kBlocks; ++b)
+            for (int i = 0; i < kLanes; ++i) {
+                x[b][i] = static_cast<float>(b % 4 * kBlock + i % kBlock);
+                y[b][i] = static_cast<float>(b / 4 * kBlock + i / kBlock);
+            }
+    }
+};
+
+// 1 where the image has a pixel, 0 beyond its border.
+M4D_INLINE void inside(const Frame &f, const Tile &t, const Grid &grid, int b, float *out) {
+    for (int i = 0; i < kLanes; ++i) {
+        const bool in = t.x + grid.x[b][i] < static_cast<float>(f.width) && t.y + grid.y[b][i] < static_cast<float>(f.height);
+        out[i] = in ? 1.0f : 0.0f;
+    }
+}
+
+// Copies what blending needs next to each other: x, y (from the tile's corner), A, B, C, L, reach; and the features.
+M4D_INLINE void pack(const Frame &f, const Tile &t, const Scratch &s) {
+    const int padded = f.padded, channels = f.channels;
+    for (int64_t k = 0; k < t.count; ++k) {
+        const uint32_t g = f.entry_splat[t.begin + k];
+        const Splat &splat = f.splats[g];
+        float *p = s.params + k * 8;
+        p[0] = static_cast<float>(splat.x - t.x);
+        p[1] = static_cast<float>(splat.y - t.y);
+        p[2] = splat.A, p[3] = splat.B, p[4] = splat.C, p[5] = splat.L, p[6] = splat.reach;
+        float *to = s.features + k * padded;
+        const float *from = f.features + static_cast<int64_t>(g) * channels;
+        for (int c = 0; c < channels; ++c) to[c] = from[c];
+        to[channels] = splat.depth;
+        for (int c = channels + 1; c < padded; ++c) to[c] = 0.0f;
+    }
+}
+
+// Which blocks of the tile a splat can touch: least_over_rectangle for all sixteen at once.
+M4D_INLINE uint32_t touched_blocks(const float *p) {
+    alignas(64) float least[kLanes];
+    const float A = p[2], B = p[3], C = p[4], slope_y = -0.5f * B / C, slope_x = -0.5f * B / A;
+    for (int i = 0; i < kLanes; ++i) {
+        const float x0 = static_cast<float>(i % 4 * kBlock) - p[0], x1 = x0 + (kBlock - 1);
+        const float y0 = static_cast<float>(i / 4 * kBlock) - p[1], y1 = y0 + (kBlock - 1);
+        const float low_x = x0 > 0.0f ? x0 : 0.0f, nx = low_x < x1 ? low_x : x1;
+        const float low_y = y0 > 0.0f ? y0 : 0.0f, ny = low_y < y1 ? low_y : y1;
+        float y_at = slope_y * nx, x_at = slope_x * ny;
+        y_at = y_at > y0 ? y_at : y0, y_at = y_at < y1 ? y_at : y1;
+        x_at = x_at > x0 ? x_at : x0, x_at = x_at < x1 ? x_at : x1;
+        const float first = A * nx * nx + B * nx * y_at + C * y_at * y_at;
+        const float second = A * x_at * x_at + B * x_at * ny + C * ny * ny;
+        least[i] = first < second ? first : second;
+    }
+    uint32_t mask = 0;
+    for (int i = 0; i < kLanes; ++i) mask |= static_cast<uint32_t>(least[i] <= p[6]) << i;
+    return mask;
+}
+
+// Alpha of one splat in one block: clipped above, 0 below 1/255.
+M4D_INLINE Vec alpha_of(const float *p, const Vec &dx, const Vec &dy) {
+    const Vec slope = fill(p[2]) * dx + fill(p[3]) * dy;
+    Vec power = fill(p[5]) - dx * slope;
+    power = power - fill(p[4]) * dy * dy;
+    const Vec alpha = smaller(exp2_fast(larger(power, fill(-100.0f))), fill(kAlphaMax));
+    return where_not_less(alpha, fill(kAlphaMin), alpha);
+}
+
+// sums[c] = sum over splats of weight * feature, for K neighbouring channels.
+template <int K>
+M4D_INLINE void accumulate(const float *weights, const float *features, const uint32_t *list, int64_t count, int padded,
+                           float *out) {
+    Vec sums[K];
+    for (int c = 0; c < K; ++c) sums[c] = fill(0.0f);
+    for (int64_t k = 0; k < count; ++k) {
+        const Vec w = load(weights + k * kLanes);
+        const float *f = features + static_cast<int64_t>(list[k]) * padded;
+        for (int c = 0; c < K; ++c) sums[c] = sums[c] + w * fill(f[c]);
+    }
+    for (int c = 0; c < K; ++c) store(out + c * kLanes, sums[c]);
+}
+
+M4D_INLINE void write_block(const Frame &f, const m4d_images &images, const Tile &t, int b, const float *sums,
+                            const float *rest) {
+    const int x0 = t.x + b % 4 * kBlock, y0 = t.y + b / 4 * kBlock;
+    for (int i = 0; i < kLanes; ++i) {
+        const int x = x0 + i % kBlock, y = y0 + i / kBlock;
+        if (x >= f.width || y >= f.height) continue;
+        const int64_t pixel = static_cast<int64_t>(y) * f.width + x;
+        float *to = images.features + pixel * f.channels;
+        for (int c = 0; c < f.channels; ++c) to[c] = sums[c * kLanes + i];
+        if (f.background)
+            for (int c = 0; c < f.channels; ++c) to[c] += rest[i] * f.background[c];
+        images.depth_sum[pixel] = sums[f.channels * kLanes + i];
+        images.alpha[pixel] = 1.0f - rest[i];
+    }
+}
+
+void forward_tile(const Frame &f, const Forward &out, int index, const Scratch &s) {
+    static const Grid grid;
+    const Tile t = tile_at(f, index);
+    const bool counting = s.stats != nullptr;
+    int64_t lengths[kBlocks] = {};
+    pack(f, t, s);
+    for (int64_t k = 0; k < t.count; ++k) {
+        uint32_t mask = touched_blocks(s.params + k * 8);
+        f.entry_mask[t.begin + k] = static_cast<uint16_t>(mask);
+        for (; mask; mask &= mask - 1) {
+            const int b = __builtin_ctz(mask);
+            s.lists[b * s.capacity + lengths[b]++] = static_cast<uint32_t>(k);
+        }
+    }
+    if (counting)
+        for (int64_t k = 0; k < t.count * 2 * kLanes; ++k) s.stats[k] = 0.0f;
+    int64_t pairs = 0;
+    const Vec stop = fill(kTransmittanceStop);
+    for (int b = 0; b < kBlocks; ++b) {
+        const int x0 = t.x + b % 4 * kBlock, y0 = t.y + b / 4 * kBlock;
+        if (x0 >= f.width || y0 >= f.height) continue;
+        alignas(64) float start[kLanes];
+        inside(f, t, grid, b, start);
+        const Vec x = load(grid.x[b]), y = load(grid.y[b]);
+        const uint32_t *list = s.lists + b * s.capacity;
+        Vec T = load(start), rest = fill(1.0f);  // T turns 0 where a ray has ended; rest is what it ended with
+        int64_t count = 0;
+        for (; count < lengths[b]; ++count) {
+            const float *p = s.params + static_cast<int64_t>(list[count]) * 8;
+            const Vec w = T * alpha_of(p, x - fill(p[0]), y - fill(p[1]));
+            const Vec next = T - w;
+            store(s.weights + count * kLanes, where_greater(next, stop, w));
+            rest = choose_greater(next, stop, next, rest);
+            T = where_greater(next, stop, next);
+            if (!any_greater(next, stop)) break;
+        }
+        float *sums = s.image;
+        int c = 0;
+        for (; c + 8 <= f.padded; c += 8) accumulate<8>(s.weights, s.features + c, list, count, f.padded, sums + c * kLanes);
+        for (; c < f.padded; c += 4) accumulate<4>(s.weights, s.features + c, list, count, f.padded, sums + c * kLanes);
+        store(sums + f.padded * kLanes, rest);
+        write_block(f, *out.images, t, b, sums, sums + f.padded * kLanes);
+        if (counting)
+            for (int64_t k = 0; k < count; ++k) {
+                const float *w = s.weights + k * kLanes;
+                float *stats = s.stats + static_cast<int64_t>(list[k]) * 2 * kLanes;
+                store(stats, load(stats) + load(w));
+                store(stats + kLanes, larger(load(stats + kLanes), load(w)));
+                for (int i = 0; i < kLanes; ++i) pairs += w[i] > 0.0f;
+            }
+    }
+    if (!counting) return;
+    out.tile_pairs[index] = pairs;
+    for (int64_t k = 0; k < t.count; ++k) {
+        const float *stats = s.stats + k * 2 * kLanes;
+        float sum = 0.0f, most = 0.0f;
+        for (int i = 0; i < kLanes; ++i) {
+            sum += stats[i];
+            most = stats[kLanes + i] > most ? stats[kLanes + i] : most;
+        }
+        out.slot_sum[f.entry_slot[t.begin + k]] = sum;
+        out.slot_max[f.entry_slot[t.begin + k]] = most;
+    }
+}
+
+// Gathers the image gradients of a tile: (block, padded + 1, 16), the last one belonging to alpha.
+M4D_INLINE void gather(const Frame &f, const m4d_image_gradients &g, const Tile &t, float *out) {
+    const int rows = f.padded + 1;
+    for (int b = 0; b < kBlocks; ++b)
+        for (int i = 0; i < kLanes; ++i) {
+            const int x = t.x + b % 4 * kBlock + i % kBlock, y = t.y + b / 4 * kBlock + i / kBlock;
+            float *to = out + b * rows * kLanes + i;
+            const bool in = x < f.width && y < f.height;
+            const int64_t pixel = static_cast<int64_t>(y) * f.width + x;
+            for (int c = 0; c < f.channels; ++c) to[c * kLanes] = in && g.features ? g.features[pixel * f.channels + c] : 0.0f;
+            to[f.channels * kLanes] = in && g.depth_sum ? g.depth_sum[pixel] : 0.0f;
+            for (int c = f.channels + 1; c < f.padded; ++c) to[c * kLanes] = 0.0f;
+            to[f.padded * kLanes] = in && g.alpha ? g.alpha[pixel] : 0.0f;
+        }
+}
+
+// Far to near over one tile. K = padded channel count when it is small enough for registers, else 0.
+template <int K>
+M4D_INLINE void walk_back(const Frame &f, const Backward &out, const Tile &t, const Scratch &s, const Grid &grid,
+                          int64_t count, const uint16_t *masks, const float *stream, float (*behind)[kLanes]) {
+    const int padded = K ? K : f.padded, rows = padded + 1;
+    for (int64_t k = count - 1; k >= 0; --k) {
+        const float *p = s.params + k * 8, *feature = s.features + k * padded;
+        float *slot = out.slots + f.entry_slot[t.begin + k] * (kMoments + padded);
+        const Vec zero = fill(0.0f), clip = fill(kAlphaMax);
+        Vec s0 = zero, sx = zero, sy = zero, sxx = zero, sxy = zero, syy = zero;
+        Vec sums[K ? K : 1];
+        for (int c = 0; c < K; ++c) sums[c] = zero;
+        alignas(64) float weights[K ? 1 : kBlocks][kLanes];
+        uint32_t mask = masks[k];
+        while (mask) {
+            const int b = 31 - __builtin_clz(mask);
+            mask ^= 1u << b;
+            stream -= 2 * kLanes;
+            const Vec alpha = load(stream), T = load(stream + kLanes), w = alpha * T;
+            const float *g = s.image + b * rows * kLanes;
+            Vec v = load(g + padded * kLanes), v2 = zero;
+            for (int c = 0; c < padded; c += 2) {
+                const Vec g0 = load(g + c * kLanes), g1 = load(g + (c + 1) * kLanes);
+                v = v + fill(feature[c]) * g0;
+                v2 = v2 + fill(feature[c + 1]) * g1;
+                if (K) {
+                    sums[K ? c : 0] = sums[K ? c : 0] + w * g0;
+                    sums[K ? c + 1 : 0] = sums[K ? c + 1 : 0] + w * g1;
+                }
+            }
+            if (!K) store(weights[K ? 0 : b], w);
+            const Vec R = load(behind[b]), step = v + v2 - R;
+            store(behind[b], R + alpha * step);
+            const Vec by_power = where_greater(clip, alpha, w * step);
+            const Vec dx = load(grid.x[b]) - fill(p[0]), dy = load(grid.y[b]) - fill(p[1]);
+            const Vec px = by_power * dx, py = by_power * dy;
+            s0 = s0 + by_power;
+            sx = sx + px;
+            sy = sy + py;
+            sxx = sxx + px * dx;
+            sxy = sxy + px * dy;
+            syy = syy + py * dy;
+        }
+        *reinterpret_cast<Quad *>(slot) = sum4(s0, sx, sy, sxx);
+        *reinterpret_cast<Quad *>(slot + 4) = sum4(sxy, syy, zero, zero);
+        if (K) {
+            for (int c = 0; c < K; c += 4)
+                *reinterpret_cast<Quad *>(slot + kMoments + c) = sum4(sums[c], sums[c + 1], sums[c + 2], sums[c + 3]);
+            continue;
+        }
+        for (int c = 0; c < padded; c += 4) {
+            Vec part[4] = {zero, zero, zero, zero};
+            for (uint32_t left = masks[k]; left; left &= left - 1) {
+                const int b = __builtin_ctz(left);
+                const Vec w = load(weights[K ? 0 : b]);
+                const float *g = s.image + (b * rows + c) * kLanes;
+                for (int j = 0; j < 4; ++j) part[j] = part[j] + w * load(g + j * kLanes);
+            }
+            *reinterpret_cast<Quad *>(slot + kMoments + c) = sum4(part[0], part[1], part[2], part[3]);
+        }
+    }
+}
+
+void backward_tile(const Frame &f, const Backward &out, int index, const Scratch &s) {
+    static const Grid grid;
+    const Tile t = tile_at(f, index);
+    const int padded = f.padded, rows = padded + 1;
+    pack(f, t, s);
+    gather(f, *out.given, t, s.image);
+
+    alignas(64) float T[kBlocks][kLanes], behind[kBlocks][kLanes];
+    uint32_t live = 0;  // blocks with a ray that has not ended
+    for (int b = 0; b < kBlocks; ++b) {
+        inside(f, t, grid, b, T[b]);
+        if (t.x + b % 4 * kBlock < f.width && t.y + b / 4 * kBlock < f.height) live |= 1u << b;
+        for (int i = 0; i < kLanes; ++i) {
+            behind[b][i] = 0.0f;
+            if (f.background)
+                for (int c = 0; c < f.channels; ++c) behind[b][i] += f.background[c] * s.image[(b * rows + c) * kLanes + i];
+        }
+    }
+
+    uint16_t *masks = reinterpret_cast<uint16_t *>(s.lists);
+    float *stream = s.stream;
+    const Vec stop = fill(kTransmittanceStop);
+    int64_t count = 0;
+    for (; count < t.count && live; ++count) {
+        const float *p = s.params + count * 8;
+        uint32_t mask = f.entry_mask[t.begin + count] & live;
+        masks[count] = static_cast<uint16_t>(mask);
+        for (; mask; mask &= mask - 1) {
+            const int b = __builtin_ctz(mask);
+            const Vec before = load(T[b]);
+            const Vec alpha = alpha_of(p, load(grid.x[b]) - fill(p[0]), load(grid.y[b]) - fill(p[1]));
+            const Vec next = before - before * alpha;
+            store(stream, where_greater(next, stop, alpha));
+            store(stream + kLanes, before);
+            store(T[b], where_greater(next, stop, next));
+            stream += 2 * kLanes;
+            if (!any_greater(next, stop)) live &= ~(1u << b);
+        }
+    }
+    for (int64_t k = count; k < t.count; ++k) {
+        float *slot = out.slots + f.entry_slot[t.begin + k] * (kMoments + padded);
+        for (int c = 0; c < kMoments + padded; ++c) slot[c] = 0.0f;
+    }
+    switch (padded) {
+        case 4: return walk_back<4>(f, out, t, s, grid, count, masks, stream, behind);
+        case 8: return walk_back<8>(f, out, t, s, grid, count, masks, stream, behind);
+        case 12: return walk_back<12>(f, out, t, s, grid, count, masks, stream, behind);
+        default: return walk_back<0>(f, out, t, s, grid, count, masks, stream, behind);
+    }
+}
+
+}  // namespace
+
+namespace m4d {
+#define M4D_TEXT(x) #x
+#define M4D_NAME(x) M4D_TEXT(x)
+#define M4D_JOIN(a, b) a##b
+#define M4D_FUNCTION(isa) M4D_JOIN(kernels_, isa)
+const Kernels &M4D_FUNCTION(M4D_KERNELS)() {
+    static const Kernels kernels = {forward_tile, backward_tile, M4D_NAME(M4D_KERNELS)};
+    return kernels;
+}
+}  // namespace m4d
