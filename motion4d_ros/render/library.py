@@ -83,16 +83,16 @@ def load_library() -> ctypes.CDLL:
     path = next((place for place in places if place.is_file()), None)
     if path is None:
         raise Motion4DError(
-            f"{FILE_NAME} not found ({', '.join(map(str, places))}): build it with `make build`, or "
-            f"`cmake -S raster -B build/raster && cmake --build build/raster` and set {ENVIRONMENT_VARIABLE} to the file"
+            f"{FILE_NAME} not found ({', '.join(map(str, places))}): build it with "
+            f"`cmake -S raster -B build/raster && cmake --build build/raster` and set {ENVIRONMENT_VARIABLE} to its path"
         )
     try:
         library = ctypes.CDLL(str(path))
         version = library.m4d_raster_abi()
     except (OSError, AttributeError) as error:
-        raise Motion4DError(f"{path} cannot be loaded ({error}): rebuild it on this machine with `make build`") from None
+        raise Motion4DError(f"{path} cannot be loaded ({error}): rebuild it on this machine") from None
     if version != ABI:
-        raise Motion4DError(f"{path} has interface version {version}, not {ABI}: rebuild it with `make build`")
+        raise Motion4DError(f"{path} has interface version {version}, not {ABI}: rebuild it")
     _declare(library)
     return library
 

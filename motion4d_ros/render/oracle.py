@@ -5,8 +5,6 @@ Vectorised over Gaussians and over the pixels of a tile; good for tests and as t
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
@@ -142,9 +140,9 @@ def rotation_matrices(quats: Tensor) -> Tensor:
 def _weights(splats: Splats, chosen: Tensor, x0: int, y0: int, x1: int, y1: int) -> Tensor:
     """(pixels, M') blending weights T_i alpha_i of the chosen splats, near to far, in a rectangle of pixels."""
     device, dtype = splats.depth.device, splats.depth.dtype
-    ys, xs = torch.meshgrid(
-        torch.arange(y0, y1, device=device, dtype=dtype), torch.arange(x0, x1, device=device, dtype=dtype), indexing="ij"
-    )
+    across = torch.arange(x0, x1, device=device, dtype=dtype)
+    down = torch.arange(y0, y1, device=device, dtype=dtype)
+    ys, xs = torch.meshgrid(down, across, indexing="ij")
     centre, conic = splats.centre[chosen], splats.conic[chosen]
     dx, dy = xs.reshape(-1, 1) - centre[:, 0], ys.reshape(-1, 1) - centre[:, 1]
     power = -0.5 * (conic[:, 0] * dx * dx + conic[:, 2] * dy * dy) - conic[:, 1] * dx * dy
@@ -155,6 +153,3 @@ def _weights(splats: Splats, chosen: Tensor, x0: int, y0: int, x1: int, y1: int)
     # Transmittance never grows, so the first splat that ends the ray leaves out all behind it.
     return torch.where(after.detach() > TRANSMITTANCE_STOP, before * alpha, 0.0)
 
-
-REACH_SIGMAS = math.sqrt(2.0 * math.log(255.0))
-"""Farthest distance, in standard deviations, at which a Gaussian of opacity 1 still counts."""

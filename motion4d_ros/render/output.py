@@ -13,16 +13,16 @@ class RenderOutput:
     """Images of one camera, and how much each Gaussian had to do with them.
 
     With T_i the transmittance in front of Gaussian i and alpha_i its opacity at the pixel, the blending weight is
-    w_i = T_i alpha_i, and every image is a sum over i. Gradients flow through `features`, `alpha`, `depth_sum`, `depth`.
+    w_i = T_i alpha_i, and every image is a sum over i. Gradients flow through the images, not through the statistics.
     """
 
     features: Tensor  # (H, W, C) sum of w_i f_i, plus (1 - alpha) background
     alpha: Tensor  # (H, W) sum of w_i, in [0, 1]
     depth_sum: Tensor  # (H, W) m, sum of w_i z_i
-    radii: Tensor  # (N,) px, larger half extent of the drawn box; 0 = not drawn. No gradient
-    weight_sum: Tensor | None = None  # (N,) sum of w_i over pixels, only with stats=True. No gradient
-    weight_max: Tensor | None = None  # (N,) largest w_i, only with stats=True. No gradient
-    pairs: int | None = None  # (pixel, Gaussian) pairs blended, only with stats=True and where the back end counts
+    radii: Tensor  # (N,) px, larger half extent of the drawn box; 0 = not drawn
+    weight_sum: Tensor | None = None  # (N,) sum of w_i over pixels, only with stats=True
+    weight_max: Tensor | None = None  # (N,) largest w_i, only with stats=True; not from gsplat
+    pairs: int | None = None  # (pixel, Gaussian) pairs blended, only with stats=True; not from gsplat
 
     @property
     def depth(self) -> Tensor:

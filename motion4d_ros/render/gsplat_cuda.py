@@ -1,0 +1,116 @@
+"""The CUDA back end: gsplat 1.5 (Ye et al., 2024), called so that it draws what the other two draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from motion4d_ros.render.output import RenderOutput
+from motion4d_ros.render.validity import drawable
+from motion4d_ros.scene.posed import PosedGaussians
+from motion4d_ros.types import Camera, Motion4DError
+
+CHANNEL_CHUNK = 32  # gsplat's kernels slow down beyond this many channels a pass
+DILATION = 0.3  # px^2
+
+
+def render_gsplat(
+    gaussians: PosedGaussians,
+    camera: Camera,
+    T_cam_map: Tensor,
+    features: Tensor,
+    background: Tensor | None,
+    near: float,
+    stats: bool,
+) -> RenderOutput:
+    """See `render`. Computes in float32 on the GPU of `gaussians.means`; `weight_max` and `pairs` are not to be had."""
+    rasterization = _load_gsplat()
+    means = gaussians.means
+    if not means.is_cuda:
+        raise Motion4DError("the gsplat renderer needs tensors on a GPU: move the scene there, or use backend='cpu'")
+    device, dtype = means.device, means.dtype
+    features = features.to(device)
+    pose = T_cam_map.to(device=device, dtype=torch.float32)
+    index = drawable(gaussians, T_cam_map.to(means), features, near).nonzero()[:, 0]
+    radii = torch.zeros(gaussians.count, device=device)
+    weight_sum = torch.zeros(gaussians.count, device=device) if stats else None
+    if len(index) == 0:
+        return _empty(gaussians, camera, T_cam_map, features, background, radii, weight_sum)
+
+    chosen = gaussians.select(index)
+    channels = features.shape[1]
+    colours = features[index].float() if channels else torch.zeros(len(index), 1, device=device)
+    backgrounds = None
+    if background is not None and channels:
+        backgrounds = background.to(device=device, dtype=torch.float32)[None]
+    # gsplat counts pixels from the image's corner, we from the centre of the first pixel.
+    K = torch.tensor(
+        [[camera.fx, 0.0, camera.cx + 0.5], [0.0, camera.fy, camera.cy + 0.5], [0.0, 0.0, 1.0]], device=device
+    )
+    counting = torch.zeros(len(index), 1, device=device, requires_grad=True) if stats else None
+    if counting is not None:
+        colours = torch.cat([colours, counting], -1)
+        if backgrounds is not None:
+            backgrounds = torch.cat([backgrounds, torch.zeros(1, 1, device=device)], -1)
+    image, alpha, meta = rasterization(
+        means=chosen.means.float(),
+        quats=chosen.quats.float(),
+        scales=chosen.scales.float(),
+        opacities=chosen.opacities.float(),
+        colors=colours,
+        viewmats=pose[None],
+        Ks=K[None],
+        width=camera.width,
+        height=camera.height,
+        near_plane=near,
+        eps2d=DILATION,
+        packed=False,
+        backgrounds=backgrounds,
+        render_mode="RGB+D",  # the sum of w z; the mean is formed in RenderOutput, alike for all back ends
+        channel_chunk=CHANNEL_CHUNK,
+    )
+    radii[index] = meta["radii"][0].amax(-1).float()
+    if counting is not None and weight_sum is not None:
+        # The image of a channel is linear in it, so its derivative is the sum of the weights.
+        (sums,) = torch.autograd.grad(image[..., -2].sum(), counting, retain_graph=True)
+        weight_sum[index] = sums[:, 0]
+    return RenderOutput(
+        features=image[0, ..., :channels].to(dtype),
+        alpha=alpha[0, ..., 0].to(dtype),
+        depth_sum=image[0, ..., -1].to(dtype),
+        radii=radii,
+        weight_sum=weight_sum,
+    )
+
+
+def _load_gsplat() -> Callable[..., tuple[Tensor, Tensor, dict[str, Any]]]:
+    # `import gsplat` succeeds without CUDA and fails later with messages that mislead, hence the order.
+    if not torch.cuda.is_available():
+        raise Motion4DError("the gsplat renderer needs a CUDA GPU and a CUDA build of PyTorch: use backend='cpu' here")
+    try:
+        from gsplat import rasterization
+    except ImportError as error:
+        raise Motion4DError(f"gsplat cannot be imported ({error}): pip install gsplat==1.5.3 ninja packaging") from None
+    return rasterization
+
+
+def _empty(
+    gaussians: PosedGaussians,
+    camera: Camera,
+    T_cam_map: Tensor,
+    features: Tensor,
+    background: Tensor | None,
+    radii: Tensor,
+    weight_sum: Tensor | None,
+) -> RenderOutput:
+    """An image of nothing but background; still joined to its inputs, so that gradients are zero and not missing."""
+    inputs = [gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, T_cam_map, features]
+    nothing = sum((tensor[:0].sum().to(gaussians.means) for tensor in inputs), start=gaussians.means.new_zeros(()))
+    blank = nothing.expand(camera.height, camera.width)
+    image = blank[..., None].expand(-1, -1, features.shape[1])
+    if background is not None:
+        image = image + background.to(image)
+    return RenderOutput(features=image, alpha=blank, depth_sum=blank, radii=radii, weight_sum=weight_sum)
