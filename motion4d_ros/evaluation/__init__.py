@@ -1,0 +1,1 @@
+"""Measuring: standard metrics, a synthetic scene with exact truth, scores of an analysis and the benchmark."""
