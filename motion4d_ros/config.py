@@ -141,7 +141,19 @@ class PoseConfig:
         "odometry or tf: given with every frame; static: the camera never moves; visual: found from the images",
         choices=("odometry", "tf", "static", "visual"),
     )
-    refine: bool = tunable(False, "Refine given poses photometrically")
+    refine: bool = tunable(False, "Refine given poses by the images: removes drift and lag of the odometry")
+    known_height: float = tunable(
+        0.0, "visual: height of the camera above the ground it sees, fixes the scale; 0 = unknown",
+        unit="m", minimum=0.0, maximum=10_000.0,
+    )
+    known_distance: float = tunable(
+        0.0, "visual: depth of what the centre of the first frame shows, fixes the scale; 0 = unknown",
+        unit="m", minimum=0.0, maximum=100_000.0,
+    )
+    bridge: int = tunable(
+        3, "visual: frames without a pose that are bridged by prediction before it is reported lost",
+        unit="frames", minimum=0, maximum=100,
+    )
 
 
 @dataclass
@@ -197,6 +209,40 @@ class RosConfig:
 
 
 @dataclass
+class GeometryConfig:
+    """Depth alignment and object motion before any rendering."""
+
+    vote_reach: int = tunable(4, "Neighbouring frames, each way, that vote on labels", unit="frames", minimum=0, maximum=32)
+    chain_drift: float = tunable(
+        0.12, "Noise that a chained track gains per frame", unit="px", minimum=0.0, maximum=10.0
+    )
+    chain_reach: int = tunable(16, "Chained tracks are trusted this far from their start", unit="frames", minimum=1, maximum=512)
+    keyframe_spacing: int = tunable(
+        6, "Distance between the points of a keyframe (half of it on objects)", unit="px", minimum=2, maximum=64
+    )
+    keyframe_reach: int = tunable(
+        16, "Frames, each way, in which a keyframe's points are measured again", unit="frames", minimum=1, maximum=512
+    )
+    static_points: int = tunable(700, "Points used to align depth to the static scene", minimum=20, maximum=100_000)
+    object_points: int = tunable(500, "Points used for the motion of one object", minimum=12, maximum=100_000)
+    min_points: int = tunable(6, "Fewer points than this say nothing about an object's motion", minimum=4, maximum=1000)
+    iterations: int = tunable(8, "Gauss-Newton steps per adjustment", minimum=1, maximum=100)
+    sigma_scale: float = tunable(
+        0.05, "Expected error of a frame's depth scale (metric depth)", minimum=0.0001, maximum=10.0
+    )
+    sigma_offset: float = tunable(
+        0.005, "Expected offset of a frame's inverse depth, as a share of its median", minimum=0.0001, maximum=10.0
+    )
+    sigma_object_scale: float = tunable(
+        0.01, "Expected error of the depth of one object in one frame, after alignment", minimum=0.0001, maximum=10.0
+    )
+    sigma_acceleration: float = tunable(4.0, "Expected acceleration of objects", unit="m/s^2", minimum=0.001, maximum=1000.0)
+    sigma_angular_acceleration: float = tunable(
+        8.0, "Expected angular acceleration of objects", unit="rad/s^2", minimum=0.001, maximum=10_000.0
+    )
+
+
+@dataclass
 class Config:
     """The whole configuration."""
 
@@ -207,6 +253,7 @@ class Config:
     masks: MasksConfig = section(MasksConfig)
     depth: DepthConfig = section(DepthConfig)
     pose: PoseConfig = section(PoseConfig)
+    geometry: GeometryConfig = section(GeometryConfig)
     models: ModelsConfig = section(ModelsConfig)
     ros: RosConfig = section(RosConfig)
 

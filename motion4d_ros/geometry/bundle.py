@@ -1,0 +1,229 @@
+"""Bundle adjustment: camera poses and points together, by Levenberg-Marquardt with the Schur complement.
+
+Poses are ``T_cam_map`` and are updated from the left by ``exp(delta)``, delta = (translation, rotation vector).
+Residuals are in normalised image coordinates divided by `sigma`, robust by Huber's loss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy.sparse import bsr_matrix, coo_matrix
+
+from motion4d_ros.types import BoolArray, FloatArray, IntArray
+
+HUBER = 1.5  # standard deviations
+
+
+@dataclass
+class BundleResult:
+    """What :func:`bundle_adjust` found."""
+
+    T_cam_map: FloatArray  # (F, 4, 4)
+    xyz_map: FloatArray  # (P, 3)
+    error: FloatArray  # (M,) length of each residual, in units of sigma; inf behind the camera
+
+
+def rotation_exp(omega: FloatArray) -> FloatArray:
+    """(..., 3) rotation vectors -> (..., 3, 3) matrices (Rodrigues)."""
+    angle = np.linalg.norm(omega, axis=-1)[..., None, None]
+    K = skew(omega)
+    small = angle < 1e-8
+    safe = np.where(small, 1.0, angle)
+    return np.eye(3) + np.where(small, 1.0, np.sin(safe) / safe) * K + np.where(
+        small, 0.5, (1 - np.cos(safe)) / safe**2
+    ) * (K @ K)
+
+
+def skew(v: FloatArray) -> FloatArray:
+    """(..., 3) -> (..., 3, 3) cross-product matrices."""
+    zero = np.zeros_like(v[..., 0])
+    return np.stack(
+        [
+            np.stack([zero, -v[..., 2], v[..., 1]], -1),
+            np.stack([v[..., 2], zero, -v[..., 0]], -1),
+            np.stack([-v[..., 1], v[..., 0], zero], -1),
+        ],
+        -2,
+    )
+
+
+def apply_delta(T: FloatArray, delta: FloatArray) -> FloatArray:
+    """exp(delta) T for (..., 4, 4) poses and (..., 6) updates (translation, rotation)."""
+    R = rotation_exp(delta[..., 3:])
+    out = np.array(T)
+    out[..., :3, :3] = R @ T[..., :3, :3]
+    out[..., :3, 3] = np.einsum("...ij,...j->...i", R, T[..., :3, 3]) + delta[..., :3]
+    return out
+
+
+def residuals(
+    T_cam_map: FloatArray, xyz_map: FloatArray, frame: IntArray, point: IntArray, xy: FloatArray, sigma: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Residuals (M, 2) in units of sigma, and the points in their cameras (M, 3)."""
+    cam = np.einsum("mij,mj->mi", T_cam_map[frame, :3, :3], xyz_map[point]) + T_cam_map[frame, :3, 3]
+    z = np.where(cam[:, 2] > 1e-6, cam[:, 2], np.inf)
+    return (cam[:, :2] / z[:, None] - xy) / sigma[:, None], cam
+
+
+def _robust(residual: FloatArray, front: BoolArray) -> tuple[FloatArray, float]:
+    """Huber weights (M,) and total cost."""
+    length = np.linalg.norm(residual, axis=-1)
+    weight = np.where(length < HUBER, 1.0, HUBER / np.maximum(length, 1e-12)) * front
+    cost = np.where(length < HUBER, 0.5 * length**2, HUBER * (length - 0.5 * HUBER))
+    return weight, float(cost[front].sum() + 50.0 * (~front).sum())
+
+
+def _jacobians(T_cam_map: FloatArray, frame: IntArray, cam: FloatArray, sigma: FloatArray):  # type: ignore[no-untyped-def]
+    inverse = 1.0 / np.maximum(cam[:, 2], 1e-6)
+    x, y = cam[:, 0] * inverse, cam[:, 1] * inverse
+    zero = np.zeros_like(x)
+    projection = np.stack([np.stack([inverse, zero, -x * inverse], -1), np.stack([zero, inverse, -y * inverse], -1)], 1)
+    projection /= sigma[:, None, None]
+    pose = np.concatenate([projection, projection @ -skew(cam)], -1)  # (M, 2, 6)
+    point = projection @ T_cam_map[frame, :3, :3]  # (M, 2, 3)
+    return pose, point
+
+
+def bundle_adjust(
+    T_cam_map: FloatArray,
+    xyz_map: FloatArray,
+    frame: IntArray,
+    point: IntArray,
+    xy: FloatArray,
+    sigma: FloatArray,
+    fixed: BoolArray,
+    iterations: int = 10,
+) -> BundleResult:
+    """Adjusts poses (F, 4, 4) and points (P, 3) to M observations.
+
+    Observation m: point `point[m]` seen by `frame[m]` at normalised `xy[m]` with standard deviation `sigma[m]`. Poses with
+    `fixed` (F,) stay; fix two of them, or one and accept that the scale may wander.
+    """
+    T, X = np.array(T_cam_map, float), np.array(xyz_map, float)
+    frames, points = len(T), len(X)
+    damping = 1e-4
+    residual, cam = residuals(T, X, frame, point, xy, sigma)
+    weight, cost = _robust(residual, cam[:, 2] > 1e-6)
+    free = np.flatnonzero(~fixed)
+    column = np.full(frames, -1)
+    column[free] = np.arange(len(free))
+    moving = column[frame] >= 0
+    for _ in range(iterations):
+        J_pose, J_point = _jacobians(T, frame, cam, sigma)
+        g_point = np.zeros((points, 3))
+        H_point = np.zeros((points, 3, 3))
+        np.add.at(g_point, point, np.einsum("m,mki,mk->mi", weight, J_point, residual))
+        np.add.at(H_point, point, np.einsum("m,mki,mkj->mij", weight, J_point, J_point))
+        g_pose, H_pose = np.zeros((len(free), 6)), np.zeros((len(free), 6, 6))
+        at = column[frame[moving]]
+        Jm, wm = J_pose[moving], weight[moving]
+        np.add.at(g_pose, at, np.einsum("m,mki,mk->mi", wm, Jm, residual[moving]))
+        np.add.at(H_pose, at, np.einsum("m,mki,mkj->mij", wm, Jm, Jm))
+        cross = np.einsum("m,mki,mkj->mij", wm, Jm, J_point[moving])  # (m, 6, 3)
+        rows = (6 * at)[:, None, None] + np.arange(6)[None, :, None] + np.zeros((1, 1, 3), int)
+        cols = (3 * point[moving])[:, None, None] + np.arange(3)[None, None, :] + np.zeros((1, 6, 1), int)
+        W = coo_matrix((cross.ravel(), (rows.ravel(), cols.ravel())), shape=(6 * len(free), 3 * points)).tocsr()
+        improved = False
+        for _ in range(6):
+            D = H_point + np.eye(3) * (damping * np.trace(H_point, axis1=1, axis2=2)[:, None, None] + 1e-9)
+            D_inv = np.linalg.inv(D)
+            blocks = bsr_matrix((D_inv, np.arange(points), np.arange(points + 1)), shape=(3 * points, 3 * points))
+            step_pose = np.zeros((frames, 6))
+            if len(free):
+                A = np.zeros((6 * len(free), 6 * len(free)))
+                for k in range(len(free)):
+                    A[6 * k : 6 * k + 6, 6 * k : 6 * k + 6] = H_pose[k] * (1 + damping * np.eye(6)) + 1e-9 * np.eye(6)
+                WD = W @ blocks
+                A -= (WD @ W.T).toarray()
+                right = g_pose.ravel() - WD @ g_point.ravel()
+                step_pose[free] = -np.linalg.lstsq(A, right, rcond=1e-12)[0].reshape(-1, 6)
+                carried = (W.T @ step_pose[free].ravel()).reshape(-1, 3)
+            else:
+                carried = np.zeros((points, 3))
+            step_point = -np.einsum("pij,pj->pi", D_inv, g_point + carried)
+            T_new, X_new = apply_delta(T, step_pose), X + step_point
+            new_residual, new_cam = residuals(T_new, X_new, frame, point, xy, sigma)
+            new_weight, new_cost = _robust(new_residual, new_cam[:, 2] > 1e-6)
+            if new_cost < cost:
+                improved = True
+                break
+            damping *= 8
+        if not improved:
+            break
+        gain = (cost - new_cost) / max(cost, 1e-12)
+        T, X, residual, cam, weight, cost = T_new, X_new, new_residual, new_cam, new_weight, new_cost
+        damping = max(damping / 4, 1e-8)
+        if gain < 1e-4:
+            break
+    error = np.where(cam[:, 2] > 1e-6, np.linalg.norm(residual, axis=-1), np.inf)
+    return BundleResult(T, X, error)
+
+
+def refine_pose(
+    T_cam_map: FloatArray, xyz_map: FloatArray, xy: FloatArray, sigma: FloatArray, iterations: int = 10
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """One pose against fixed points (N, 3) seen at normalised `xy` (N, 2) with `sigma` (N,), robustly.
+
+    Returns T_cam_map (4, 4), its covariance (6, 6) (translation, rotation; camera frame) and the residual lengths (N,)
+    in units of sigma.
+    """
+    T = np.array(T_cam_map, float)
+    zero = np.zeros(len(xyz_map), int)
+    index = np.arange(len(xyz_map))
+    H = np.eye(6)
+    for _ in range(iterations):
+        residual, cam = residuals(T[None], xyz_map, zero, index, xy, sigma)
+        weight, _ = _robust(residual, cam[:, 2] > 1e-6)
+        J, _ = _jacobians(T[None], zero, cam, sigma)
+        H = np.einsum("m,mki,mkj->ij", weight, J, J) + 1e-9 * np.eye(6)
+        step = -np.linalg.solve(H, np.einsum("m,mki,mk->i", weight, J, residual))
+        T = apply_delta(T, step)
+        if np.abs(step).max() < 1e-9:
+            break
+    residual, cam = residuals(T[None], xyz_map, zero, index, xy, sigma)
+    length = np.where(cam[:, 2] > 1e-6, np.linalg.norm(residual, axis=-1), np.inf)
+    return T, np.linalg.inv(H), length
+
+
+def solve_pose(
+    xyz_map: FloatArray, xy: FloatArray, tolerance: float, guess: FloatArray | None = None
+) -> tuple[FloatArray, BoolArray] | None:
+    """Pose from 2D-3D matches with outliers (PnP, RANSAC): T_cam_map (4, 4) and inliers (N,), or None.
+
+    `xy` normalised (N, 2), `tolerance` likewise. `guess` is tried too and wins ties.
+    """
+    if len(xyz_map) < 6:
+        return None
+    options: list[FloatArray] = [] if guess is None else [guess]
+    cv2.setRNGSeed(0)
+    try:
+        found, rotation, translation, _ = cv2.solvePnPRansac(
+            np.ascontiguousarray(xyz_map), np.ascontiguousarray(xy), np.eye(3), np.zeros(4),
+            iterationsCount=300, reprojectionError=tolerance, confidence=0.9999, flags=cv2.SOLVEPNP_SQPNP,
+        )  # fmt: skip
+    except cv2.error:  # degenerate points
+        found = False
+    if found:
+        T = np.eye(4)
+        T[:3, :3], T[:3, 3] = rotation_exp(np.ravel(rotation)), np.ravel(translation)
+        options.append(T)
+    best, best_count = None, 0
+    sigma = np.full(len(xyz_map), tolerance / 3)
+    for T in options:
+        inliers = _within(T, xyz_map, xy, tolerance)
+        for _ in range(2):
+            if inliers.sum() >= 6:
+                T, _, _ = refine_pose(T, xyz_map[inliers], xy[inliers], sigma[inliers])
+                inliers = _within(T, xyz_map, xy, tolerance)
+        if inliers.sum() > best_count:
+            best, best_count = (T, inliers), int(inliers.sum())
+    return best
+
+
+def _within(T: FloatArray, xyz_map: FloatArray, xy: FloatArray, tolerance: float) -> BoolArray:
+    cam = xyz_map @ T[:3, :3].T + T[:3, 3]
+    z = np.where(cam[:, 2] > 1e-6, cam[:, 2], np.nan)
+    return np.asarray(np.nan_to_num(np.linalg.norm(cam[:, :2] / z[:, None] - xy, axis=-1), nan=np.inf) < tolerance)

@@ -1,0 +1,29 @@
+"""Rigid alignment of point sets."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from motion4d_ros.types import FloatArray
+
+
+def fit_rigid(source: FloatArray, target: FloatArray, tolerance: float, iterations: int = 6) -> FloatArray:
+    """(4, 4) rigid motion with target = R source + t for (N, 3) points, N >= 3, robustly.
+
+    Orthogonal Procrustes (Umeyama 1991, without scale), re-weighted by 1 / (1 + (r / tolerance)^2); `tolerance` in the
+    points' unit.
+    """
+    weight = np.ones(len(source))
+    T = np.eye(4)
+    for _ in range(iterations):
+        total = weight.sum()
+        mean_source = weight @ source / total
+        mean_target = weight @ target / total
+        U, _, Vt = np.linalg.svd(((source - mean_source) * weight[:, None]).T @ (target - mean_target))
+        mirror = np.array([1.0, 1.0, np.sign(np.linalg.det(Vt.T @ U.T))])
+        R = (Vt.T * mirror) @ U.T
+        t = mean_target - R @ mean_source
+        residual = np.linalg.norm(source @ R.T + t - target, axis=1)
+        weight = 1.0 / (1.0 + (residual / tolerance) ** 2)
+        T[:3, :3], T[:3, 3] = R, t
+    return T
