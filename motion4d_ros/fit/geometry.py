@@ -1,0 +1,306 @@
+"""Where everything is before a single Gaussian is rendered: depth aligned to the scene, and the motion of every object.
+
+Per window: labels are voted, depth is aligned to the static scene, the objects' motions are continued and adjusted to the
+chained tracks, points are measured again from keyframes, and all is adjusted once more. Everything is solved over the whole
+horizon, warm-started, in a few Gauss-Newton steps: its cost does not grow with the length of the run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from motion4d_ros.config import Config
+from motion4d_ros.fit import labels as label_votes
+from motion4d_ros.fit.bundle import Body, BundleOptions, Observations, solve
+from motion4d_ros.fit.horizon import Horizon
+from motion4d_ros.fit.keyframes import Keyframes
+from motion4d_ros.fit.points import PointTable, from_chains, lift
+from motion4d_ros.geometry.rigid import fit_rigid
+from motion4d_ros.priors.base import TrackSource
+from motion4d_ros.types import FloatArray
+
+Pose = tuple[FloatArray, FloatArray]  # R (3, 3), t (3,): x -> R (x - c) + c + t
+
+
+@dataclass
+class ObjectMotion:
+    """Rigid motion of one object (or of a part that moves as one), canonical -> map, by frame index."""
+
+    object_id: int
+    center: FloatArray  # (3,) m
+    poses: dict[int, Pose]
+    points: dict[int, FloatArray] = field(default_factory=dict)  # point id -> canonical position (3,), m
+    scale_error: dict[int, float] = field(default_factory=dict)  # frame index -> log error of its depth prior
+    covariance: dict[int, FloatArray] = field(default_factory=dict)  # frame index -> (6, 6) translation, rotation
+    support: dict[int, int] = field(default_factory=dict)  # frame index -> points seen
+
+    def matrix(self, index: int) -> FloatArray:
+        """(4, 4) motion canonical -> map at a frame."""
+        R, t = self.poses[index]
+        T = np.eye(4)
+        T[:3, :3] = R
+        T[:3, 3] = self.center + t - R @ self.center
+        return T
+
+    def between(self, start: int, end: int) -> FloatArray:
+        """(4, 4) motion, map frame, from frame `start` to frame `end`."""
+        return self.matrix(end) @ np.linalg.inv(self.matrix(start))
+
+    def extrapolate(self, index: int, direction: int) -> Pose:
+        """Pose at `index`, one step in `direction` beyond the known ones, at constant velocity."""
+        last = self.poses[index - direction]
+        if index - 2 * direction not in self.poses:
+            return last
+        before = self.poses[index - 2 * direction]
+        return last[0] @ before[0].T @ last[0], 2 * last[1] - before[1]
+
+    def forget_before(self, index: int) -> None:
+        """Drops what is older than frame `index`."""
+        for table in (self.poses, self.scale_error, self.covariance, self.support):
+            for old in [k for k in table if k < index]:
+                del table[old]  # type: ignore[attr-defined]
+
+
+class Geometry:
+    """Depth alignment and object motions over the horizon."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.options = config.geometry
+        self.keyframes = Keyframes(self.options.keyframe_spacing, self.options.keyframe_reach)
+        self.motions: dict[int, ObjectMotion] = {}
+        self.scale: dict[int, float] = {}  # frame index -> a_k of the static scene
+        self.offset: dict[int, float] = {}  # frame index -> b_k
+        self.table = PointTable.empty(0)
+        self.static_points: dict[int, FloatArray] = {}
+        self._rng = np.random.default_rng(config.run.seed)
+
+    def update(self, horizon: Horizon, tracks: TrackSource, new: list[int]) -> None:
+        """Takes in the frames `new` (indices, ascending, already at the end of the horizon)."""
+        self._forget_before(horizon.first_index)
+        position = new[0] - horizon.first_index
+        label_votes.vote(horizon, tracks, self.options.vote_reach, max(0, position - self.options.vote_reach))
+        last = horizon.frames[-1].index
+        chains = from_chains(
+            tracks.tracks(horizon.first_index, last), self.options.chain_drift, self.options.chain_reach
+        )
+        chains.vote(horizon)
+        known = self.keyframes.table(horizon) if self.keyframes is not None else PointTable.empty(len(horizon))
+        self._align(horizon, chains.joined(known))
+        self._move(horizon, chains.joined(known))
+        self.keyframes.add(horizon.get(new[0]))
+        self.keyframes.link(horizon, self.relative_motions)
+        self.table = self.keyframes.table(horizon)
+        self._align(horizon, self._with_fallback(self.table, chains))
+        self._move(horizon, self._with_fallback(self.table, chains))
+        self._mend_objects(horizon)
+
+    def relative_motions(self, start: int, end: int) -> dict[int, FloatArray]:
+        """(4, 4) motion of every body between two frames, by label; 0 is the static scene."""
+        motions = {0: np.eye(4)}
+        motions.update({label: motion.between(start, end) for label, motion in self.motions.items()})
+        return motions
+
+    # -- depth ---------------------------------------------------------------------------------------------------------
+
+    def _align(self, horizon: Horizon, points: PointTable) -> None:
+        """Scale and offset of every frame's depth, from the points of the static scene."""
+        static = self._pick(points, 0, self.options.static_points)
+        indices = [state.index for state in horizon.frames]
+        if static.count >= 8:
+            seen = static.observations(horizon, mended=False)
+            a = np.array([self.scale.get(k, 0.0) for k in indices])
+            b = np.array([self.offset.get(k, 0.0) for k in indices])
+            fresh = [i for i, k in enumerate(indices) if k not in self.scale]
+            if fresh:  # start where the newest known frames stand
+                known = [i for i, k in enumerate(indices) if k in self.scale]
+                a[fresh] = a[known[-4:]].mean() if known else 0.0
+                b[fresh] = b[known[-4:]].mean() if known else 0.0
+            body = Body(
+                np.zeros(3), np.tile(np.eye(3), (len(horizon), 1, 1)), np.zeros((len(horizon), 3)),
+                self._start_points(static, horizon, seen, np.exp(a), b), a, b,
+            )
+            options = BundleOptions(
+                free_poses=False, free_offset=True, sigma_scale=self.options.sigma_scale,
+                sigma_offset=self.options.sigma_offset, iterations=self.options.iterations,
+            )
+            solve(body, seen, options)
+            self.static_points = dict(zip(static.ids.tolist(), body.points, strict=True))
+            self.scale.update(zip(indices, body.depth_scale.tolist(), strict=True))
+            self.offset.update(zip(indices, body.depth_offset.tolist(), strict=True))
+        for state in horizon.frames:
+            inverse = np.exp(self.scale.get(state.index, 0.0)) * state.raw_inverse_depth + self.offset.get(state.index, 0.0)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                state.depth_m = np.where(inverse > 1e-6, 1.0 / inverse, np.nan).astype(np.float32)
+
+    def _start_points(
+        self, points: PointTable, horizon: Horizon, seen: Observations, scale: FloatArray, offset: FloatArray
+    ) -> FloatArray:
+        """(N, 3) map points: as known, else lifted at the median of what the frames report."""
+        inverse = scale * seen.inverse_depth + offset
+        uv = seen.uv_px
+        with np.errstate(divide="ignore", invalid="ignore"):
+            xyz_cam = horizon.camera.unproject(uv, 1.0 / inverse)
+        T = horizon.T_map_cam
+        xyz = np.einsum("tij,ntj->nti", T[:, :3, :3], xyz_cam) + T[:, :3, 3]
+        xyz[~points.seen | ~(inverse > 1e-6)] = np.nan
+        with np.errstate(all="ignore"):
+            start = np.nanmedian(xyz, axis=1)
+        for row, point_id in enumerate(points.ids.tolist()):
+            if point_id in self.static_points:
+                start[row] = self.static_points[point_id]
+        lost = ~np.isfinite(start).all(1)
+        if lost.any():  # no depth anywhere: two metres along the first ray, and let parallax decide
+            first = points.seen[lost].argmax(1)
+            ray = horizon.camera.unproject(uv[lost, first], np.full(int(lost.sum()), 2.0))
+            start[lost] = np.einsum("nij,nj->ni", T[first, :3, :3], ray) + T[first, :3, 3]
+        return start
+
+    def _mend_objects(self, horizon: Horizon) -> None:
+        """Corrects the depth on every object by what bundle adjustment found wrong with it."""
+        for state in horizon.frames:
+            for label, motion in self.motions.items():
+                error = motion.scale_error.get(state.index, 0.0)
+                if error != 0.0:
+                    state.depth_m[state.labels == label] /= np.float32(np.exp(error))
+
+    # -- motion --------------------------------------------------------------------------------------------------------
+
+    def _move(self, horizon: Horizon, points: PointTable) -> None:
+        """Continues and adjusts the motion of every object."""
+        for label in np.unique(points.labels[points.labels > 0]).tolist():
+            chosen = self._pick(points, label, self.options.object_points)
+            if chosen.count < self.options.min_points:
+                continue
+            xyz = lift(chosen, horizon)
+            motion = self.motions.get(label)
+            if motion is None:
+                motion = self._begin(label, chosen, xyz, horizon)
+                if motion is None:
+                    continue
+                self.motions[label] = motion
+            self._continue(motion, chosen, xyz, horizon)
+            self._adjust(motion, chosen, xyz, horizon)
+        for motion in self.motions.values():  # objects without a single point: carried on
+            for state in horizon.frames:
+                if state.index not in motion.poses:
+                    motion.poses[state.index] = motion.extrapolate(state.index, 1)
+
+    def _begin(self, label: int, points: PointTable, xyz: FloatArray, horizon: Horizon) -> ObjectMotion | None:
+        """A new object: canonical where most of its points are seen."""
+        ok = points.seen & np.isfinite(xyz).all(-1)
+        column = int(ok.sum(0).argmax())
+        if ok[:, column].sum() < 4:
+            return None
+        center = np.median(xyz[ok[:, column], column], axis=0)
+        index = horizon.frames[column].index
+        return ObjectMotion(label, center, {index: (np.eye(3), np.zeros(3))})
+
+    def _continue(self, motion: ObjectMotion, points: PointTable, xyz: FloatArray, horizon: Horizon) -> None:
+        """Poses for frames that have none: step by step by rigid alignment of lifted points, else at constant velocity."""
+        indices = [state.index for state in horizon.frames]
+        for direction in (1, -1):
+            order = range(1, len(indices)) if direction == 1 else range(len(indices) - 2, -1, -1)
+            for column in order:
+                index = indices[column]
+                if index in motion.poses or index - direction not in motion.poses:
+                    continue
+                before = column - direction
+                both = points.seen[:, column] & points.seen[:, before]
+                both &= np.isfinite(xyz[:, column]).all(1) & np.isfinite(xyz[:, before]).all(1)
+                if both.sum() < self.options.min_points:
+                    motion.poses[index] = motion.extrapolate(index, direction)
+                    continue
+                step = fit_rigid(xyz[both, before], xyz[both, column], tolerance=0.01 * horizon_depth(horizon, column))
+                R, t = motion.poses[index - direction]
+                image = step[:3, :3] @ (motion.center + t) + step[:3, 3]
+                motion.poses[index] = (step[:3, :3] @ R, image - motion.center)
+
+    def _adjust(self, motion: ObjectMotion, points: PointTable, xyz: FloatArray, horizon: Horizon) -> None:
+        """Bundle adjustment of one object over the horizon; the canonical frame stays where its points were."""
+        indices = [state.index for state in horizon.frames]
+        R = np.stack([motion.poses[k][0] for k in indices])
+        t = np.stack([motion.poses[k][1] for k in indices])
+        body = Body(
+            motion.center, R, t, np.zeros((points.count, 3)),
+            np.array([motion.scale_error.get(k, 0.0) for k in indices]), np.zeros(len(indices)),
+        )
+        canonical = np.einsum("tij,nti->ntj", R, xyz - motion.center - t) + motion.center
+        with np.errstate(all="ignore"):
+            body.points = np.nanmedian(canonical, axis=1)
+        old = np.array([motion.points.get(k, (np.nan,) * 3) for k in points.ids.tolist()])
+        known = np.isfinite(old).all(1)
+        body.points[known] = old[known]
+        usable = np.isfinite(body.points).all(1)
+        if usable.sum() < self.options.min_points:
+            return
+        chosen = points.select(usable)
+        body.points, known, old = body.points[usable], known[usable], old[usable]
+        seen = chosen.observations(horizon, mended=True)
+        options = BundleOptions(
+            sigma_scale=self.options.sigma_object_scale, iterations=self.options.iterations,
+            sigma_acceleration=self.options.sigma_acceleration,
+            sigma_angular_acceleration=self.options.sigma_angular_acceleration,
+        )
+        solve(body, seen, options)
+        if known.sum() >= 6:
+            _hold_gauge(body, old[known], body.points[known])
+        motion.points = dict(zip(chosen.ids.tolist(), body.points, strict=True))
+        for column, k in enumerate(indices):
+            motion.poses[k] = (body.R[column], body.t[column])
+            motion.scale_error[k] = float(body.depth_scale[column])
+            motion.covariance[k] = body.pose_covariance[column]
+            motion.support[k] = int(body.inliers[:, column].sum())
+
+    # -- points --------------------------------------------------------------------------------------------------------
+
+    def _pick(self, points: PointTable, label: int, limit: int) -> PointTable:
+        """Up to `limit` points of one label; those seen in frames where few are seen come first."""
+        rows = np.flatnonzero((points.labels == label) & (points.purity > 0.7) & (points.seen.sum(1) >= 3))
+        if len(rows) <= limit:
+            return points.select(rows)
+        seen = points.seen[rows]
+        rarity = (seen / np.maximum(1, seen.sum(0))[None]).sum(1)
+        key = self._rng.random(len(rows)) ** (1.0 / (rarity / rarity.mean()))  # weighted sampling without replacement
+        return points.select(np.sort(rows[np.argsort(-key)[:limit]]))
+
+    def _with_fallback(self, keyed: PointTable, chains: PointTable) -> PointTable:
+        """Points of keyframes, and a few chains: they alone reach frames that no keyframe could be linked to."""
+        rows = self._rng.permutation(chains.count)[: chains.count // 4]
+        return keyed.joined(chains.select(np.sort(rows)))
+
+    def _forget_before(self, index: int) -> None:
+        self.keyframes.forget_before(index)
+        for motion in self.motions.values():
+            motion.forget_before(index)
+        for table in (self.scale, self.offset):
+            for old in [k for k in table if k < index]:
+                del table[old]
+
+
+def horizon_depth(horizon: Horizon, column: int) -> float:
+    """Median depth of a frame, m (or scene units)."""
+    depth = horizon.frames[column].depth_m
+    finite = depth[np.isfinite(depth)]
+    return float(np.median(finite)) if finite.size else 1.0
+
+
+def _hold_gauge(body: Body, old: FloatArray, new: FloatArray) -> None:
+    """Moves the canonical frame back to where its points were; poses change along, so nothing moves in the map."""
+    G = fit_rigid(old, new, tolerance=0.02)  # new = G old
+    R, g = G[:3, :3], G[:3, 3]
+    inverse = G.copy()
+    inverse[:3, :3], inverse[:3, 3] = R.T, -R.T @ g
+    body.points = body.points @ inverse[:3, :3].T + inverse[:3, 3]
+    center = body.center
+    shifted = body.R @ (R @ center + g - center) + body.t
+    body.R = body.R @ R
+    body.t = shifted
+
+
+def small_rotation(R: FloatArray) -> FloatArray:
+    """(..., 3) rotation vectors of (..., 3, 3) rotations, rad."""
+    return Rotation.from_matrix(R.reshape(-1, 3, 3)).as_rotvec().reshape(*R.shape[:-2], 3)

@@ -1,0 +1,109 @@
+"""The frames that are still being worked on, each with what its 2D sources said and what has become of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from motion4d_ros.types import (
+    UNKNOWN_LABEL,
+    Camera,
+    FloatArray,
+    Frame,
+    IntArray,
+    PoseStatus,
+    Scale,
+)
+
+
+@dataclass
+class FrameState:
+    """One frame at working size."""
+
+    frame: Frame  # working size; its `camera` is the working camera
+    output_camera: Camera  # of the input image: what outputs are sized to
+    T_map_cam: FloatArray  # (4, 4)
+    pose_status: PoseStatus
+    scale: Scale
+    raw_labels: IntArray  # (H, W) as the mask source gave them
+    raw_inverse_depth: NDArray[np.float32]  # (H, W) 1/m (or arbitrary), NaN = unknown
+    depth_sigma: NDArray[np.float32]  # (H, W) relative
+    labels: IntArray  # (H, W) after voting over neighbouring frames
+    depth_m: NDArray[np.float32]  # (H, W) aligned to the scene, NaN = unknown
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def index(self) -> int:
+        """Frame index."""
+        return self.frame.index
+
+    @property
+    def image(self) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB."""
+        return self.frame.image
+
+    @property
+    def T_cam_map(self) -> FloatArray:
+        """(4, 4)"""
+        return np.linalg.inv(self.T_map_cam)
+
+
+class Horizon:
+    """Consecutive frames, oldest first. At most `limit` of them are kept."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.frames: list[FrameState] = []
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def first_index(self) -> int:
+        """Index of the oldest frame; 0 when empty."""
+        return self.frames[0].index if self.frames else 0
+
+    @property
+    def camera(self) -> Camera:
+        """Working camera."""
+        return self.frames[-1].frame.camera
+
+    @property
+    def T_cam_map(self) -> FloatArray:
+        """(T, 4, 4)"""
+        return np.stack([state.T_cam_map for state in self.frames])
+
+    @property
+    def T_map_cam(self) -> FloatArray:
+        """(T, 4, 4)"""
+        return np.stack([state.T_map_cam for state in self.frames])
+
+    @property
+    def seconds(self) -> FloatArray:
+        """(T,) since the oldest frame."""
+        start = self.frames[0].frame.stamp_ns
+        return np.array([(state.frame.stamp_ns - start) * 1e-9 for state in self.frames])
+
+    def get(self, index: int) -> FrameState:
+        """The frame with this index; raises `KeyError` when it has left the horizon."""
+        position = index - self.first_index
+        if not self.frames or not 0 <= position < len(self.frames):
+            raise KeyError(index)
+        return self.frames[position]
+
+    def append(self, state: FrameState) -> None:
+        """Adds the newest frame; drop old ones with `shrink`."""
+        self.frames.append(state)
+
+    def shrink(self) -> list[FrameState]:
+        """Drops and returns the oldest frames beyond the limit."""
+        excess = max(0, len(self.frames) - self.limit)
+        dropped, self.frames = self.frames[:excess], self.frames[excess:]
+        return dropped
+
+
+def known(labels: IntArray) -> NDArray[np.bool_]:
+    """Where a label image has an opinion."""
+    return labels != UNKNOWN_LABEL
