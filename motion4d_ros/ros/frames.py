@@ -1,0 +1,204 @@
+"""From the messages of one image to a `Frame`: decode, rectify, find the pose. Runs in the worker, not in callbacks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from motion4d_ros.config import Config
+from motion4d_ros.ros import conversions
+from motion4d_ros.ros.camera import Rectifier, same_calibration
+from motion4d_ros.ros.conversions import ImageBackend
+from motion4d_ros.ros.transforms import matrix_from_pose
+from motion4d_ros.ros.validation import Rejection, check_stamp
+from motion4d_ros.types import FloatArray, Frame
+
+_INFO_WAIT_S = 0.1
+"""How long a frame waits for a camera_info that fits its size (it may arrive just after the image)."""
+
+
+class PoseLookup(Protocol):
+    """Where a pose comes from when it comes from TF: `transforms.TransformSource.lookup`."""
+
+    def __call__(
+        self, target: str, source: str, stamp_ns: int, timeout_s: float, give_up: Callable[[], bool]
+    ) -> FloatArray: ...
+
+
+@dataclass
+class ImageGroup:
+    """The messages that belong to one image, as the synchroniser found them, already checked."""
+
+    image: Any
+    depth: Any = None
+    masks: Any = None
+    odometry: Any = None
+    arrival_s: float = field(default_factory=time.monotonic)
+
+    @property
+    def stamp_ns(self) -> int:
+        """Stamp of the image."""
+        stamp = self.image.header.stamp
+        return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
+class Calibrations:
+    """The `CameraInfo` seen lately, by stamp. Filled by the callback, read by the worker.
+
+    A frame gets the calibration of its own stamp; where there is none, the newest.
+    """
+
+    def __init__(self, keep: int = 64) -> None:
+        self._keep = keep
+        self._by_stamp: OrderedDict[int, Rectifier] = OrderedDict()
+        self._newest: tuple[Any, Rectifier] | None = None
+        self._changed = threading.Condition()
+        self.frame_id = ""
+
+    def add(self, info: Any) -> None:
+        """A `CameraInfo` came in. Raises `Rejection` if it makes no sense; the last good one stays."""
+        stamp_ns = int(info.header.stamp.sec) * 1_000_000_000 + int(info.header.stamp.nanosec)
+        if self._newest is not None and same_calibration(self._newest[0], info):
+            rectifier = self._newest[1]
+        else:
+            rectifier = Rectifier(info)
+        with self._changed:
+            self._newest = (info, rectifier)
+            self._by_stamp[stamp_ns] = rectifier
+            while len(self._by_stamp) > self._keep:
+                self._by_stamp.popitem(last=False)
+            self.frame_id = info.header.frame_id
+            self._changed.notify_all()
+
+    @property
+    def ready(self) -> bool:
+        """Whether any usable calibration has come."""
+        return self._newest is not None
+
+    def find(self, stamp_ns: int, width: int, height: int) -> Rectifier:
+        """The calibration for an image. Raises `Rejection` if the newest one is for another size."""
+        deadline = time.monotonic() + _INFO_WAIT_S
+        with self._changed:
+            while True:
+                candidates = [self._by_stamp.get(stamp_ns), self._newest[1] if self._newest else None]
+                for rectifier in candidates:
+                    if rectifier is not None and (rectifier.width, rectifier.height) == (width, height):
+                        return rectifier
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._changed.wait(left):
+                    break
+            known = self._newest[1] if self._newest else None
+        if known is None:
+            raise Rejection("camera_info", "no camera_info yet")
+        raise Rejection(
+            "camera_info size",
+            f"image is {width}x{height}, camera_info says {known.width}x{known.height}: do they belong together?",
+        )
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        with self._changed:
+            self._by_stamp.clear()
+            self._newest = None
+
+
+@dataclass
+class FrameContext:
+    """What the outputs of one frame need besides the estimate."""
+
+    rectifier: Rectifier
+    image: NDArray[np.uint8]  # (H, W, 3) RGB as it arrived, not rectified
+    arrival_s: float  # time.monotonic()
+
+
+class FrameBuilder:
+    """Makes frames. One per activation; used by one thread."""
+
+    def __init__(
+        self,
+        config: Config,
+        calibrations: Calibrations,
+        backend: ImageBackend,
+        *,
+        lookup: PoseLookup | None = None,
+        base_to_camera: FloatArray | None = None,
+        give_up: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._config = config
+        self._calibrations = calibrations
+        self._backend = backend
+        self._lookup = lookup
+        self._base_to_camera = base_to_camera
+        self._give_up = give_up
+        self.map_frame = config.ros.map_frame or "map"
+
+    def build(self, group: ImageGroup) -> tuple[Frame, FrameContext]:
+        """The frame of a group. Raises `Rejection` when something in it cannot be used."""
+        image = group.image
+        stamp_ns = check_stamp(image.header.stamp, "image")
+        frame_id = image.header.frame_id or self._calibrations.frame_id
+        if not frame_id:
+            raise Rejection("frame", "image: header.frame_id is empty, in camera_info too: set it in the camera driver")
+        compressed = hasattr(image, "format")
+        raw = conversions.rgb_from_compressed(image) if compressed else conversions.rgb_from_image(image, self._backend)
+        height, width = raw.shape[:2]
+        rectifier = self._calibrations.find(stamp_ns, width, height)
+        frame = Frame(
+            stamp_ns=stamp_ns,
+            image=np.ascontiguousarray(rectifier.rectify(raw)),
+            camera=rectifier.camera,
+            T_map_cam=self._pose(group, frame_id, stamp_ns),
+            depth_m=self._depth(group, rectifier),
+            masks=self._masks(group, rectifier),
+            frame_id=frame_id,
+        )
+        return frame, FrameContext(rectifier, raw, group.arrival_s)
+
+    def _depth(self, group: ImageGroup, rectifier: Rectifier) -> NDArray[np.float32] | None:
+        if group.depth is None:
+            return None
+        if hasattr(group.depth, "format"):
+            depth = conversions.depth_from_compressed(group.depth)
+        else:
+            depth = conversions.depth_from_image(group.depth)
+        depth = conversions.fit_size(depth, rectifier.height, rectifier.width, "depth")
+        return np.ascontiguousarray(rectifier.rectify(depth, nearest=True), np.float32)
+
+    def _masks(self, group: ImageGroup, rectifier: Rectifier) -> NDArray[np.int32] | None:
+        if group.masks is None:
+            return None
+        labels = conversions.labels_from_image(group.masks)
+        labels = conversions.fit_size(labels, rectifier.height, rectifier.width, "masks")
+        return np.ascontiguousarray(rectifier.rectify(labels, nearest=True), np.int32)
+
+    def _pose(self, group: ImageGroup, frame_id: str, stamp_ns: int) -> FloatArray | None:
+        source = self._config.pose.source
+        if source == "tf":
+            if self._lookup is None:
+                raise Rejection("tf", "pose.source is tf, but TF is not available")
+            return self._lookup(self.map_frame, frame_id, stamp_ns, self._config.ros.pose_timeout, self._give_up)
+        if source != "odometry" or group.odometry is None:
+            return None
+        odometry = group.odometry
+        T = matrix_from_pose(odometry.pose.pose, "odometry")
+        world = odometry.header.frame_id
+        if self._config.ros.map_frame and world and world != self._config.ros.map_frame:
+            wanted = self._config.ros.map_frame
+            raise Rejection(
+                "odometry frame", f"odometry is given in {world!r}, but map_frame is {wanted!r}: set map_frame:={world}"
+            )
+        if not self._config.ros.map_frame and world:
+            self.map_frame = world
+        if self._base_to_camera is not None:
+            return T @ self._base_to_camera
+        body = odometry.child_frame_id
+        if body and body != frame_id and self._lookup is not None:
+            return T @ self._lookup(body, frame_id, stamp_ns, self._config.ros.pose_timeout, self._give_up)
+        return T

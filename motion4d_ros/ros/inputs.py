@@ -1,0 +1,204 @@
+"""The subscriptions of the active node. Their callbacks check a message's header, and enqueue: nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from nav_msgs.msg import Odometry
+from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from motion4d_ros.config import Config
+from motion4d_ros.ros.frames import Calibrations, ImageGroup
+from motion4d_ros.ros.publishers import overridable
+from motion4d_ros.ros.queue import FrameQueue
+from motion4d_ros.ros.status import Meters
+from motion4d_ros.ros.synchroniser import Synchroniser
+from motion4d_ros.ros.validation import Rejection, check_compressed, check_image, check_pose, check_stamp
+
+
+def image_topics(node: Node, config: Config) -> dict[str, str]:
+    """Fully resolved names of the input topics, by input.
+
+    `camera_info` lies beside `image` unless it was remapped. Compressed transports append their name, as
+    `image_transport` does.
+    """
+    image = node.resolve_topic_name("image")
+    base = image.removesuffix("/compressed")
+    info = node.resolve_topic_name("camera_info")
+    if info == node.resolve_topic_name("camera_info", only_expand=True):
+        info = base.rsplit("/", 1)[0] + "/camera_info"
+    depth = node.resolve_topic_name("depth")
+    if config.ros.image_transport == "compressed":
+        image = base + "/compressed"
+    if config.ros.depth_transport == "compressedDepth":
+        depth = depth.removesuffix("/compressedDepth") + "/compressedDepth"
+    topics = {"image": image, "camera_info": info}
+    if config.depth.source == "topic":
+        topics["depth"] = depth
+    if config.masks.source == "topic":
+        topics["masks"] = node.resolve_topic_name("masks")
+    if config.pose.source == "odometry":
+        topics["odometry"] = node.resolve_topic_name("odometry")
+    return topics
+
+
+class Inputs:
+    """Subscribes on construction, unsubscribes on `close`. `log` writes a line about a message that was refused."""
+
+    def __init__(
+        self,
+        node: Node,
+        config: Config,
+        queue: FrameQueue[ImageGroup],
+        calibrations: Calibrations,
+        meters: Meters,
+        log: Callable[[str], None],
+    ) -> None:
+        self.topics = image_topics(node, config)
+        self.camera_problem = ""
+        self.last_rejection = ""
+        self.qos_problem = ""
+        self.callback_seconds: list[float] = []  # filled only while `measure` is set
+        self.measure = False
+        self._node = node
+        self._queue = queue
+        self._calibrations = calibrations
+        self._meters = meters
+        self._log = log
+        names = [name for name in ("image", "depth", "masks", "odometry") if name in self.topics]
+        self._synchroniser = Synchroniser(
+            names,
+            self._matched,
+            self._lost,
+            slop_s=config.ros.slop,
+            queue_size=config.ros.sync_queue,
+            jump_s=config.ros.clock_jump,
+        )
+        compressed = config.ros.image_transport == "compressed" or self.topics["image"].endswith("/compressed")
+        compressed_depth = config.ros.depth_transport == "compressedDepth"
+        kinds: dict[str, tuple[type, Callable[[Any], None], QoSProfile]] = {
+            "camera_info": (CameraInfo, self._on_info, qos_profile_sensor_data),
+            "image": (CompressedImage if compressed else Image, self._on_image, qos_profile_sensor_data),
+            "depth": (CompressedImage if compressed_depth else Image, self._on_depth, qos_profile_sensor_data),
+            "masks": (Image, self._on_masks, qos_profile_sensor_data),
+            "odometry": (Odometry, self._on_odometry, qos_profile_sensor_data),
+        }
+        self._subscriptions = []
+        for name, topic in self.topics.items():
+            kind, callback, qos = kinds[name]
+            events = SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible(name, topic))
+            self._subscriptions.append(
+                node.create_subscription(
+                    kind, topic, self._guarded(callback), qos,
+                    event_callbacks=events, qos_overriding_options=overridable(),
+                )  # fmt: skip
+            )
+
+    def close(self) -> None:
+        """Unsubscribes. Images that wait for partners are given up and counted."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()
+        self._synchroniser.rebuild()
+
+    @property
+    def publishers(self) -> int:
+        """How many nodes publish the image topic now."""
+        return int(self._node.count_publishers(self.topics["image"]))
+
+    def missing(self) -> tuple[str, ...]:
+        """Topics of inputs that every image waits for, and from which nothing has come."""
+        return tuple(self.topics[name] for name in self._synchroniser.missing() if name != "image")
+
+    def _guarded(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
+        """No message may end the executor: what a callback does not expect is logged."""
+
+        @wraps(callback)
+        def run(message: Any) -> None:
+            began = time.perf_counter()
+            try:
+                callback(message)
+            except Exception as error:
+                self._note(f"{type(error).__name__} in a callback: {error}")
+            if self.measure:
+                self.callback_seconds.append(time.perf_counter() - began)
+
+        return run
+
+    def _on_image(self, message: Any) -> None:
+        self._queue.arrive()
+        self._meters.arrived(time.monotonic())
+        try:
+            check_stamp(message.header.stamp, "image")
+            if hasattr(message, "format"):
+                check_compressed(message.data)
+            else:
+                check_image(message)
+        except Exception as error:
+            reason = error.reason if isinstance(error, Rejection) else "malformed"
+            self._queue.reject_waiting(reason)
+            self._note(f"image rejected: {error}")
+            return
+        self._synchroniser.add("image", message)
+
+    def _on_depth(self, message: Any) -> None:
+        try:
+            check_stamp(message.header.stamp, "depth")
+            if hasattr(message, "format"):
+                if len(message.data) < 16:
+                    raise Rejection("data", f"depth: only {len(message.data)} B of compressed data")
+            else:
+                check_image(message, "depth")
+        except Rejection as error:
+            self._note(f"depth rejected: {error}")
+            return
+        self._synchroniser.add("depth", message)
+
+    def _on_masks(self, message: Any) -> None:
+        try:
+            check_stamp(message.header.stamp, "masks")
+            check_image(message, "masks")
+        except Rejection as error:
+            self._note(f"masks rejected: {error}")
+            return
+        self._synchroniser.add("masks", message)
+
+    def _on_odometry(self, message: Any) -> None:
+        try:
+            check_stamp(message.header.stamp, "odometry")
+            check_pose(message.pose.pose, "odometry")
+        except Rejection as error:
+            self._note(f"odometry rejected: {error}")
+            return
+        self._synchroniser.add("odometry", message)
+
+    def _on_info(self, message: Any) -> None:
+        try:
+            self._calibrations.add(message)
+            self.camera_problem = ""
+        except Rejection as error:
+            self.camera_problem = str(error)
+            self._note(f"camera_info rejected: {error}")
+
+    def _on_incompatible(self, name: str, topic: str) -> Callable[[QoSRequestedIncompatibleQoSInfo], None]:
+        def run(info: QoSRequestedIncompatibleQoSInfo) -> None:
+            self.qos_problem = f"{name} on {topic}: {getattr(info.last_policy_kind, 'name', info.last_policy_kind)}"
+            self._log(f"incompatible QoS for {self.qos_problem}: set qos_overrides.{topic}.subscription.*")
+
+        return run
+
+    def _matched(self, group: dict[str, Any]) -> None:
+        self._queue.put(ImageGroup(**group))
+
+    def _lost(self, count: int, reason: str) -> None:
+        self._queue.drop_waiting(reason, count)
+
+    def _note(self, text: str) -> None:
+        self.last_rejection = text
+        self._log(text)

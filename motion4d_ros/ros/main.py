@@ -1,0 +1,58 @@
+"""The process around the node: start, signals, an orderly end."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from types import FrameType
+
+import rclpy
+from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+from motion4d_ros.ros.node import EngineFactory, Motion4DNode, make_engine
+from motion4d_ros.types import Motion4DError
+
+SWITCH_S = 0.0005
+"""Python hands the interpreter from thread to thread this often: callbacks must not wait long for a busy worker."""
+
+
+def main(args: Sequence[str] | None = None, engine_factory: EngineFactory = make_engine) -> int:
+    """Runs the node until SIGINT or SIGTERM; 0, or 2 if it could not start."""
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, on_signal)
+    sys.setswitchinterval(SWITCH_S)
+    try:
+        return run(stop, engine_factory)
+    except Motion4DError as error:
+        sys.stderr.write(f"motion4d_node: {error}\n")
+        return 2
+    finally:
+        rclpy.try_shutdown()
+
+
+def run(stop: threading.Event, engine_factory: EngineFactory) -> int:
+    """Spins until `stop`, then takes the node down in order: no window half-fitted, no topic half-published."""
+    node = Motion4DNode(engine_factory=engine_factory)
+    executor = MultiThreadedExecutor(num_threads=3)
+    executor.add_node(node)
+    try:
+        if node.parameters.read().ros.autostart and not node.autostart():
+            return 2
+        while not stop.is_set():
+            executor.spin_once(timeout_sec=0.1)
+    except ExternalShutdownException:
+        pass
+    finally:
+        node.take_down()
+        executor.shutdown(timeout_sec=1.0)
+        node.destroy_node()
+    return 0

@@ -1,0 +1,397 @@
+"""`motion4d_node`: the lifecycle node around `pipeline.Motion4D`.
+
+unconfigured --configure--> inactive --activate--> active, and back. Configuring reads the parameters and makes the
+engine; activating subscribes and starts the worker; deactivating ends both within two seconds, whatever they are doing.
+Callbacks enqueue (`inputs`), one worker owns the engine (`worker`), the rest is translation.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from std_srvs.srv import Trigger
+
+from motion4d_ros.config import Config
+from motion4d_ros.ros import outgoing
+from motion4d_ros.ros.conversions import choose_backend
+from motion4d_ros.ros.diagnostics import Snapshot, assess
+from motion4d_ros.ros.frames import Calibrations, FrameBuilder, FrameContext, ImageGroup
+from motion4d_ros.ros.inputs import Inputs
+from motion4d_ros.ros.parameters import Parameters, base_to_camera
+from motion4d_ros.ros.prompting import Prompting
+from motion4d_ros.ros.publishers import Outputs
+from motion4d_ros.ros.queue import Counts, FrameQueue
+from motion4d_ros.ros.status import Meters, diagnostic_array, status_message
+from motion4d_ros.ros.synchroniser import installed_classes
+from motion4d_ros.ros.transforms import TransformSource, have_tf2
+from motion4d_ros.ros.worker import Engine, Worker
+from motion4d_ros.srv import SaveScene
+from motion4d_ros.types import Estimate, Health, Motion4DError
+
+STOP_S = 2.0
+"""A worker that does not end within this time is left behind, with its engine."""
+LOOK_BACK = 10
+"""Diagnostics compare the books with those of so many seconds ago."""
+
+EngineFactory = Callable[[Config], Engine]
+
+
+def make_engine(config: Config) -> Engine:
+    """The real thing; imported late, because PyTorch takes seconds to load."""
+    from motion4d_ros.pipeline import Motion4D
+
+    return Motion4D(config)
+
+
+class Motion4DNode(LifecycleNode):
+    """The node. `engine_factory` is there for tests. Raises `Motion4DError` when its parameters are refused."""
+
+    def __init__(self, name: str = "motion4d", *, engine_factory: EngineFactory = make_engine, **kwargs: Any) -> None:
+        super().__init__(name, **kwargs)
+        self._engine_factory = engine_factory
+        self.config = Config()
+        self.engine: Engine | None = None
+        self.outputs: Outputs | None = None
+        self.inputs: Inputs | None = None
+        self.worker: Worker | None = None
+        self.queue: FrameQueue[ImageGroup] = FrameQueue(1)
+        self._calibrations = Calibrations()
+        self._transforms: TransformSource | None = None
+        self._builder: FrameBuilder | None = None
+        self._meters = Meters()
+        self._before = Health()
+        self._restarts = 0
+        self._jumped_at = float("-inf")
+        self._activated_at = 0.0
+        self._books: deque[Counts] = deque(maxlen=LOOK_BACK)
+        self._last_logged: dict[str, float] = {}
+        self._prompting: Prompting | None = None
+        self.parameters = Parameters(self, lambda: self.engine is not None)
+        for text in self.parameters.unknown:
+            self.get_logger().warning(f"unknown parameter {text}: ignored")
+        self.add_post_set_parameters_callback(self._on_parameters)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._slow = ReentrantCallbackGroup()  # services that wait for the worker must not hold up the images
+        self.create_service(Trigger, "~/reset", self._on_reset, callback_group=self._slow)
+        self.create_service(Trigger, "~/refine", self._on_refine, callback_group=self._slow)
+        self.create_service(SaveScene, "~/save_scene", self._on_save, callback_group=self._slow)
+        self.create_timer(1.0, self._guard(self._every_second))
+        self._status_timer: Any = None
+
+    # --- lifecycle --------------------------------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Reads the parameters, makes the engine and the publishers."""
+        return self._transition(self._configure)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Subscribes and starts the worker."""
+        result = super().on_activate(state)
+        return self._transition(self._activate) if result == TransitionCallbackReturn.SUCCESS else result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Unsubscribes and stops the worker, within `STOP_S`."""
+        self._transition(self._deactivate)
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Lets engine and publishers go."""
+        return self._transition(self._cleanup)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Everything down, from any state."""
+        return self._transition(self.take_down)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """A transition failed: back to unconfigured."""
+        return self._transition(self.take_down)
+
+    def _transition(self, action: Callable[[], None]) -> TransitionCallbackReturn:
+        """`rclpy` swallows exceptions of transitions; here they are said."""
+        try:
+            action()
+        except Motion4DError as error:
+            self.get_logger().error(str(error))
+            return TransitionCallbackReturn.FAILURE
+        except Exception:
+            self.get_logger().error(f"transition failed:\n{traceback.format_exc()}")
+            return TransitionCallbackReturn.ERROR
+        return TransitionCallbackReturn.SUCCESS
+
+    def _configure(self) -> None:
+        config = self.parameters.read()
+        extrinsic = base_to_camera(config)
+        self.config = config
+        self._transforms = None
+        if config.pose.source == "tf" or (config.pose.source == "odometry" and extrinsic is None and have_tf2()):
+            self._transforms = TransformSource.create(self)
+        try:
+            self.engine = self._engine_factory(config)
+            self.outputs = Outputs(self, publish_tf=config.ros.publish_tf, trail=config.ros.trail)
+        except Exception:
+            self._cleanup()
+            raise
+        backend = choose_backend()
+        self._builder = FrameBuilder(
+            config,
+            self._calibrations,
+            backend,
+            lookup=self._transforms.lookup if self._transforms else None,
+            base_to_camera=extrinsic,
+            give_up=lambda: self.worker is None or self.worker.stopping,
+        )
+        self.get_logger().info(
+            f"configured: images by {backend.name}, synchroniser {installed_classes()[0]}, "
+            f"TF {'tf2_ros' if have_tf2() else 'not installed'}"
+        )
+
+    def _activate(self) -> None:
+        assert self._builder is not None
+        if self.engine is None:  # the last worker never ended, and kept it
+            self.engine = self._engine_factory(self.config)
+        elif self.engine.status().frames:
+            self.engine.reset("activated again")  # what moved meanwhile was not seen
+        self._before = self.engine.status()
+        self._meters = Meters()
+        self._books.clear()
+        self._calibrations.clear()
+        self._restarts = 0
+        self._jumped_at = float("-inf")
+        self._activated_at = time.monotonic()
+        self.queue = FrameQueue(self.config.budget.queue_size)
+        self._start_worker()
+        self.inputs = Inputs(self, self.config, self.queue, self._calibrations, self._meters, self._log)
+        self._prompting = Prompting(self, self._log)
+        self._status_timer = self.create_timer(self.config.ros.status_period, self._guard(self._publish_status))
+        topics = ", ".join(f"{name} {topic}" for name, topic in self.inputs.topics.items())
+        self.get_logger().info(f"active: {topics}; mode {self.config.budget.mode}")
+
+    def _start_worker(self) -> None:
+        assert self.engine is not None and self._builder is not None
+        calibrations, builder = self._calibrations, self._builder
+        self.worker = Worker(
+            self.engine, self.config, self.queue, builder.build, self._deliver, self._log,
+            ready=lambda: calibrations.ready, on_reset=self._after_reset,
+        )  # fmt: skip
+        self.worker.start()
+
+    def _deactivate(self) -> None:
+        if self._status_timer is not None:
+            self.destroy_timer(self._status_timer)
+            self._status_timer = None
+        if self.inputs is not None:
+            self.inputs.close()
+        if self._prompting is not None:
+            self._prompting.close()
+            self._prompting = None
+        if self.worker is not None and not self.worker.stop(STOP_S):
+            self.get_logger().error(f"the worker did not end within {STOP_S:g} s: left behind with its scene")
+            self.queue.abandon("deactivated")
+            self.engine = None
+        self.queue.clear("deactivated")
+        if self.outputs is not None and self.worker is not None:
+            self._publish_status()
+        self.worker = None
+        self.inputs = None
+
+    def _cleanup(self) -> None:
+        if self._transforms is not None:
+            self._transforms.close()
+            self._transforms = None
+        if self.outputs is not None:
+            self.outputs.destroy()
+            self.outputs = None
+        self.engine = None
+        self._builder = None
+
+    def take_down(self) -> None:
+        """Ends worker, engine, subscriptions and publishers, in whatever state the node is."""
+        self._deactivate()
+        self._cleanup()
+
+    def autostart(self) -> bool:
+        """Configures and activates; whether it worked."""
+        done = self.trigger_configure() == TransitionCallbackReturn.SUCCESS
+        return done and self.trigger_activate() == TransitionCallbackReturn.SUCCESS
+
+    # --- estimates out (worker's thread) ----------------------------------------------------------------------------
+
+    def _deliver(self, estimate: Estimate, context: FrameContext | None) -> None:
+        if self.outputs is None or self.worker is None or self._builder is None or self.worker.stopping:
+            return
+        hurry = estimate.stage.value == "live" and len(self.queue) > 0
+        self.outputs.publish_estimate(estimate, context, self.map_frame, self.worker.engine, hurry=hurry)
+        age_s = (self.get_clock().now().nanoseconds - estimate.stamp_ns) * 1e-9
+        since_arrival_s = time.monotonic() - context.arrival_s if context else float("inf")
+        self._meters.published(estimate.stage, age_s, since_arrival_s)
+
+    def _after_reset(self, jumped: bool) -> None:
+        if jumped:
+            self._jumped_at = time.monotonic()
+            if self._transforms is not None:
+                self._transforms.clear()
+        if self.outputs is not None:
+            self.outputs.clear()
+
+    @property
+    def map_frame(self) -> str:
+        """Frame in which the outputs are expressed."""
+        return self._builder.map_frame if self._builder is not None else (self.config.ros.map_frame or "map")
+
+    # --- services ---------------------------------------------------------------------------------------------------
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success, response.message = self._ask(lambda worker, _: worker.reset("service"), 20.0, "scene reset")
+        return response
+
+    def _on_refine(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success, response.message = self._ask(lambda worker, _: worker.refine_now(), 300.0, "refined")
+        return response
+
+    def _on_save(self, request: SaveScene.Request, response: SaveScene.Response) -> SaveScene.Response:
+        if not request.folder.strip():
+            response.message = "folder is empty: say where the scene should go"
+            return response
+
+        def save(worker: Worker, engine: Engine) -> str:
+            response.files = [str(path) for path in engine.save_scene(request.folder)]
+            return f"{len(response.files)} files in {request.folder}"
+
+        response.success, response.message = self._ask(save, 120.0, "saved")
+        return response
+
+    def _ask(self, job: Callable[[Worker, Engine], Any], timeout_s: float, done: str) -> tuple[bool, str]:
+        """Runs a job in the worker's thread and waits for it; (success, one line)."""
+        worker = self.worker
+        if worker is None or not worker.alive:
+            return False, "the node is not active: ros2 lifecycle set " + self.get_fully_qualified_name() + " activate"
+        try:
+            answer = worker.submit(lambda engine: job(worker, engine)).result(timeout_s)
+        except Motion4DError as error:
+            return False, str(error)
+        except BaseException as error:  # cancelled by a deactivation, timed out, or an engine's own exception
+            return False, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return True, answer if isinstance(answer, str) else done
+
+    # --- books ------------------------------------------------------------------------------------------------------
+
+    def health(self) -> Health:
+        """The engine's counters."""
+        return self.engine.status() if self.engine is not None else Health()
+
+    def _publish_status(self) -> None:
+        if self.outputs is None:
+            return
+        health = self.health()
+        head = outgoing.header(self.get_clock().now().nanoseconds, self.map_frame)
+        uptime = time.monotonic() - self._activated_at
+        self.outputs.publish_status(
+            status_message(head, self.queue.counts(), self._meters, health, self._before, uptime)
+        )
+        worker, outputs, windows = self.worker, self.outputs, health.windows
+        if worker is not None and worker.newest is not None and outputs.static_is_due(windows):
+            newest = worker.newest
+            worker.submit(lambda engine: outputs.publish_static(engine, newest, self.map_frame, windows))
+
+    def _every_second(self) -> None:
+        self._watch_worker()
+        snapshot = self.snapshot()
+        head = outgoing.header(self.get_clock().now().nanoseconds, "")
+        state = self._state_machine.current_state[1]
+        self._diagnostics.publish(diagnostic_array(head, self.get_name(), state, snapshot, assess(snapshot)))
+        self._books.append(snapshot.counts)
+
+    def snapshot(self) -> Snapshot:
+        """What the node knows of itself now."""
+        worker, inputs, now = self.worker, self.inputs, time.monotonic()
+        counts = self.queue.counts()
+        snapshot = Snapshot(
+            active=worker is not None and inputs is not None,
+            since_activation_s=now - self._activated_at,
+            silence_s=float(self.get_parameter("silence").value),
+            counts=counts,
+            counts_before=self._books[0] if self._books else Counts(),
+            image_age_s=now - self._meters.newest_arrival_s,
+            has_camera=self._calibrations.ready,
+            jump_age_s=now - self._jumped_at,
+            restarts=self._restarts,
+            lacks_tf2=self.outputs is not None and self.outputs.lacks_tf2,
+            unknown_parameters=tuple(self.parameters.unknown),
+            health=self.health(),
+        )
+        if worker is not None and inputs is not None:
+            report = worker.report
+            snapshot.image_topic, snapshot.image_publishers = inputs.topics["image"], inputs.publishers
+            snapshot.camera_problem, snapshot.missing_inputs = inputs.camera_problem, inputs.missing()
+            snapshot.qos_problem, snapshot.tf_problem = inputs.qos_problem, report.tf_problem
+            snapshot.last_rejection = report.last_rejection or inputs.last_rejection
+            snapshot.processed_age_s, snapshot.oom_age_s = now - report.processed_at, now - report.oom_at
+            snapshot.exception_age_s, snapshot.last_exception = now - report.exception_at, report.last_exception
+            snapshot.worker_alive = worker.alive
+        if self._prompting is not None:
+            snapshot.prompt_problem = self._prompting.problem
+            snapshot.prompt_problem_age_s = now - self._prompting.problem_at
+        return snapshot
+
+    def _watch_worker(self) -> None:
+        """Restarts a worker that died, once."""
+        worker = self.worker
+        if worker is None or worker.alive or worker.stopping or self._restarts:
+            return
+        self._restarts += 1
+        self.get_logger().error(f"the worker died ({worker.report.last_exception}): restarted once, with a new scene")
+        self.queue.abandon("worker died")
+        try:
+            self.engine = self._engine_factory(self.config)
+        except Exception as error:
+            self.get_logger().error(f"no new engine: {error}")
+            return
+        report = worker.report
+        self._start_worker()
+        self.worker.report = report
+
+    def _on_parameters(self, parameters: Sequence[Any]) -> None:
+        """Live parameters take effect at once; others were refused while configured."""
+        names = {parameter.name for parameter in parameters}
+        fresh = self.parameters.read()
+        for tunable in fresh.tunables():
+            if tunable.live and tunable.path.removeprefix("ros.") in names:
+                self.config.set(tunable.path, fresh.get(tunable.path))
+        if self.outputs is not None:
+            self.outputs.set_publish_tf(self.config.ros.publish_tf)
+            self.outputs.set_trail(self.config.ros.trail)
+
+    def _log(self, text: str) -> None:
+        """A warning, at most once in five seconds for texts that begin alike: a bad camera must not fill the disk."""
+        key, now = text[:40], time.monotonic()
+        if now - self._last_logged.get(key, float("-inf")) < 5.0:
+            return
+        if len(self._last_logged) > 200:
+            self._last_logged.clear()
+        self._last_logged[key] = now
+        self.get_logger().warning(text)
+
+    def _guard(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """A timer whose exception is logged instead of ending the executor."""
+
+        def run() -> None:
+            try:
+                callback()
+            except Exception:
+                self._log(f"exception in a timer, survived:\n{traceback.format_exc()}")
+
+        return run
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """The executable `motion4d_node`."""
+    from motion4d_ros.ros.main import main as run
+
+    return run(args)

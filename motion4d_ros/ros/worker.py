@@ -1,0 +1,342 @@
+"""The one thread that owns the engine. Callbacks only put frames into its queue and jobs into its inbox.
+
+Its day: answer jobs (services, prompts), take in frames (each yields a LIVE estimate at once), fit windows, and in idle
+time refine globally, giving way to whatever comes. No exception of a frame ends it; what survives is counted.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from motion4d_ros.config import Config
+from motion4d_ros.ros.frames import FrameContext, ImageGroup
+from motion4d_ros.ros.queue import FrameQueue
+from motion4d_ros.ros.validation import Rejection
+from motion4d_ros.types import Estimate, Frame, Health, Motion4DError, Prompt, Rendered, StaticPoints
+
+Result = TypeVar("Result")
+
+
+class Engine(Protocol):
+    """The part of `pipeline.Motion4D` that the node uses."""
+
+    def accept(self, frame: Frame) -> Estimate: ...
+    def advance(self, should_yield: Callable[[], bool] | None = None) -> list[Estimate]: ...
+    def refine(self, should_yield: Callable[[], bool] | None = None) -> list[Estimate]: ...
+    def reset(self, reason: str) -> None: ...
+    def status(self) -> Health: ...
+    def prompt(self, prompt: Prompt) -> int: ...
+    def render(self, index: int) -> Rendered: ...
+    def static_points(self) -> StaticPoints: ...
+    def save_scene(self, folder: str) -> list[str]: ...
+
+
+@dataclass
+class WorkerReport:
+    """What the worker has been through. Times are `time.monotonic()`, minus infinity = never."""
+
+    exceptions: Counter[str] = field(default_factory=Counter)
+    last_exception: str = ""
+    exception_at: float = float("-inf")
+    oom_at: float = float("-inf")
+    processed_at: float = float("-inf")
+    last_rejection: str = ""
+    tf_problem: str = ""
+    resets: int = 0
+
+
+class Worker:
+    """Runs an engine over a queue of image groups.
+
+    `build` makes a frame of a group (raising `Rejection`), `deliver` publishes an estimate, `log` writes a line,
+    `ready` says whether frames can be built yet, `on_reset` is told of a new scene (True: because the clock jumped).
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        config: Config,
+        queue: FrameQueue[ImageGroup],
+        build: Callable[[ImageGroup], tuple[Frame, FrameContext]],
+        deliver: Callable[[Estimate, FrameContext | None], None],
+        log: Callable[[str], None],
+        *,
+        ready: Callable[[], bool] = lambda: True,
+        on_reset: Callable[[bool], None] = lambda jumped: None,
+    ) -> None:
+        self.engine = engine
+        self.report = WorkerReport()
+        self.newest: Estimate | None = None
+        self._config = config
+        self._queue = queue
+        self._build = build
+        self._deliver = deliver
+        self._log = log
+        self._ready = ready
+        self._on_reset = on_reset
+        self._contexts: dict[int, FrameContext] = {}
+        self._jobs: deque[tuple[Callable[[Engine], Any], Future[Any]]] = deque()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._last_stamp_ns: int | None = None
+        self._period_s = 0.1
+        self._unrefined = False
+        self._failed_advances = 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stop.is_set()
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name="motion4d-worker", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 2.0) -> bool:
+        """Asks the thread to end and waits; whether it did. Jobs that were not begun are cancelled."""
+        self._stop.set()
+        self._queue.wake()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        while self._jobs:
+            self._jobs.popleft()[1].cancel()
+        return not self.alive
+
+    def submit(self, job: Callable[[Engine], Result]) -> Future[Result]:
+        """Runs `job(engine)` in the worker's thread, between two frames or windows."""
+        future: Future[Result] = Future()
+        if self._stop.is_set() or not self.alive:
+            future.cancel()
+            return future
+        self._jobs.append((job, future))
+        self._queue.wake()
+        return future
+
+    def context(self, index: int) -> FrameContext | None:
+        """The context of a frame of the horizon."""
+        return self._contexts.get(index)
+
+    # --- the thread -------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self._turn()
+        except BaseException as error:  # the thread dies; the node sees it and restarts it once
+            self._note_exception("worker", error)
+            raise
+
+    def _turn(self) -> None:
+        """One round: jobs, then frames, then windows, then refinement."""
+        self._do_jobs()
+        busy = False
+        for _ in range(self._config.window.length if self._config.budget.mode == "realtime" else 1):
+            group = self._queue.take(0.0) if self._ready() else None
+            if group is None:
+                break
+            self._take_in(group)
+            busy = True
+            if self._stop.is_set():
+                return
+        began = time.monotonic()
+        if self._advance() or busy or time.monotonic() - began > 0.002:
+            return
+        if self._unrefined:
+            self._unrefined = False
+            self._refine()
+            return
+        self._wait()
+
+    def _wait(self) -> None:
+        if self._jobs or self._stop.is_set():
+            return
+        if not self._ready():
+            self._stop.wait(0.02)
+            return
+        group = self._queue.take(0.05)
+        if group is not None:
+            self._take_in(group)
+
+    def _do_jobs(self) -> None:
+        while self._jobs:
+            job, future = self._jobs.popleft()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(job(self.engine))
+            except Motion4DError as error:
+                future.set_exception(error)
+            except Exception as error:
+                self._note_exception("job", error)
+                future.set_exception(error)
+
+    def _take_in(self, group: ImageGroup) -> None:
+        try:
+            if not self._in_order(group.stamp_ns):
+                return
+            frame, context = self._build(group)
+            self.report.tf_problem = ""
+            estimate = self.engine.accept(frame)
+        except Rejection as error:
+            self._reject(error.reason, error)
+        except Motion4DError as error:
+            self._reject("refused", error)
+        except Exception as error:
+            self._note_exception("frame", error)
+            self._recover(error)
+            self._reject("exception", error)
+        else:
+            self._queue.finish_processed()
+            self.report.processed_at = time.monotonic()
+            self._remember(estimate.index, context)
+            self.newest = estimate
+            self._publish(estimate)
+
+    def _in_order(self, stamp_ns: int) -> bool:
+        """Drops doubles and late-comers; resets on a backward jump; measures the camera's pace."""
+        last, self._last_stamp_ns = self._last_stamp_ns, stamp_ns
+        if last is None:
+            return True
+        ahead_s = (stamp_ns - last) * 1e-9
+        if ahead_s < -self._config.ros.clock_jump:
+            self.reset(f"stamps jumped back by {-ahead_s:.1f} s", jumped=True)
+            self._last_stamp_ns = stamp_ns
+            return True
+        if ahead_s <= 0:
+            self._last_stamp_ns = last
+            self._queue.finish_dropped("duplicate stamp" if ahead_s == 0 else "out of order")
+            return False
+        if ahead_s < 2.0:
+            self._period_s += 0.2 * (ahead_s - self._period_s)
+        return True
+
+    def reset(self, reason: str, *, jumped: bool = False) -> None:
+        """Begins the scene anew. Only in the worker's thread: as a job, or by itself after a clock jump."""
+        self._log(f"reset: {reason}")
+        self.report.resets += 1
+        self._contexts.clear()
+        self.newest = None
+        self._unrefined = False
+        self._last_stamp_ns = None
+        self.engine.reset(reason)
+        self._on_reset(jumped)
+
+    def _advance(self) -> bool:
+        try:
+            estimates = self.engine.advance(self._should_stop)
+            self._failed_advances = 0
+        except Exception as error:
+            self._note_exception("window", error)
+            self._recover(error)
+            self._failed_advances += 1
+            if self._failed_advances >= 2:  # the same window fails again and again: better a new scene than none
+                self._failed_advances = 0
+                self._try_reset("a window failed twice")
+            return True
+        for estimate in estimates:
+            self._publish(estimate)
+        if estimates:
+            self._unrefined = True
+        return bool(estimates)
+
+    def refine_now(self) -> str:
+        """A whole global round, new frames or not (in the worker's thread); one line on what came of it."""
+        estimates = self.engine.refine(self._should_stop)
+        self._unrefined = False
+        for estimate in estimates:
+            self._publish(estimate)
+        return f"{len(estimates)} frames refined"
+
+    def _refine(self) -> None:
+        try:
+            for estimate in self.engine.refine(self._should_give_way):
+                self._publish(estimate)
+        except Exception as error:
+            self._note_exception("refinement", error)
+            self._recover(error)
+
+    def _should_stop(self) -> bool:
+        return self._stop.is_set()
+
+    def _should_give_way(self) -> bool:
+        return self._stop.is_set() or len(self._queue) > 0 or bool(self._jobs)
+
+    def _publish(self, estimate: Estimate) -> None:
+        try:
+            self._deliver(estimate, self._contexts.get(estimate.index))
+        except Exception as error:
+            if not self._stop.is_set():  # publishers go away before the thread does
+                self._note_exception("publishing", error)
+
+    def _remember(self, index: int, context: FrameContext) -> None:
+        self._contexts[index] = context
+        oldest = index - self._config.window.horizon
+        for old in [key for key in self._contexts if key <= oldest]:
+            del self._contexts[old]
+
+    def _reject(self, reason: str, error: Exception) -> None:
+        self._queue.finish_rejected(reason)
+        self.report.last_rejection = str(error)
+        if reason == "tf":
+            self.report.tf_problem = str(error)
+        self._log(f"frame rejected: {error}")
+
+    def _note_exception(self, where: str, error: BaseException) -> None:
+        self.report.exceptions[where] += 1
+        self.report.last_exception = f"{where}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        self.report.exception_at = time.monotonic()
+        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        self._log(f"exception in {where}, survived: {self.report.last_exception}\n{trace}")
+
+    def _recover(self, error: Exception) -> None:
+        """After an exception: nothing to do, unless memory ran out."""
+        if not is_out_of_memory(error):
+            return
+        self.report.oom_at = time.monotonic()
+        lower_budgets(self._config)
+        budget = self._config.budget
+        self._log(f"out of memory: at most {budget.max_static} static and {budget.max_dynamic} moving Gaussians from now")
+        self._try_reset("out of memory")
+        free_gpu_memory()
+
+    def _try_reset(self, reason: str) -> None:
+        try:
+            self.reset(reason)
+        except Exception as error:
+            self._note_exception("reset", error)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the CPU or the GPU ran out of memory (torch's class is found by name: torch need not be loaded)."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def lower_budgets(config: Config) -> None:
+    """Takes a third off what may be held, down to the least that is allowed."""
+    least = {item.path: item.minimum for item in config.tunables()}
+    for path in ("budget.max_static", "budget.max_dynamic"):
+        floor = int(least[path] or 1)
+        config.set(path, max(floor, int(config.get(path) * 2 / 3)))
+
+
+def free_gpu_memory() -> None:
+    """Gives cached blocks back to the driver, if torch is there and uses a GPU."""
+    import sys
+
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()
