@@ -41,7 +41,8 @@ class BuildWithRaster(build_py):
         if not shutil.which(os.environ.get("CXX", "c++")):
             sys.exit("motion4d_ros: no C++ compiler; install one with: sudo apt-get install -y g++ (or set CXX)")
         with tempfile.TemporaryDirectory(prefix="motion4d_raster_") as folder:
-            subprocess.run(["cmake", "-S", str(ROOT / "raster"), "-B", folder, "-DCMAKE_BUILD_TYPE=Release"], check=True)
+            source = str(ROOT / "raster")
+            subprocess.run(["cmake", "-S", source, "-B", folder, "-DCMAKE_BUILD_TYPE=Release"], check=True)
             subprocess.run(["cmake", "--build", folder, "--config", "Release", "--parallel"], check=True)
             built = next(Path(folder).rglob(LIBRARY))
             target.parent.mkdir(parents=True, exist_ok=True)
