@@ -93,11 +93,11 @@ class Inputs:
         for name, topic in self.topics.items():
             kind, callback, qos = kinds[name]
             events = SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible(name, topic))
+            handler, options = self._guarded(callback), overridable()
             self._subscriptions.append(
                 node.create_subscription(
-                    kind, topic, self._guarded(callback), qos,
-                    event_callbacks=events, qos_overriding_options=overridable(),
-                )  # fmt: skip
+                    kind, topic, handler, qos, event_callbacks=events, qos_overriding_options=options
+                )
             )
 
     def close(self) -> None:

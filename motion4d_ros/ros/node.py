@@ -283,8 +283,8 @@ class Motion4DNode(LifecycleNode):
     # --- books ------------------------------------------------------------------------------------------------------
 
     def health(self) -> Health:
-        """The engine's counters."""
-        return self.engine.status() if self.engine is not None else Health()
+        """The engine's counters, as of the worker's last step."""
+        return self.worker.health if self.worker is not None else Health()
 
     def _publish_status(self) -> None:
         if self.outputs is None:

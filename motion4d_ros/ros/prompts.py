@@ -36,7 +36,8 @@ def prompt_from_message(message: Any, rectifier: Rectifier, newest_ns: int) -> P
     if message.mask.width or message.mask.height:
         labels = labels_from_image(message.mask)
         if labels.shape != (rectifier.height, rectifier.width):
-            raise Rejection("prompt", f"prompt: mask of {labels.shape[::-1]}, image of {rectifier.width, rectifier.height}")
+            size = f"{rectifier.width}x{rectifier.height}"
+            raise Rejection("prompt", f"prompt: mask of {labels.shape[1]}x{labels.shape[0]} for an image of {size}")
         prompt.mask = rectifier.rectify(labels, nearest=True) > 0
         if not prompt.mask.any():
             raise Rejection("prompt", "prompt: the mask is empty")

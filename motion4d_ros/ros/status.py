@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections import deque
 from typing import Any
 
@@ -106,7 +105,9 @@ def gpu_memory() -> int:
     return int(torch.cuda.memory_reserved())
 
 
-def diagnostic_array(head: Any, node_name: str, state: str, snapshot: Snapshot, findings: list[Finding]) -> DiagnosticArray:
+def diagnostic_array(
+    head: Any, node_name: str, state: str, snapshot: Snapshot, findings: list[Finding]
+) -> DiagnosticArray:
     """One status per group: the worst finding's text, all others and the numbers as values (REP-107)."""
     counts, health = snapshot.counts, snapshot.health
     numbers: dict[str, dict[str, object]] = {
@@ -137,8 +138,3 @@ def diagnostic_array(head: Any, node_name: str, state: str, snapshot: Snapshot, 
             )
         )
     return DiagnosticArray(header=head, status=statuses)
-
-
-def monotonic_age(then_s: float) -> float:
-    """Seconds since a `time.monotonic()`; infinity for minus infinity."""
-    return time.monotonic() - then_s

@@ -74,6 +74,7 @@ class Worker:
         self.engine = engine
         self.report = WorkerReport()
         self.newest: Estimate | None = None
+        self.health = engine.status()  # as of the last step: read by other threads
         self._config = config
         self._queue = queue
         self._build = build
@@ -142,6 +143,7 @@ class Worker:
 
     def _turn(self) -> None:
         """One round: jobs, then frames, then windows, then refinement."""
+        self.health = self.engine.status()
         self._do_jobs()
         busy = False
         for _ in range(self._config.window.length if self._config.budget.mode == "realtime" else 1):
@@ -308,8 +310,8 @@ class Worker:
             return
         self.report.oom_at = time.monotonic()
         lower_budgets(self._config)
-        budget = self._config.budget
-        self._log(f"out of memory: at most {budget.max_static} static and {budget.max_dynamic} moving Gaussians from now")
+        static, moving = self._config.budget.max_static, self._config.budget.max_dynamic
+        self._log(f"out of memory: at most {static} static and {moving} moving Gaussians from now on")
         self._try_reset("out of memory")
         free_gpu_memory()
 

@@ -1,0 +1,133 @@
+"""A tiny engine for tests of the node alone: what the real one promises, with nothing behind it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from motion4d_ros.config import Config
+from motion4d_ros.types import (
+    Estimate,
+    Frame,
+    Health,
+    ObjectPhase,
+    ObjectState,
+    PoseStatus,
+    Prompt,
+    Rendered,
+    Scale,
+    Stage,
+    StaticPoints,
+    TrackedPoints,
+)
+
+
+class DoubleEngine:
+    """Every non-zero label is an object one metre ahead. Misbehaves on request."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.frames: list[Frame] = []
+        self.pending: list[Frame] = []
+        self.count = self.windows = self.refinements = 0
+        self.calls: list[str] = []
+        self.prompts: list[Prompt] = []
+        self.fail: dict[str, BaseException] = {}  # method -> what it raises, once
+        self.window_s = 0.0
+        self.accept_s = 0.0
+        self.rendered = 0
+
+    def _maybe_fail(self, method: str) -> None:
+        self.calls.append(method)
+        if method in self.fail:
+            raise self.fail.pop(method)
+
+    def accept(self, frame: Frame) -> Estimate:
+        self._maybe_fail("accept")
+        time.sleep(self.accept_s)
+        frame = frame.with_index(self.count)
+        self.count += 1
+        self.frames = [*self.frames, frame][-self.config.window.horizon :]
+        self.pending.append(frame)
+        return self._estimate(frame, Stage.LIVE)
+
+    def advance(self, should_yield: Callable[[], bool] | None = None) -> list[Estimate]:
+        if len(self.pending) < self.config.window.length:
+            return []
+        self._maybe_fail("advance")
+        until = time.monotonic() + self.window_s
+        while time.monotonic() < until:
+            if should_yield and should_yield():
+                return []
+            time.sleep(0.005)
+        window, self.pending = self.pending, []
+        self.windows += 1
+        return [self._estimate(frame, Stage.WINDOW) for frame in window]
+
+    def refine(self, should_yield: Callable[[], bool] | None = None) -> list[Estimate]:
+        self._maybe_fail("refine")
+        self.refinements += 1
+        return [self._estimate(frame, Stage.GLOBAL) for frame in self.frames]
+
+    def reset(self, reason: str) -> None:
+        self._maybe_fail("reset")
+        self.frames, self.pending = [], []
+
+    def status(self) -> Health:
+        return Health(
+            frames=self.count, windows=self.windows, refinements=self.refinements, horizon=len(self.frames),
+            scale=Scale.METRIC, stage_seconds={"window": 0.1 * self.windows},
+        )
+
+    def prompt(self, prompt: Prompt) -> int:
+        self._maybe_fail("prompt")
+        self.prompts.append(prompt)
+        return prompt.object_id or 100 + len(self.prompts)
+
+    def render(self, index: int) -> Rendered:
+        self.rendered += 1
+        frame = next(frame for frame in self.frames if frame.index == index)
+        shape = frame.camera.size
+        return Rendered(
+            frame.image, np.ones(shape, np.float32), np.ones(shape, np.float32), np.full(shape, 0.5, np.float32),
+            np.zeros(shape, np.uint16),
+        )
+
+    def static_points(self) -> StaticPoints:
+        return StaticPoints(np.ones((5, 3), np.float32), np.full((5, 3), 255, np.uint8), np.ones(5, np.float32))
+
+    def save_scene(self, folder: str) -> list[str]:
+        path = Path(folder) / "scene.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("scene", encoding="utf-8")
+        return [str(path)]
+
+    def _estimate(self, frame: Frame, stage: Stage) -> Estimate:
+        masks = np.zeros(frame.camera.size, np.uint16)
+        if frame.masks is not None:
+            masks = np.clip(frame.masks, 0, None).astype(np.uint16)
+        ids = [int(label) for label in np.unique(masks) if label]
+        T_map_cam = np.eye(4) if frame.T_map_cam is None else frame.T_map_cam
+        objects = [self._object(object_id, frame, T_map_cam) for object_id in ids]
+        count = len(ids)
+        points = TrackedPoints(
+            np.array(ids, np.uint32), np.array(ids, np.uint32), np.full((count, 3), 1.0, np.float32),
+            np.full((count, 3), 0.1, np.float32), np.tile(np.array([[255, 128, 0]], np.uint8), (count, 1)),
+            np.full(count, 0.9, np.float32),
+        )
+        return Estimate(
+            frame.index, frame.stamp_ns, frame.frame_id, stage, frame.camera, T_map_cam, PoseStatus.OK, Scale.METRIC,
+            masks, points, objects,
+        )
+
+    @staticmethod
+    def _object(object_id: int, frame: Frame, T_map_cam: np.ndarray) -> ObjectState:
+        T = T_map_cam.copy()
+        T[:3, 3] += T[:3, 2]
+        return ObjectState(
+            object_id, "", ObjectPhase.TRACKED, 0.9, T, np.eye(6) * 1e-4, np.array([0.1, 0, 0, 0, 0, 0.2]),
+            np.eye(6) * 1e-3, np.array([0.2, 0.3, 0.4]), 1, frame.stamp_ns, frame.stamp_ns,
+        )
