@@ -32,6 +32,8 @@ class BuildWithRaster(build_py):
     """Builds the raster library beside the modules."""
 
     def run(self) -> None:
+        if not self.editable_mode:
+            shutil.rmtree(self.build_lib, ignore_errors=True)  # or modules removed long ago get into the wheel
         super().run()
         # An editable install uses the modules where they are, so the library goes there, too (git ignores it).
         package = ROOT / "motion4d_ros" if self.editable_mode else Path(self.build_lib) / "motion4d_ros"
