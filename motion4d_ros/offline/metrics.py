@@ -1,0 +1,161 @@
+"""`metrics.json`: counts, timings, configuration and versions of one analysis."""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from motion4d_ros.config import Config
+from motion4d_ros.offline.framelog import FrameLog
+from motion4d_ros.offline.resources import package_version
+from motion4d_ros.offline.sources import SourceReport
+from motion4d_ros.types import Health, QueryTracks
+
+Item = TypeVar("Item")
+
+
+@dataclass
+class Timeline:
+    """Wall time by kind of work, and how time and memory grew with the frames."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    marks: list[tuple[int, float, float]] = field(default_factory=list)  # frames, s since start, peak MiB
+    _start: float = field(default_factory=time.perf_counter)
+    _ended: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, kind: str) -> Iterator[None]:
+        """Adds the time spent in the block to `kind`."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._ended[kind] = time.perf_counter()
+            self.seconds[kind] = self.seconds.get(kind, 0.0) + self._ended[kind] - begin
+
+    def timed_iteration(self, kind: str, items: Iterable[Item]) -> Iterator[Item]:
+        """The items, with the time needed to get them added to `kind`."""
+        iterator = iter(items)
+        while True:
+            with self.timed(kind):
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+            yield item
+
+    def mark(self, frames: int, memory_mib: float) -> None:
+        """Notes how far things are."""
+        self.marks.append((frames, time.perf_counter() - self._start, memory_mib))
+
+    def total(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._start
+
+    def seconds_since_end_of(self, kind: str) -> float:
+        """Seconds since work of that kind last ended."""
+        return time.perf_counter() - self._ended.get(kind, self._start)
+
+
+def build_metrics(
+    path: Path,
+    report: SourceReport,
+    config: Config,
+    health: Health,
+    log: FrameLog,
+    tracks: QueryTracks,
+    timeline: Timeline,
+    warnings: list[str],
+    topics: dict[str, int],
+) -> dict[str, Any]:
+    """The content of `metrics.json`; everything in it is plain JSON."""
+    frames = log.finished
+    first = log.facts[0].estimate
+    stage_seconds = {name: round(seconds, 4) for name, seconds in health.stage_seconds.items()}
+    fitting = sum(health.stage_seconds.values())
+    engine_seconds = timeline.seconds.get("accepting", 0.0) + timeline.seconds.get("fitting", 0.0)
+    duration = (log.stamps_ns[-1] - log.stamps_ns[0]) / 1e9 if frames > 1 else 0.0
+    objects = log.objects()
+    statuses = [log.facts[i].estimate.pose_status.value for i in range(frames)]
+    visible = ~tracks.occluded
+    return {
+        "motion4d": {"version": package_version(), "format": 1},
+        "input": {
+            "path": str(path),
+            "used": dict(report.used),
+            "missing": list(report.missing),
+            "width": first.camera.width,
+            "height": first.camera.height,
+            "camera": {"fx": first.camera.fx, "fy": first.camera.fy, "cx": first.camera.cx, "cy": first.camera.cy},
+            "duration_seconds": round(duration, 6),
+            "frames_per_second": round((frames - 1) / duration, 4) if duration > 0 else None,
+        },
+        "scale": log.scale().value,
+        "counts": {
+            "frames": frames,
+            "windows": health.windows,
+            "refinements": health.refinements,
+            "gaussians_static": health.gaussians_static,
+            "gaussians_dynamic": health.gaussians_dynamic,
+            "bases": health.bases,
+            "objects": len(objects),
+            "queries": len(tracks.query_points),
+            "poses": {status: statuses.count(status) for status in sorted(set(statuses))},
+            "bag_messages": topics,
+        },
+        "tracks": {
+            "visible_share": _rounded(visible.mean()) if visible.size else None,
+            "mean_confidence": _rounded(tracks.confidence[visible].mean()) if visible.any() else None,
+        },
+        "timings": {
+            "total_seconds": round(timeline.total(), 3),
+            "engine_seconds_per_frame": round(engine_seconds / frames, 4),
+            "stages_seconds": stage_seconds,
+            "raster_seconds": round(health.raster_seconds, 4),
+            "raster_share": round(health.raster_seconds / fitting, 4) if fitting > 0 else None,
+            "analysis_seconds": {kind: round(seconds, 4) for kind, seconds in timeline.seconds.items()},
+        },
+        "memory": {
+            "peak_mib": timeline.marks[-1][2] if timeline.marks else None,
+            "growth": [[n, round(seconds, 3), mib] for n, seconds, mib in _thinned(timeline.marks, 200)],
+        },
+        "warnings": warnings,
+        "configuration": config.as_dict(),
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python, the machine and the libraries that decide results."""
+    found = {"python": platform.python_version(), "system": platform.platform()}
+    for name in ("numpy", "scipy", "torch", "opencv-python-headless", "rosbags", "gsplat"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
+    """Writes JSON without NaN."""
+    path.write_text(json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _rounded(value: float | np.floating) -> float | None:
+    return round(float(value), 4) if math.isfinite(value) else None
+
+
+def _thinned(items: list[Any], count: int) -> list[Any]:
+    if len(items) <= count:
+        return items
+    return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]

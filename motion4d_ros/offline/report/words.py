@@ -1,0 +1,97 @@
+"""What a person should know before believing the numbers: sources, what was missing, what to distrust, scale."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from motion4d_ros.types import Scale
+
+_SCALE = {
+    Scale.METRIC.value: "Lengths are <b>metres</b> and speeds metres per second, as far as the given depth or poses are.",
+    Scale.RELATIVE.value: (
+        "Lengths are <b>relative</b>: consistent over the run, but one unit is no known number of metres. Compare sizes and "
+        "speeds with each other, never with the real world. A known camera height, odometry or one known distance fixes it."
+    ),
+    Scale.UNKNOWN.value: (
+        "The scale is <b>unknown</b>: the camera gave no parallax and there was no depth, so lengths along the viewing "
+        "direction mean little and sizes and speeds must not be compared between objects at different distances."
+    ),
+}
+
+_PRIORS = {
+    "masks": {
+        "topic": "object masks given with the frames",
+        "prompt": "a mask of the first frame, carried along",
+        "motion": "objects found by their own motion",
+        "none": "no objects",
+        "sam2": "SAM 2 following the prompted objects",
+        "sam_onnx": "a SAM network following the prompted objects",
+    },
+    "depth": {
+        "topic": "depth given with the frames, aligned to the scene",
+        "geometry": "depth triangulated from the camera's own motion",
+        "model": "depth guessed by a network, aligned to the scene",
+        "none": "no depth",
+    },
+    "pose": {
+        "odometry": "camera poses given with the frames",
+        "tf": "camera poses from TF",
+        "static": "a camera that is assumed to stand still",
+        "visual": "camera poses found from the images",
+    },
+}
+
+
+def unit(scale: str) -> str:
+    """What to write behind a length."""
+    return "m" if scale == Scale.METRIC.value else "units"
+
+
+def scale_sentence(scale: str) -> str:
+    """What lengths mean (HTML)."""
+    return _SCALE[scale]
+
+
+def sources(configuration: dict[str, Any]) -> list[str]:
+    """Which prior each part of the fit started from."""
+    found = []
+    for part, names in _PRIORS.items():
+        value = str(configuration.get(f"{part}.source", ""))
+        found.append(names.get(value, f"{part}: {value}"))
+    return found
+
+
+def distrust(metrics: dict[str, Any]) -> list[str]:
+    """What to be careful with, most serious first (plain text)."""
+    found: list[str] = []
+    counts, configuration = metrics["counts"], metrics["configuration"]
+    poses = counts["poses"]
+    frames = counts["frames"]
+    if metrics["failure"]:
+        found.append(f"The recording could not be read to its end: {metrics['failure']}")
+    if metrics["interrupted"]:
+        found.append("The analysis was interrupted: the last frames and the last global refinement are missing.")
+    if lost := poses.get("lost", 0):
+        found.append(f"The camera pose was lost in {lost} of {frames} frames: nothing in 3D holds there.")
+    if predicted := poses.get("predicted", 0):
+        found.append(f"The camera pose was only predicted in {predicted} of {frames} frames.")
+    if "camera intrinsics" in metrics["input"]["missing"]:
+        found.append("The focal length is a guess: depth, and speed towards the camera, scale with it.")
+    if configuration.get("pose.source") == "static":
+        found.append("The camera was assumed to stand still: if it moved, the world seems to move instead.")
+    if configuration.get("depth.source") in ("geometry", "none"):
+        found.append(
+            "There was no depth sensor: moving objects are placed by geometry alone, their distance is the least certain number here."
+        )
+    if configuration.get("masks.source") == "motion":
+        found.append("Objects were found by motion: what never moved is background, and things that move alike may share an id.")
+    if counts["objects"] == 0:
+        found.append("No moving object was found.")
+    visible, confidence = metrics["tracks"]["visible_share"], metrics["tracks"]["mean_confidence"]
+    if confidence is not None and confidence < 0.4:
+        found.append(f"The scene contradicts its 2D sources often (mean confidence of visible tracks {confidence:.2f}).")
+    if visible is not None and visible < 0.3:
+        found.append(f"Tracked points are hidden most of the time (visible in {100 * visible:.0f} % of the frames).")
+    if frames < 2 * int(configuration.get("window.length", 8)):
+        found.append(f"Only {frames} frames: too few for the scene to settle.")
+    return found
