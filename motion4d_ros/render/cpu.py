@@ -137,7 +137,7 @@ class _Raster(torch.autograd.Function):
         wants_gradients = any(ctx.needs_input_grad)
         memory = _Pass() if wants_gradients or stats else None
         _check(library.m4d_raster_forward(scene, images, None if memory is None else ctypes.byref(memory.pointer)))
-        if stats and memory is not None and count:
+        if stats and memory is not None:
             counter.pairs = library.m4d_raster_pairs(memory.pointer)
         if wants_gradients:
             ctx.save_for_backward(alpha, T_cam_map, *inputs)

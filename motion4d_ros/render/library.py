@@ -84,7 +84,7 @@ def load_library() -> ctypes.CDLL:
     if path is None:
         raise Motion4DError(
             f"{FILE_NAME} not found ({', '.join(map(str, places))}): build it with "
-            f"`cmake -S raster -B build/raster && cmake --build build/raster` and set {ENVIRONMENT_VARIABLE} to its path"
+            f"`cmake -S raster -B build/raster && cmake --build build/raster` and point {ENVIRONMENT_VARIABLE} at it"
         )
     try:
         library = ctypes.CDLL(str(path))

@@ -77,12 +77,16 @@ def render_oracle(
 class Splats:
     """M Gaussians as the image sees them."""
 
-    def __init__(self, centre: Tensor, covariance: Tensor, depth: Tensor, opacity: Tensor) -> None:
+    def __init__(self, centre: Tensor, axes: Tensor, depth: Tensor, opacity: Tensor) -> None:
+        """`axes` (M, 2, 3), px: the images of the three axes P; the covariance is P P^T, dilated."""
         self.centre = centre  # (M, 2) px
         self.depth = depth  # (M,) m
         self.opacity = opacity  # (M,)
-        xx, xy, yy = covariance[:, 0, 0], covariance[:, 0, 1], covariance[:, 1, 1]
-        determinant = xx * yy - xy * xy
+        across, down = axes[:, 0], axes[:, 1]
+        xx, xy, yy = (across**2).sum(-1) + DILATION, (across * down).sum(-1), (down**2).sum(-1) + DILATION
+        # |x cross y|^2 instead of xx yy - xy^2 (Lagrange): long thin splats keep a positive determinant.
+        normal = torch.linalg.cross(across, down)
+        determinant = (normal**2).sum(-1) + DILATION * (xx + yy) - DILATION**2
         self.conic = torch.stack([yy, -xy, xx], -1) / determinant[:, None]  # (M, 3) inverse covariance, px^-2
         # Where alpha falls to 1/255: the box a splat is drawn in.
         spread = torch.sqrt(2.0 * torch.log(torch.clamp(255.0 * opacity, min=1.0))).detach()
@@ -121,9 +125,8 @@ def project(gaussians: PosedGaussians, camera: Camera, T_cam_map: Tensor) -> Spl
         -2,
     )
     axes = slope @ R @ rotation_matrices(gaussians.quats) * gaussians.scales[:, None, :]
-    covariance = axes @ axes.transpose(-1, -2) + DILATION * torch.eye(2).to(axes)
     centre = torch.stack([camera.fx * x / z + camera.cx, camera.fy * y / z + camera.cy], -1)
-    return Splats(centre, covariance, z, gaussians.opacities)
+    return Splats(centre, axes, z, gaussians.opacities)
 
 
 def rotation_matrices(quats: Tensor) -> Tensor:

@@ -82,7 +82,10 @@ const Kernels &kernels_avx512();
 // Smallest value of A x^2 + B x y + C y^2 (C, A > 0, convex) over a rectangle.
 // The minimum lies on an edge that faces the origin, so two candidates are enough.
 static inline float least_over_rectangle(float A, float B, float C, float x0, float y0, float x1, float y1) {
-    auto clamp = [](float v, float low, float high) { return v < low ? low : (v > high ? high : v); };
+    const auto clamp = [](float v, float low, float high) {  // NaN, from 0/0 of a very flat form, becomes `low`
+        v = v > low ? v : low;
+        return v < high ? v : high;
+    };
     const float nx = clamp(0.0f, x0, x1), ny = clamp(0.0f, y0, y1);
     const float y_at = clamp(-0.5f * B * nx / C, y0, y1), x_at = clamp(-0.5f * B * ny / A, x0, x1);
     const float first = A * nx * nx + B * nx * y_at + C * y_at * y_at;
