@@ -243,6 +243,102 @@ class GeometryConfig:
 
 
 @dataclass
+class FitConfig:
+    """Stages of the fit and how long they run."""
+
+    sequential: bool = tunable(True, "Motion first, then semantics (off: both at once in every window)")
+    global_stage: bool = tunable(True, "Refine everything together over the horizon (stage 3)")
+    confidence: bool = tunable(True, "Weight tracks and depth by the learnt 3D confidence")
+    resampling: bool = tunable(True, "Insert Gaussians where colour or labels are fitted badly")
+    semantic_refinement: bool = tunable(True, "Alternate semantic fitting with refreshed masks")
+    motion_iterations: int = tunable(60, "Steps of stage 1 per window", minimum=0, maximum=100_000, live=True)
+    semantic_iterations: int = tunable(24, "Steps of stage 2 per window", minimum=0, maximum=100_000, live=True)
+    global_iterations: int = tunable(96, "Steps of stage 3 per refinement", minimum=0, maximum=100_000, live=True)
+    final_iterations: int = tunable(240, "Steps of stage 3 when the input ends", minimum=0, maximum=1_000_000)
+    replay: float = tunable(0.3, "Share of steps that revisit older frames", minimum=0.0, maximum=0.95)
+    track_reach: int = tunable(8, "Rendered tracks are compared this far", unit="frames", minimum=1, maximum=512)
+    confidence_color: float = tunable(
+        0.12, "Largest change of colour of a consistent pixel (delta)", unit="of 1", minimum=0.001, maximum=1.0
+    )
+    stride: int = tunable(3, "One new static Gaussian per so many pixels squared", unit="px", minimum=1, maximum=32)
+    object_stride: int = tunable(2, "The same on objects", unit="px", minimum=1, maximum=32)
+    error_rgb: float = tunable(0.1, "Resample where the colour is off by more (theta_rgb)", minimum=0.0, maximum=1.0)
+    error_semantic: float = tunable(0.5, "Resample where a label's probability is off by more (theta_sem)", minimum=0.0, maximum=1.0)
+    resample_budget: int = tunable(400, "Gaussians inserted per resampling at most", minimum=0, maximum=100_000)
+
+
+@dataclass
+class LossConfig:
+    """Weights of the losses."""
+
+    rgb: float = tunable(1.0, "Colour", minimum=0.0, maximum=1000.0)
+    ssim: float = tunable(0.2, "Share of structural dissimilarity in the colour loss", minimum=0.0, maximum=1.0)
+    semantic: float = tunable(1.0, "Labels, in stages 2 and 3", minimum=0.0, maximum=1000.0)
+    mask: float = tunable(0.3, "Labels, as they act on geometry in stages 1 and 3", minimum=0.0, maximum=1000.0)
+    depth: float = tunable(0.5, "Relative inverse depth", minimum=0.0, maximum=1000.0)
+    track: float = tunable(2.0, "Rendered tracks against the prior's", minimum=0.0, maximum=1000.0)
+    confidence: float = tunable(0.1, "Learning of the 3D confidence (L_w)", minimum=0.0, maximum=1000.0)
+    scale_spread: float = tunable(0.01, "Variance of the log-scales", minimum=0.0, maximum=1000.0)
+
+
+@dataclass
+class RatesConfig:
+    """Learning rates (Adam)."""
+
+    means: float = tunable(4e-4, "Canonical positions", unit="m", minimum=0.0, maximum=1.0)
+    quats: float = tunable(1e-3, "Rotations", minimum=0.0, maximum=1.0)
+    scales: float = tunable(8e-3, "Log-scales", minimum=0.0, maximum=1.0)
+    opacity: float = tunable(3e-2, "Opacity logits", minimum=0.0, maximum=1.0)
+    colors: float = tunable(1e-2, "Colours", minimum=0.0, maximum=1.0)
+    semantics: float = tunable(1e-1, "Semantic logits", minimum=0.0, maximum=1.0)
+    uncertainty: float = tunable(3e-2, "Confidence logits", minimum=0.0, maximum=1.0)
+    motion_weights: float = tunable(1e-2, "Logits of the motion weights", minimum=0.0, maximum=1.0)
+    bases: float = tunable(3e-5, "Poses of the motion bases: adjusted in closed form, Adam may only polish", minimum=0.0, maximum=1.0)
+
+
+@dataclass
+class ObjectsConfig:
+    """Tracked objects: boxes, velocities, life cycle."""
+
+    confirm_frames: int = tunable(3, "Frames an object must be seen in before it counts as tracked", minimum=1, maximum=100)
+    min_pixels: int = tunable(20, "Fewer measured pixels than this are no sighting", unit="px", minimum=1, maximum=100_000)
+    min_share: float = tunable(
+        0.1, "A sighting measures at least this share of the pixels expected to be visible", minimum=0.0, maximum=1.0
+    )
+    detection: float = tunable(
+        0.9, "Probability that an object in full view is measured in a frame", minimum=0.01, maximum=0.999
+    )
+    false_alarm: float = tunable(
+        0.1, "Probability that something is measured where no object is", minimum=0.001, maximum=0.99
+    )
+    hidden_half_life: float = tunable(
+        20.0, "The existence of an object that can't be seen halves in this time", unit="s", minimum=0.1, maximum=1e5
+    )
+    lost_after: float = tunable(5.0, "Unseen for longer, an object is lost", unit="s", minimum=0.05, maximum=1e5)
+    lost_existence: float = tunable(
+        0.2, "Below this existence probability an object is lost", minimum=0.0, maximum=1.0
+    )
+    forget_after: float = tunable(
+        60.0, "Lost objects are reported, and recognised when they return, for this long", unit="s", minimum=0.0,
+        maximum=1e6,
+    )
+    agility: float = tunable(
+        1.5, "How much an object's velocity changes within one second (bounces are recognised apart from this)",
+        unit="m/s", minimum=0.001, maximum=1000.0,
+    )
+    turn_agility: float = tunable(
+        2.0, "How much an object's rate of rotation changes within one second", unit="rad/s", minimum=0.001, maximum=1000.0
+    )
+    position_noise: float = tunable(
+        0.015, "One standard deviation of the fitted position of an object in full view", unit="m", minimum=1e-5,
+        maximum=10.0,
+    )
+    recognise: float = tunable(
+        0.45, "Colours of a returning object may differ this much (Hellinger distance)", minimum=0.0, maximum=1.0
+    )
+
+
+@dataclass
 class Config:
     """The whole configuration."""
 
@@ -254,6 +350,10 @@ class Config:
     depth: DepthConfig = section(DepthConfig)
     pose: PoseConfig = section(PoseConfig)
     geometry: GeometryConfig = section(GeometryConfig)
+    fit: FitConfig = section(FitConfig)
+    loss: LossConfig = section(LossConfig)
+    rates: RatesConfig = section(RatesConfig)
+    objects: ObjectsConfig = section(ObjectsConfig)
     models: ModelsConfig = section(ModelsConfig)
     ros: RosConfig = section(RosConfig)
 

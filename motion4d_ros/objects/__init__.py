@@ -1,0 +1,1 @@
+"""Scene -> tracked objects: oriented boxes, twists with covariance, life cycle, persistent identities."""

@@ -1,0 +1,347 @@
+"""Tracked objects over time: the scene's moving Gaussians, grouped by object, become `ObjectState`s.
+
+tracker = ObjectTracker(config.objects)
+states = tracker.update(stamp_ns, observations)      # live: uses the past only
+history = tracker.replay([(stamp_ns, observations), ...])  # after a refinement: the same stamps again, smoothed
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from motion4d_ros.config import ObjectsConfig
+from motion4d_ros.objects.appearance import Appearance, LostObject
+from motion4d_ros.objects.boxes import extents, oriented_box, rigid
+from motion4d_ros.objects.lifecycle import (
+    UNSEEN,
+    is_seen,
+    next_phase,
+    observability,
+    update_existence,
+)
+from motion4d_ros.objects.motion import (
+    Agility,
+    FilterStep,
+    MotionState,
+    PoseMeasurement,
+    advance,
+    begin,
+    predict,
+    smooth,
+)
+from motion4d_ros.objects.observation import ObjectObservation
+from motion4d_ros.types import FloatArray, ObjectPhase, ObjectState
+
+BOX_TAIL = 0.01
+"""Share of an object's points that may lie outside its box at each end of each axis."""
+
+BOX_GAIN = 0.2
+"""How fast the box follows its points, per frame."""
+
+SNAPSHOTS = 256
+"""Frames to which a replay can go back."""
+
+
+@dataclass
+class _Box:
+    """The object's box in its canonical frame, on which it rides along with the object."""
+
+    axes: FloatArray  # (3, 3), in columns
+    low: FloatArray  # (3,) along the axes, m
+    high: FloatArray  # (3,)
+    points: int  # number of points it was made from
+
+    def pose(self, T_map_base: FloatArray) -> FloatArray:
+        """(4, 4) of the box now."""
+        return T_map_base @ rigid(self.axes, self.axes @ ((self.low + self.high) / 2))
+
+
+@dataclass
+class _Track:
+    """One object's state.
+
+    Its motion is that of `anchor`, a point fixed on it since its first sight, so that a growing box isn't velocity.
+    """
+
+    object_id: int
+    label: str
+    anchor: FloatArray  # (3,) canonical, m
+    box: _Box
+    step: FilterStep
+    T_map_base: FloatArray  # (4, 4) now
+    first_seen_ns: int
+    last_seen_ns: int
+    posed: bool = True  # the scene (or the points) gave T_map_base, it is not just the filter's prediction
+    phase: ObjectPhase = ObjectPhase.NEW
+    existence: float = 0.5
+    seen_frames: int = 0
+    point_count: int = 0
+    appearance: Appearance = field(default_factory=lambda: Appearance.of(np.zeros((0, 3))))
+
+
+class ObjectTracker:
+    """Turns observations of objects, frame by frame, into states with persistent ids (those of the observations)."""
+
+    def __init__(self, config: ObjectsConfig) -> None:
+        self.config = config
+        self._tracks: dict[int, _Track] = {}
+        self._first_seen: dict[int, int] = {}
+        self._stamp_ns: int | None = None
+        self._snapshots: deque[tuple[int, dict[int, _Track]]] = deque(maxlen=SNAPSHOTS)
+
+    @property
+    def agility(self) -> Agility:
+        """How freely objects move."""
+        return Agility(velocity=self.config.agility, rate=self.config.turn_agility)
+
+    def update(self, stamp_ns: int, observations: Sequence[ObjectObservation]) -> list[ObjectState]:
+        """States at `stamp_ns`, which must be later than the last; known objects that are not observed are predicted.
+
+        An id is new when it is first *seen*; observations of unknown ids that are not are ignored.
+        """
+        if self._stamp_ns is not None and stamp_ns <= self._stamp_ns:
+            raise ValueError(f"stamp {stamp_ns} is not later than {self._stamp_ns}: use replay for past stamps")
+        seconds = 0.0 if self._stamp_ns is None else (stamp_ns - self._stamp_ns) * 1e-9
+        by_id = {each.object_id: each for each in observations}
+        for object_id, observation in by_id.items():
+            if object_id not in self._tracks and is_seen(observation.sighting, self.config):
+                started = self._start(stamp_ns, observation)
+                if started is not None:
+                    self._tracks[object_id] = started
+        for object_id, track in list(self._tracks.items()):
+            self._advance(track, stamp_ns, seconds, by_id.get(object_id))
+            if (stamp_ns - track.last_seen_ns) * 1e-9 > max(self.config.forget_after, self.config.lost_after):
+                self.remove(object_id)
+        self._stamp_ns = stamp_ns
+        self._snapshots.append((stamp_ns, copy.deepcopy(self._tracks)))
+        return [_state(track, track.step.updated, track.T_map_base) for track in self._sorted()]
+
+    def predict(self, stamp_ns: int) -> list[ObjectState]:
+        """States continued to a later `stamp_ns` without any observation; changes nothing."""
+        states = []
+        for track in self._sorted():
+            motion = predict(track.step.updated, stamp_ns, self.agility)
+            states.append(_state(track, motion, _carried(track, motion)))
+        return states
+
+    def replay(self, history: Sequence[tuple[int, Sequence[ObjectObservation]]]) -> list[list[ObjectState]]:
+        """States for past stamps again, after the scene has been refined: one list per entry of `history`.
+
+        `history` holds (stamp_ns, observations), ascending, all stamps since its first. What happened before is taken
+        from memory (`SNAPSHOTS` frames). Motion is smoothed over the whole history and every object wears one box
+        throughout. Afterwards the tracker stands at the end of `history`, so that live updates go on from there.
+        """
+        if not history:
+            return []
+        self._go_back(history[0][0])
+        steps: dict[int, list[FilterStep]] = {}
+        frames: list[list[tuple[_Track, int]]] = []  # per stamp: the track as it stood, its place in `steps`
+        for stamp_ns, observations in history:
+            self.update(stamp_ns, observations)
+            current = []
+            for track in self._sorted():
+                of_object = steps.setdefault(track.object_id, [])
+                of_object.append(track.step)
+                current.append((copy.copy(track), len(of_object) - 1))
+            frames.append(current)
+        smoothed = {object_id: smooth(each) for object_id, each in steps.items()}
+        boxes = {track.object_id: track.box for current in frames for track, _ in current}  # the last of each
+        result = []
+        for current in frames:
+            states = []
+            for track, place in current:
+                motion = smoothed[track.object_id][place]
+                track.box = boxes[track.object_id]
+                pose = track.T_map_base if track.posed else _carried(track, motion)
+                states.append(_state(track, motion, pose))
+            result.append(states)
+        return result
+
+    def lost(self, stamp_ns: int) -> list[LostObject]:
+        """Objects that are not seen now, predicted to `stamp_ns`, for `reidentify`."""
+        missing = []
+        for track in self._sorted():
+            if track.phase in (ObjectPhase.LOST, ObjectPhase.OCCLUDED):
+                motion = predict(track.step.updated, max(stamp_ns, track.step.updated.stamp_ns), self.agility)
+                missing.append(
+                    LostObject(
+                        track.object_id,
+                        track.appearance,
+                        motion.linear.value,
+                        motion.linear.covariance[:3, :3],
+                        track.box.high - track.box.low,
+                    )
+                )
+        return missing
+
+    def remove(self, object_id: int) -> None:
+        """Forgets an object (deleted by a user, or merged into another)."""
+        self._tracks.pop(object_id, None)
+        self._first_seen.pop(object_id, None)
+        for _, tracks in self._snapshots:
+            tracks.pop(object_id, None)
+
+    def rename(self, object_id: int, label: str) -> None:
+        """Gives an object a name; unknown ids are ignored."""
+        if object_id in self._tracks:
+            self._tracks[object_id].label = label
+
+    def reset(self) -> None:
+        """Forgets everything."""
+        self._tracks.clear()
+        self._first_seen.clear()
+        self._snapshots.clear()
+        self._stamp_ns = None
+
+    # -- one object ----------------------------------------------------------------------------------------------------
+
+    def _start(self, stamp_ns: int, observation: ObjectObservation) -> _Track | None:
+        """A track for an object at first sight; None if it has no usable points."""
+        base = np.eye(4) if observation.T_map_base is None else observation.T_map_base
+        points, weights = observation.usable()
+        if len(points) == 0:
+            return None
+        canonical = _into(base, points)
+        pose, size = oriented_box(canonical, weights, tail=BOX_TAIL)
+        center = pose[:3, :3].T @ pose[:3, 3]
+        box = _Box(pose[:3, :3], center - size / 2, center + size / 2, len(points))
+        step = begin(stamp_ns, self._measurement(pose[:3, 3], observation, base), self.agility)
+        first = self._first_seen.setdefault(observation.object_id, stamp_ns)
+        return _Track(observation.object_id, observation.label, pose[:3, 3], box, step, base, first, stamp_ns)
+
+    def _advance(self, track: _Track, stamp_ns: int, seconds: float, observation: ObjectObservation | None) -> None:
+        """Brings a track to `stamp_ns`."""
+        sighting = UNSEEN if observation is None else observation.sighting
+        seen = observation is not None and is_seen(sighting, self.config)
+        fresh = track.step.updated.stamp_ns == stamp_ns
+        base = None
+        if observation is not None:
+            base = observation.T_map_base
+            if base is None and seen:
+                base = self._base_from_points(track, stamp_ns, observation)
+        measurement = None
+        if seen and base is not None and observation is not None:
+            measurement = self._measurement(track.anchor, observation, base)
+        if not fresh:
+            track.step = advance(track.step.updated, stamp_ns, measurement, self.agility)
+        track.posed = base is not None
+        track.T_map_base = _carried(track, track.step.updated) if base is None else base
+        track.existence = update_existence(track.existence, seen, observability(sighting), seconds, self.config)
+        if seen and observation is not None:
+            track.seen_frames += 1
+            track.last_seen_ns = stamp_ns
+            track.label = observation.label or track.label
+            self._follow_points(track, observation)
+            if observation.colors is not None:
+                track.appearance = track.appearance.merged(Appearance.of(observation.colors))
+        if observation is not None:
+            track.point_count = len(observation.points_map)
+        unseen = (stamp_ns - track.last_seen_ns) * 1e-9
+        track.phase = next_phase(track.phase, seen, track.seen_frames, unseen, track.existence, self.config)
+
+    def _measurement(self, anchor: FloatArray, observation: ObjectObservation, base: FloatArray) -> PoseMeasurement:
+        """The anchor's place and the body's orientation as this frame shows them, with their uncertainty."""
+        place, turn = observation.uncertainty(self.config.position_noise)
+        if observation.T_map_base is None:  # found from the points alone: no orientation
+            return PoseMeasurement(_at(base, anchor), place)
+        return PoseMeasurement(_at(base, anchor), place, base[:3, :3], turn)
+
+    def _base_from_points(self, track: _Track, stamp_ns: int, observation: ObjectObservation) -> FloatArray | None:
+        """Rigid motion for an object of which only points are known: predicted rotation, the points' middle."""
+        points, weights = observation.usable()
+        if len(points) == 0:
+            return None
+        state = track.step.updated
+        turn = (
+            predict(state, stamp_ns, self.agility).angular.value if stamp_ns > state.stamp_ns else state.angular.value
+        )
+        low, high = extents(points @ turn @ track.box.axes, weights, BOX_TAIL)
+        middle = turn @ track.box.axes @ ((low + high) / 2)
+        center = track.box.axes @ ((track.box.low + track.box.high) / 2)
+        return rigid(turn, middle - turn @ center)
+
+    def _follow_points(self, track: _Track, observation: ObjectObservation) -> None:
+        """Lets the box follow the points it should hold, slowly; its axes turn only when much more is known."""
+        points, weights = observation.usable()
+        if len(points) == 0:
+            return
+        canonical = _into(track.T_map_base, points)
+        box = track.box
+        if len(points) > 2 * box.points:
+            previous = rigid(box.axes, np.zeros(3))
+            pose, size = oriented_box(canonical, weights, previous, BOX_TAIL)
+            center = pose[:3, :3].T @ pose[:3, 3]
+            track.box = _Box(pose[:3, :3], center - size / 2, center + size / 2, len(points))
+            return
+        low, high = extents(canonical @ box.axes, weights, BOX_TAIL)
+        track.box = _Box(
+            box.axes, box.low + BOX_GAIN * (low - box.low), box.high + BOX_GAIN * (high - box.high), box.points
+        )
+
+    def _sorted(self) -> list[_Track]:
+        return [self._tracks[object_id] for object_id in sorted(self._tracks)]
+
+    def _go_back(self, stamp_ns: int) -> None:
+        """Restores the state just before `stamp_ns`; beyond memory, objects keep only when they were first seen."""
+        while self._snapshots and self._snapshots[-1][0] >= stamp_ns:
+            self._snapshots.pop()
+        if self._snapshots:
+            self._stamp_ns, tracks = self._snapshots[-1]
+            self._tracks = copy.deepcopy(tracks)
+        else:
+            self._stamp_ns, self._tracks = None, {}
+
+
+def replay(
+    history: Sequence[tuple[int, Sequence[ObjectObservation]]], config: ObjectsConfig
+) -> list[list[ObjectState]]:
+    """Smoothed states for a whole run, from nothing but its observations (see `ObjectTracker.replay`)."""
+    return ObjectTracker(config).replay(history)
+
+
+def _carried(track: _Track, motion: MotionState) -> FloatArray:
+    """(4, 4) canonical -> map that puts the anchor and the orientation where `motion` says."""
+    turn = motion.angular.value
+    return rigid(turn, motion.linear.value - turn @ track.anchor)
+
+
+def _at(pose: FloatArray, point: FloatArray) -> FloatArray:
+    """A (3,) point carried by a (4, 4) pose."""
+    return pose[:3, :3] @ point + pose[:3, 3]
+
+
+def _into(pose: FloatArray, points: FloatArray) -> FloatArray:
+    """(N, 3) points back through a (4, 4) rigid pose."""
+    return (points - pose[:3, 3]) @ pose[:3, :3]
+
+
+def _state(track: _Track, motion: MotionState, T_map_base: FloatArray) -> ObjectState:
+    """The published state; velocity and covariances are those of the box's centre."""
+    pose = track.box.pose(T_map_base)
+    arm = pose[:3, 3] - _at(T_map_base, track.anchor)
+    lever = np.array([[0, arm[2], -arm[1]], [-arm[2], 0, arm[0]], [arm[1], -arm[0], 0]])  # ω × arm = lever @ ω
+    moved = np.eye(6)
+    moved[:3, 3:] = lever
+    twist_covariance = np.zeros((6, 6))
+    twist_covariance[:3, :3] = motion.linear.covariance[3:, 3:]
+    twist_covariance[3:, 3:] = motion.angular.covariance[3:, 3:]
+    omega = motion.angular.rate
+    return ObjectState(
+        object_id=track.object_id,
+        label=track.label,
+        phase=track.phase,
+        existence=float(track.existence),
+        T_map_object=pose,
+        pose_covariance=moved @ motion.pose_covariance @ moved.T,
+        twist=np.concatenate([motion.linear.rate + lever @ omega, omega]),
+        twist_covariance=moved @ twist_covariance @ moved.T,
+        size_m=track.box.high - track.box.low,
+        point_count=track.point_count,
+        first_seen_ns=track.first_seen_ns,
+        last_seen_ns=track.last_seen_ns,
+    )
