@@ -69,6 +69,7 @@ unset _ROS_WHEELS_BOOTSTRAP_COMPLETE
 pip() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$requirements/constraints.txt" "$@"; }
 
 echo "installing pinned dependencies into $venv ($("$venv/bin/python" -V))"
+pip pip  # an old one may not know the wheels' platform tags
 pip "$torch"
 if [[ -f $ros_root/setup.bash ]]; then
     echo "ROS 2 from $ros_root"
