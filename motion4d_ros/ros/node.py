@@ -31,7 +31,7 @@ from motion4d_ros.ros.queue import Counts, FrameQueue
 from motion4d_ros.ros.status import Meters, diagnostic_array, status_message
 from motion4d_ros.ros.synchroniser import installed_classes
 from motion4d_ros.ros.transforms import TransformSource, have_tf2
-from motion4d_ros.ros.worker import Engine, Worker
+from motion4d_ros.ros.worker import Engine, Worker, WorkerReport
 from motion4d_ros.srv import SaveScene
 from motion4d_ros.types import Estimate, Health, Motion4DError
 
@@ -173,12 +173,12 @@ class Motion4DNode(LifecycleNode):
         topics = ", ".join(f"{name} {topic}" for name, topic in self.inputs.topics.items())
         self.get_logger().info(f"active: {topics}; mode {self.config.budget.mode}")
 
-    def _start_worker(self) -> None:
+    def _start_worker(self, report: WorkerReport | None = None) -> None:
         assert self.engine is not None and self._builder is not None
         calibrations, builder = self._calibrations, self._builder
         self.worker = Worker(
             self.engine, self.config, self.queue, builder.build, self._deliver, self._log,
-            ready=lambda: calibrations.ready, on_reset=self._after_reset,
+            ready=lambda: calibrations.ready, on_reset=self._after_reset, report=report,
         )  # fmt: skip
         self.worker.start()
 
@@ -353,9 +353,7 @@ class Motion4DNode(LifecycleNode):
         except Exception as error:
             self.get_logger().error(f"no new engine: {error}")
             return
-        report = worker.report
-        self._start_worker()
-        self.worker.report = report
+        self._start_worker(worker.report)
 
     def _on_parameters(self, parameters: Sequence[Any]) -> None:
         """Live parameters take effect at once; others were refused while configured."""

@@ -56,7 +56,8 @@ class Worker:
     """Runs an engine over a queue of image groups.
 
     `build` makes a frame of a group (raising `Rejection`), `deliver` publishes an estimate, `log` writes a line,
-    `ready` says whether frames can be built yet, `on_reset` is told of a new scene (True: because the clock jumped).
+    `ready` says whether frames can be built yet, `on_reset` is told of a new scene (True: because the clock jumped),
+    `report` goes on with the account of a worker that died.
     """
 
     def __init__(
@@ -70,9 +71,10 @@ class Worker:
         *,
         ready: Callable[[], bool] = lambda: True,
         on_reset: Callable[[bool], None] = lambda jumped: None,
+        report: WorkerReport | None = None,
     ) -> None:
         self.engine = engine
-        self.report = WorkerReport()
+        self.report = report or WorkerReport()
         self.newest: Estimate | None = None
         self.health = engine.status()  # as of the last step: read by other threads
         self._config = config
