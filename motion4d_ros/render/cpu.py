@@ -131,16 +131,18 @@ class _Raster(torch.autograd.Function):
         )
         image = torch.empty((*size, channels))
         alpha, depth_sum = torch.empty(size), torch.empty(size)
+        # The background's gradient: 1 - alpha would lose it to rounding where the scene is nearly opaque.
+        transmittance = torch.empty(size) if ctx.needs_input_grad[6] else None
         radii = torch.empty(count)
         weight_sum, weight_max = (torch.empty(count if stats else 0) for _ in range(2))
-        images = ImagesStruct(*map(_address, (image, alpha, depth_sum, radii, weight_sum, weight_max)))
+        images = ImagesStruct(*map(_address, (image, alpha, depth_sum, transmittance, radii, weight_sum, weight_max)))
         wants_gradients = any(ctx.needs_input_grad)
         memory = _Pass() if wants_gradients or stats else None
         _check(library.m4d_raster_forward(scene, images, None if memory is None else ctypes.byref(memory.pointer)))
         if stats and memory is not None:
             counter.pairs = library.m4d_raster_pairs(memory.pointer)
         if wants_gradients:
-            ctx.save_for_backward(alpha, T_cam_map, *inputs)
+            ctx.save_for_backward(transmittance, T_cam_map, *inputs)
             ctx.scene, ctx.memory, ctx.background = scene, memory, plain_background
             ctx.dtypes = [tensor.dtype for tensor in (means, quats, scales, opacities, features)]
         ctx.mark_non_differentiable(radii, weight_sum, weight_max)
@@ -150,7 +152,7 @@ class _Raster(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:
-        alpha, T_cam_map, *inputs = ctx.saved_tensors
+        transmittance, T_cam_map, *inputs = ctx.saved_tensors
         images = [None if tensor is None else _plain(tensor) for tensor in given[:3]]
         gradients = [torch.empty_like(tensor) for tensor in inputs]
         pose = torch.zeros(4, 4, dtype=torch.float64)
@@ -173,5 +175,5 @@ class _Raster(torch.autograd.Function):
         if ctx.needs_input_grad[6]:
             behind = torch.zeros_like(ctx.background)
             if images[0] is not None:
-                behind = ((1.0 - alpha)[..., None] * images[0]).sum((0, 1))
+                behind = (transmittance[..., None] * images[0]).sum((0, 1))
         return (*results, behind, None, None, None, None, None)

@@ -48,7 +48,8 @@ class ImagesStruct(ctypes.Structure):
     """`m4d_images`."""
 
     _fields_ = [
-        (name, c_void_p) for name in ("features", "alpha", "depth_sum", "radii", "weight_sum", "weight_max")
+        (name, c_void_p)
+        for name in ("features", "alpha", "depth_sum", "transmittance", "radii", "weight_sum", "weight_max")
     ]
 
 

@@ -117,6 +117,7 @@ M4D_INLINE void write_block(const Frame &f, const m4d_images &images, const Tile
             for (int c = 0; c < f.channels; ++c) to[c] += rest[i] * f.background[c];
         images.depth_sum[pixel] = sums[f.channels * kLanes + i];
         images.alpha[pixel] = 1.0f - rest[i];
+        if (images.transmittance) images.transmittance[pixel] = rest[i];
     }
 }
 
