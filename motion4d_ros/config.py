@@ -271,9 +271,9 @@ class FitConfig:
 class LossConfig:
     """Weights of the losses."""
 
-    rgb: float = tunable(1.0, "Colour", minimum=0.0, maximum=1000.0)
+    rgb: float = tunable(1.0, "Weight of the colour loss", minimum=0.0, maximum=1000.0)
     ssim: float = tunable(0.2, "Share of structural dissimilarity in the colour loss", minimum=0.0, maximum=1.0)
-    semantic: float = tunable(1.0, "Labels, in stages 2 and 3", minimum=0.0, maximum=1000.0)
+    semantic: float = tunable(1.0, "Weight of the labels in stages 2 and 3", minimum=0.0, maximum=1000.0)
     mask: float = tunable(0.3, "Labels, as they act on geometry in stages 1 and 3", minimum=0.0, maximum=1000.0)
     depth: float = tunable(0.5, "Relative inverse depth", minimum=0.0, maximum=1000.0)
     track: float = tunable(2.0, "Rendered tracks against the prior's", minimum=0.0, maximum=1000.0)
@@ -286,10 +286,10 @@ class RatesConfig:
     """Learning rates (Adam)."""
 
     means: float = tunable(4e-4, "Canonical positions", unit="m", minimum=0.0, maximum=1.0)
-    quats: float = tunable(1e-3, "Rotations", minimum=0.0, maximum=1.0)
-    scales: float = tunable(8e-3, "Log-scales", minimum=0.0, maximum=1.0)
+    quats: float = tunable(1e-3, "Rotations of the Gaussians", minimum=0.0, maximum=1.0)
+    scales: float = tunable(8e-3, "Log-scales of the Gaussians", minimum=0.0, maximum=1.0)
     opacity: float = tunable(3e-2, "Opacity logits", minimum=0.0, maximum=1.0)
-    colors: float = tunable(1e-2, "Colours", minimum=0.0, maximum=1.0)
+    colors: float = tunable(1e-2, "Colours of the Gaussians", minimum=0.0, maximum=1.0)
     semantics: float = tunable(1e-1, "Semantic logits", minimum=0.0, maximum=1.0)
     uncertainty: float = tunable(3e-2, "Confidence logits", minimum=0.0, maximum=1.0)
     motion_weights: float = tunable(1e-2, "Logits of the motion weights", minimum=0.0, maximum=1.0)
