@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,7 +90,8 @@ class SyntheticScene:
     def save_npz(self, path: Path) -> None:
         """Writes ``gt.npz`` to `path` and the query points to ``queries.npy`` beside it. Raises `OSError`."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda stream: np.savez_compressed(stream, allow_pickle=False, **self.truth()))
+        arrays: dict[str, Any] = dict(self.truth())
+        write_atomically(path, lambda stream: np.savez_compressed(stream, **arrays))
         write_atomically(path.with_name("queries.npy"), lambda stream: np.save(stream, self.queries))
 
 

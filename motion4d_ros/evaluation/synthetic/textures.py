@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from motion4d_ros.types import FloatArray
 
@@ -131,12 +130,14 @@ def _stripes(rng: np.random.Generator) -> FloatArray:
 
 def _voronoi(rng: np.random.Generator) -> FloatArray:
     count = 70
-    tree = cKDTree(rng.uniform(0, SIZE, (count, 2)), boxsize=[SIZE, SIZE])
+    seeds = rng.uniform(0, SIZE, (count, 2)).astype(np.float32)
     x, y = np.meshgrid(np.arange(SIZE) + 0.5, np.arange(SIZE) + 0.5)
-    distance, index = tree.query(np.stack([x.ravel(), y.ravel()], -1), k=2)
+    gap = np.abs(np.stack([x, y], -1).astype(np.float32)[:, :, None] - seeds)
+    distance = np.linalg.norm(np.minimum(gap, SIZE - gap), axis=-1)  # (S, S, count), wrapped around
+    nearest = np.partition(distance, 1, axis=-1)
     colours = _palette(rng, 7, 0.3)[rng.integers(0, 7, count)]
-    image = colours[index[:, 0]].reshape(SIZE, SIZE, 3)
-    seam = np.clip((distance[:, 1] - distance[:, 0]) / 5.0, 0, 1).reshape(SIZE, SIZE, 1)
+    image = colours[distance.argmin(-1)]
+    seam = np.clip((nearest[..., 1:2] - nearest[..., :1]) / 5.0, 0, 1)
     return image * (0.35 + 0.65 * seam) + 0.05 * fractal_noise(rng, 1.1)[..., None] + _grain(rng)
 
 

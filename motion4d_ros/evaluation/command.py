@@ -1,0 +1,55 @@
+"""`motion4d evaluate`: scores of an analysis against ground truth, as a table or as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from motion4d_ros.evaluation.files import write_atomically
+from motion4d_ros.evaluation.score import COLUMNS, Scores, load_truth, score
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Adds `evaluate` to the command line."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "evaluate",
+        help="score results against ground truth",
+        description="Scores the masks and tracks of an analysis (final and online) against exact ground truth, beside "
+        "what its 2D inputs alone would give.",
+        epilog="measures: " + "; ".join(f"{name}: {meaning}" for name, meaning in COLUMNS.items()),
+    )
+    parser.add_argument("truth", type=Path, metavar="GT", help="gt.npz, or the folder that holds it")
+    parser.add_argument(
+        "out", type=Path, nargs="?", metavar="OUT", help="folder of `motion4d analyze`; none: inputs only"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the scores to a JSON file")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the table; exit status 0. Raises `Motion4DError` for input that does not fit."""
+    table = score(load_truth(arguments.truth), arguments.out)
+    Console().print(score_table(table))
+    if arguments.json is not None:
+        content = json.dumps(table, indent=2) + "\n"
+        write_atomically(arguments.json, lambda stream: stream.write(content.encode()))
+    return 0
+
+
+def score_table(scores: dict[str, Scores]) -> Table:
+    """One column per result, one row per measure."""
+    table = Table("measure", *scores, "meaning")
+    for name, meaning in COLUMNS.items():
+        table.add_row(name, *(format_score(name, values[name]) for values in scores.values()), meaning)
+    return table
+
+
+def format_score(name: str, value: float) -> str:
+    """Counts as integers, errors in m with three decimals, shares with three."""
+    return f"{value:.0f}" if name in ("flips", "labels") else f"{value:.3f}"

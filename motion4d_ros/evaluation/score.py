@@ -1,0 +1,155 @@
+"""Scores an analysis against exact truth, beside what the 2D priors alone give."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from motion4d_ros.evaluation.baseline import priors_alone
+from motion4d_ros.evaluation.metrics import point_errors, score_masks, score_tracks
+from motion4d_ros.evaluation.metrics.tracking import evaluated_frames
+from motion4d_ros.types import BoolArray, IntArray, Motion4DError
+
+Truth: TypeAlias = Mapping[str, NDArray]  # the arrays of a gt.npz
+Scores: TypeAlias = dict[str, float]
+
+NEEDED = ("masks", "queries", "tracks_xyz", "tracks_yx", "visible", "query_object")
+COLUMNS = {
+    "J": "mean IoU over objects and frames (labels matched one to one over the run)",
+    "F": "DAVIS boundary accuracy",
+    "JF": "mean of J and F",
+    "flips": "changes of identity, summed over objects",
+    "labels": "different ids given",
+    "EPE": "mean 3D error of visible points on objects, m (at most 1 each)",
+    "d05": "share of them within 5 cm",
+    "d10": "share of them within 10 cm",
+    "AJ": "TAP-Vid average Jaccard, points on objects",
+    "davg": "TAP-Vid <delta_avg, points on objects",
+    "OA": "TAP-Vid occlusion accuracy, points on objects",
+    "EPE_static": "mean 3D error of visible static points, m",
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an analysis says: masks and tracks of the query points."""
+
+    masks: IntArray  # (T, H, W)
+    tracks_xy: NDArray  # (Q, T, 2) px
+    tracks_xyz: NDArray  # (Q, T, 3) m
+    occluded: BoolArray  # (Q, T)
+
+
+def load_truth(path: Path) -> dict[str, NDArray]:
+    """Reads ``gt.npz`` (the file, or a folder that holds it). Raises `Motion4DError`."""
+    file = path / "gt.npz" if path.is_dir() else path
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            truth = {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise Motion4DError(f"{file}: no readable ground truth ({error})") from None
+    missing = [name for name in NEEDED if name not in truth]
+    if missing:
+        raise Motion4DError(f"{file}: ground truth lacks {', '.join(missing)}")
+    return truth
+
+
+def load_result(folder: Path) -> Result:
+    """Reads ``masks/*.png`` and ``tracks.npz`` of an analysis. Raises `Motion4DError`."""
+    files = sorted((folder / "masks").glob("*.png"))
+    if not files:
+        raise Motion4DError(f"{folder / 'masks'}: no label images; is this the --out folder of an analysis?")
+    images = [_read_labels(file) for file in files]
+    if len({image.shape for image in images}) > 1:
+        raise Motion4DError(f"{folder / 'masks'}: label images of different sizes")
+    try:
+        with np.load(folder / "tracks.npz", allow_pickle=False) as arrays:
+            return Result(
+                masks=np.stack(images),
+                tracks_xy=arrays["tracks"],
+                tracks_xyz=arrays["tracks_xyz"],
+                occluded=arrays["occluded"].astype(bool),
+            )
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise Motion4DError(f"{folder / 'tracks.npz'}: cannot be read ({error})") from None
+
+
+def _read_labels(file: Path) -> IntArray:
+    image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+    if image is None or image.ndim != 2:
+        raise Motion4DError(f"{file}: not a label image (one channel, 8 or 16 bit)")
+    return image.astype(np.int64)
+
+
+def score_result(truth: Truth, result: Result) -> Scores:
+    """The figures of `COLUMNS` for one result. Raises `Motion4DError` when its shapes don't fit the truth."""
+    frames, height, width = truth["masks"].shape
+    if result.masks.shape != truth["masks"].shape:
+        raise Motion4DError(
+            f"masks of shape {result.masks.shape} for a truth of {truth['masks'].shape}: every frame counts"
+        )
+    expected = (len(truth["queries"]), frames)
+    if result.occluded.shape != expected:
+        raise Motion4DError(
+            f"tracks of shape {result.occluded.shape} for {expected[0]} queries over {expected[1]} frames: "
+            "analyse with --queries and the truth's queries.npy"
+        )
+    masks = score_masks(result.masks, truth["masks"].astype(np.int64))
+    starts, visible = truth["queries"][:, 0], truth["visible"].astype(bool)
+    moving = truth["query_object"] > 0
+    tracks = score_tracks(
+        result.tracks_xy[moving],
+        result.occluded[moving],
+        truth["tracks_yx"][moving][..., ::-1],
+        visible[moving],
+        starts[moving],
+        (height, width),
+    )
+    judged = evaluated_frames(starts, frames) & visible
+    points = point_errors(result.tracks_xyz, truth["tracks_xyz"], judged & moving[:, None])
+    static = point_errors(result.tracks_xyz, truth["tracks_xyz"], judged & ~moving[:, None])
+    return {
+        "J": masks.J,
+        "F": masks.F,
+        "JF": masks.JF,
+        "flips": masks.flips,
+        "labels": masks.labels,
+        "EPE": points.epe_m,
+        "d05": points.d05,
+        "d10": points.d10,
+        "AJ": tracks.AJ,
+        "davg": tracks.davg,
+        "OA": tracks.OA,
+        "EPE_static": static.epe_m,
+    }
+
+
+def score_priors(truth: Truth) -> Scores | None:
+    """The baseline: given masks, chained flow, given depth. None where the truth holds no inputs."""
+    if not all(name in truth for name in ("images", "in_masks", "in_depth", "K", "T_wc")):
+        return None
+    masks, tracks, xyz, occluded = priors_alone(truth)
+    return score_result(truth, Result(masks.astype(np.int64), tracks, xyz, occluded))
+
+
+def score(truth: Truth, out_dir: Path | None) -> dict[str, Scores]:
+    """Scores by name: "priors" alone, "online" (as it stood when each window closed) and "final".
+
+    `out_dir` is an analysis' folder (None: priors only); what it does not hold is left out. Raises `Motion4DError`.
+    """
+    table: dict[str, Scores] = {}
+    baseline = score_priors(truth)
+    if baseline is not None:
+        table["priors"] = baseline
+    if out_dir is not None:
+        if (out_dir / "online" / "masks").is_dir() and (out_dir / "online" / "tracks.npz").is_file():
+            table["online"] = score_result(truth, load_result(out_dir / "online"))
+        table["final"] = score_result(truth, load_result(out_dir))
+    return table
