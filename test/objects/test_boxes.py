@@ -35,6 +35,14 @@ def test_finds_a_cuboid_however_it_lies(seed):
     np.testing.assert_allclose(agreement, np.eye(3), atol=0.12)
 
 
+def test_a_cube_has_no_principal_axes_but_a_smallest_box():
+    rng = np.random.default_rng(3)
+    for seed in range(5):
+        rotation = Rotation.random(random_state=seed).as_matrix()
+        _, size = oriented_box(turned(cuboid(rng, 3000, np.ones(3)), rotation, np.zeros(3)))
+        assert np.prod(size) < 1.15  # boxes along arbitrary axes hold up to 5 times the volume
+
+
 def test_axes_and_signs_stay_with_the_previous_box():
     rng = np.random.default_rng(0)
     points = cuboid(rng)

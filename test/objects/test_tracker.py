@@ -1,0 +1,285 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from motion4d_ros.config import ObjectsConfig
+from motion4d_ros.objects.observation import ObjectObservation
+from motion4d_ros.objects.tracker import ObjectTracker, replay
+from motion4d_ros.types import ObjectPhase
+
+SIZE = np.array([0.4, 0.25, 0.1])
+VELOCITY, RATE = np.array([0.3, -0.2, 0.1]), np.array([0.2, 0.5, -0.3])
+START = np.array([1.0, 0.5, 2.0])
+DT_NS = 100_000_000
+
+
+def stamp(k: int) -> int:
+    return 10**12 + k * DT_NS
+
+
+def canonical_points(count: int = 400, seed: int = 0) -> np.ndarray:
+    """(count, 3) points on and in a box about START, its corners among them."""
+    corners = np.array(np.meshgrid(*[[-0.5, 0.5]] * 3)).reshape(3, -1).T
+    inside = np.random.default_rng(seed).uniform(-0.5, 0.5, (count, 3))
+    return np.concatenate([np.repeat(corners, 10, 0), inside]) * SIZE + START
+
+
+def motion(k: float, center: np.ndarray = START) -> np.ndarray:
+    """(4, 4) canonical -> frame k: turns about the box's centre, which moves steadily."""
+    seconds = k * DT_NS * 1e-9
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_rotvec(RATE * seconds).as_matrix()
+    pose[:3, 3] = center + VELOCITY * seconds - pose[:3, :3] @ center
+    return pose
+
+
+def observe(
+    k: float, object_id: int = 1, *, noise=None, points=None, base: bool = True, visible=900, expected=1000, **more
+) -> ObjectObservation:
+    pose = motion(k)
+    if noise is not None:
+        pose[:3, 3] += noise
+    points = canonical_points() if points is None else points
+    now = points @ pose[:3, :3].T + pose[:3, 3]
+    return ObjectObservation(
+        object_id, now, np.ones(len(now)), pose if base else None, visible, expected, **more
+    )  # fmt: skip
+
+
+def unseen(k: float, object_id: int = 1, **more) -> ObjectObservation:
+    values = {"visible": 0, "hidden_share": 1.0} | more
+    return observe(k, object_id, **values)
+
+
+@pytest.fixture
+def tracker() -> ObjectTracker:
+    return ObjectTracker(ObjectsConfig())
+
+
+def test_pose_size_and_twist_of_an_exact_motion(tracker):
+    for k in range(20):
+        (state,) = tracker.update(stamp(k), [observe(k, label="box")])
+        box = state.T_map_object
+        np.testing.assert_allclose(state.size_m, SIZE, atol=0.01)
+        np.testing.assert_allclose(box[:3, 3], START + VELOCITY * 0.1 * k, atol=0.005)
+        axes = np.abs(box[:3, :3].T @ motion(k)[:3, :3])
+        np.testing.assert_allclose(axes, np.eye(3), atol=0.15)
+    np.testing.assert_allclose(state.twist[:3], VELOCITY, atol=0.01)
+    np.testing.assert_allclose(state.twist[3:], RATE, atol=0.03)
+    for covariance in (state.pose_covariance, state.twist_covariance):
+        assert np.linalg.eigvalsh(covariance).min() > 0
+    assert (state.label, state.phase, state.point_count) == ("box", ObjectPhase.TRACKED, 480)
+    assert (state.first_seen_ns, state.last_seen_ns) == (stamp(0), stamp(19))
+    assert state.existence > 0.99
+
+
+def test_the_box_rides_on_the_motion_without_jitter(tracker):
+    """Every frame shows another sample of the surface; the box, seen from the object, hardly stirs."""
+    relative = []
+    for k in range(40):
+        points = canonical_points(150, seed=k)
+        (state,) = tracker.update(stamp(k), [observe(k, points=points)])
+        relative.append(np.linalg.inv(motion(k)) @ state.T_map_object)
+    shifts = np.linalg.norm(np.diff([pose[:3, 3] for pose in relative], axis=0), axis=1)
+    assert shifts.max() < 0.002
+    turns = [Rotation.from_matrix(a[:3, :3].T @ b[:3, :3]).magnitude() for a, b in pairwise(relative)]
+    assert max(turns) < 1e-6
+
+
+def test_velocity_of_the_boxs_centre_includes_the_turn_about_a_far_anchor(tracker):
+    """Points appear on one side only: the box's centre moves away from the anchor, and its velocity must follow."""
+    arm = np.array([2.0, 0, 0])
+    first = canonical_points()
+    for k in range(60):
+        points = first if k < 5 else np.concatenate([first, canonical_points(1200) + arm])
+        (state,) = tracker.update(stamp(k), [observe(k, points=points)])
+    seconds = 59 * 0.1
+    lever = state.T_map_object[:3, 3] - (START + VELOCITY * seconds)
+    assert np.linalg.norm(lever) > 0.5
+    np.testing.assert_allclose(state.twist[:3], VELOCITY + np.cross(RATE, lever), atol=0.02)
+    at_anchor = np.trace(tracker._tracks[1].step.updated.linear.covariance[3:, 3:])
+    assert np.trace(state.twist_covariance[:3, :3]) > at_anchor
+
+
+def test_phases_through_an_occlusion_and_the_loss(tracker):
+    phases, existence, spread = [], [], []
+    for k in range(100):
+        hidden = 10 <= k < 25 or k >= 30
+        observation = unseen(k, base=False) if hidden else observe(k)
+        (state,) = tracker.update(stamp(k), [observation])
+        phases.append(state.phase)
+        existence.append(state.existence)
+        spread.append(np.trace(state.pose_covariance))
+        error = np.linalg.norm(state.T_map_object[:3, 3] - (START + VELOCITY * 0.1 * k))
+        assert error < 3 * np.sqrt(spread[-1]) + 0.02
+        if k == 24:
+            assert state.last_seen_ns == stamp(9)
+    assert phases[:3] == [ObjectPhase.NEW, ObjectPhase.NEW, ObjectPhase.TRACKED]
+    assert set(phases[10:25]) == {ObjectPhase.OCCLUDED}
+    assert set(phases[25:30]) == {ObjectPhase.TRACKED}
+    assert phases[30:80] == [ObjectPhase.OCCLUDED] * 50  # hidden for 5 s
+    assert phases[81:] == [ObjectPhase.LOST] * 19
+    assert np.all(np.diff(spread[10:25]) > 0) and spread[25] < spread[24] / 10
+    assert 0.9 < existence[24] < existence[9]
+
+
+def test_missing_in_plain_view_is_doubted_at_once(tracker):
+    for k in range(6):
+        tracker.update(stamp(k), [observe(k)])
+    for k in range(6, 12):
+        (state,) = tracker.update(stamp(k), [observe(k, visible=0, hidden_share=0.0)])
+    assert state.phase is ObjectPhase.LOST and state.existence < 0.05
+
+
+def test_a_hidden_object_stays_where_the_scene_puts_it(tracker):
+    for k in range(8):
+        tracker.update(stamp(k), [observe(k)])
+    detour = np.array([0.0, 0.3, 0.0])  # the scene knows better than constant velocity
+    (state,) = tracker.update(stamp(8), [unseen(8, noise=detour)])
+    np.testing.assert_allclose(state.T_map_object[:3, 3], START + VELOCITY * 0.8 + detour, atol=0.01)
+    np.testing.assert_allclose(state.twist[:3], VELOCITY, atol=0.02)  # but it is no measurement
+
+
+def test_not_mentioned_means_not_seen(tracker):
+    for k in range(8):
+        tracker.update(stamp(k), [observe(k), observe(k, 4)])
+    states = tracker.update(stamp(8), [observe(8, 4)])
+    assert [(s.object_id, s.phase) for s in states] == [(1, ObjectPhase.OCCLUDED), (4, ObjectPhase.TRACKED)]
+    np.testing.assert_allclose(states[0].T_map_object[:3, 3], START + VELOCITY * 0.8, atol=0.01)
+
+
+def test_ids_appear_when_first_seen_and_go_when_forgotten():
+    config = ObjectsConfig(forget_after=6.0)
+    tracker = ObjectTracker(config)
+    assert tracker.update(stamp(0), [unseen(0)]) == []
+    assert tracker.update(stamp(1), [observe(1, points=np.full((3, 3), np.nan))]) == []
+    assert [s.object_id for s in tracker.update(stamp(2), [observe(2), observe(2, 9)])] == [1, 9]
+    for k in range(3, 70):
+        states = tracker.update(stamp(k), [observe(k, 9)])
+    assert [s.object_id for s in states] == [9]
+    tracker.remove(9)
+    assert tracker.update(stamp(70), []) == []
+
+
+def test_points_without_poses_still_give_position_and_velocity(tracker):
+    for k in range(25):
+        steady = observe(0)
+        steady.points_map = steady.points_map + VELOCITY * 0.1 * k
+        steady.T_map_base = None
+        (state,) = tracker.update(stamp(k), [steady])
+    np.testing.assert_allclose(state.T_map_object[:3, 3], START + VELOCITY * 2.4, atol=0.01)
+    np.testing.assert_allclose(state.twist[:3], VELOCITY, atol=0.02)
+    np.testing.assert_allclose(state.size_m, SIZE, atol=0.01)
+    assert np.trace(state.pose_covariance[3:, 3:]) > np.pi**2  # its orientation was never measured
+
+
+def test_predict_looks_ahead_and_changes_nothing(tracker):
+    for k in range(20):
+        (before,) = tracker.update(stamp(k), [observe(k)])
+    (ahead,) = tracker.predict(stamp(24))
+    np.testing.assert_allclose(ahead.T_map_object[:3, 3], START + VELOCITY * 2.4, atol=0.01)
+    agreement = ahead.T_map_object[:3, :3].T @ motion(24)[:3, :3] @ motion(19)[:3, :3].T @ before.T_map_object[:3, :3]
+    np.testing.assert_allclose(agreement, np.eye(3), atol=0.02)
+    assert np.trace(ahead.pose_covariance) > np.trace(before.pose_covariance)
+    (after,) = tracker.update(stamp(20), [observe(20)])
+    assert after.last_seen_ns == stamp(20)
+
+
+def noisy_history(count: int = 40, gap: range = range(0)):
+    rng = np.random.default_rng(0)
+    return [
+        (stamp(k), [unseen(k, base=False) if k in gap else observe(k, noise=rng.normal(0, 0.015, 3))])
+        for k in range(count)
+    ]
+
+
+def test_replay_smooths_and_wears_one_box(tracker):
+    history = noisy_history()
+    live = [tracker.update(*frame)[0] for frame in history]
+    smoothed = [states[0] for states in replay(history, ObjectsConfig())]
+
+    def velocity_error(states):
+        return np.sqrt(np.mean([(state.twist[:3] - VELOCITY) ** 2 for state in states[3:]]))
+
+    assert velocity_error(smoothed) < 0.7 * velocity_error(live)
+    assert all(np.array_equal(state.size_m, smoothed[0].size_m) for state in smoothed)
+    assert np.trace(smoothed[5].twist_covariance) < np.trace(live[5].twist_covariance)
+    np.testing.assert_allclose(smoothed[-1].twist, live[-1].twist)
+    assert [state.phase for state in smoothed] == [state.phase for state in live]
+
+
+def test_replay_bridges_a_gap_from_both_sides(tracker):
+    history = noisy_history(gap=range(15, 25))
+    live = [tracker.update(*frame)[0] for frame in history]
+    smoothed = [states[0] for states in replay(history, ObjectsConfig())]
+
+    def errors(states):
+        centers = np.array([state.T_map_object[:3, 3] for state in states[15:25]])
+        return np.linalg.norm(centers - START - VELOCITY * 0.1 * np.arange(15, 25)[:, None], axis=1)
+
+    assert errors(smoothed).max() < 0.5 * errors(live).max()
+    for state, error in zip(smoothed[15:25], errors(smoothed)):
+        assert error < 3 * np.sqrt(np.trace(state.pose_covariance[:3, :3]))
+        assert state.phase is ObjectPhase.OCCLUDED
+    outside, middle, late_live = (
+        np.trace(state.pose_covariance[:3, :3]) for state in (smoothed[10], smoothed[20], live[24])
+    )
+    assert 2 * outside < middle < late_live / 2
+
+
+def test_replay_goes_on_from_before_the_history_and_live_goes_on_after_it():
+    history = noisy_history(40)
+    once, again = ObjectTracker(ObjectsConfig()), ObjectTracker(ObjectsConfig())
+    for frame in history[:30]:
+        once.update(*frame)
+        again.update(*frame)
+    redone = again.replay(history[20:30])
+    assert [len(states) for states in redone] == [1] * 10
+    assert redone[0][0].first_seen_ns == stamp(0) and redone[0][0].phase is ObjectPhase.TRACKED
+    for frame in history[30:]:  # the same observations again: nothing has changed
+        expected, actual = once.update(*frame)[0], again.update(*frame)[0]
+        np.testing.assert_allclose(actual.T_map_object, expected.T_map_object)
+        np.testing.assert_allclose(actual.twist, expected.twist)
+        assert (actual.existence, actual.phase) == (expected.existence, expected.phase)
+
+
+def test_replay_beyond_memory_keeps_when_objects_were_first_seen(tracker):
+    history = noisy_history(10)
+    for frame in history:
+        tracker.update(*frame)
+    tracker._snapshots.clear()
+    states = tracker.replay(history[5:])
+    assert states[0][0].first_seen_ns == stamp(0)
+    assert tracker.replay([]) == []
+
+
+def test_stamps_must_ascend(tracker):
+    tracker.update(stamp(3), [])
+    with pytest.raises(ValueError, match="replay"):
+        tracker.update(stamp(3), [])
+    tracker.reset()
+    assert tracker.update(stamp(0), [observe(0)])[0].phase is ObjectPhase.NEW
+
+
+def test_given_covariances_are_believed():
+    trusted, doubted = ObjectTracker(ObjectsConfig()), ObjectTracker(ObjectsConfig())
+    for k in range(5):
+        (sure,) = trusted.update(stamp(k), [observe(k, pose_covariance=np.eye(6) * 1e-6)])
+        (unsure,) = doubted.update(stamp(k), [observe(k, pose_covariance=np.eye(6) * 1e-2)])
+    assert np.trace(unsure.pose_covariance) > 100 * np.trace(sure.pose_covariance)
+
+
+def test_lost_objects_are_offered_for_recognition(tracker):
+    red = np.tile([0.8, 0.1, 0.1], (480, 1))
+    for k in range(5):
+        tracker.update(stamp(k), [observe(k, colors=red), observe(k, 2)])
+    assert tracker.lost(stamp(5)) == []
+    tracker.update(stamp(5), [observe(5, 2)])
+    (missing,) = tracker.lost(stamp(15))
+    assert missing.object_id == 1 and missing.appearance.pixels == 480
+    np.testing.assert_allclose(missing.position, START + VELOCITY * 1.5, atol=0.05)
+    np.testing.assert_allclose(missing.size_m, SIZE, atol=0.01)
+    tracker.rename(1, "red box")
+    assert tracker.predict(stamp(6))[0].label == "red box"
