@@ -1,0 +1,234 @@
+"""One window's work on the scene: extend it, fill what it does not show, fit it, and prune what it does not need."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+from torch import Tensor
+
+from motion4d_ros.config import Config
+from motion4d_ros.fit.fitter import Fitter, TrackTargets, View
+from motion4d_ros.fit.geometry import Geometry
+from motion4d_ros.fit.horizon import FrameState, Horizon
+from motion4d_ros.fit.refresh import MaskRefresh
+from motion4d_ros.fit.spawn import lift_pixels, pixels_to_fill
+from motion4d_ros.fit.targets import Target, make_target
+from motion4d_ros.scene.bases import ArchivedPoses
+from motion4d_ros.scene.scene import Scene
+from motion4d_ros.types import BACKGROUND
+
+COVERED_ALPHA = 0.6  # less than this: nothing is there yet
+NEARER_SHARE = 0.94  # prior depth below this share of the rendered one: something new stands in front
+PRUNE_OPACITY = 0.03
+MAX_SIZE_SHARE = 0.08  # of the distance: larger Gaussians are fog
+
+
+class Mapper:
+    """Owns the scene, the geometry behind it and the optimiser."""
+
+    def __init__(self, config: Config, device: torch.device) -> None:
+        self.config = config
+        self.scene = Scene(1, device=device)
+        self.geometry = Geometry(config)
+        self.fitter = Fitter(self.scene, config)
+        self.channel_of: dict[int, int] = {BACKGROUND: 0}
+        self.targets: dict[int, Target] = {}
+        self.seconds: dict[str, float] = {}
+
+    # -- one window ----------------------------------------------------------------------------------------------------
+
+    def extend(self, horizon: Horizon, new: Sequence[int]) -> None:
+        """Gives the scene the times, the channels and the bases that the geometry has found for the frames `new`."""
+        stamps = [horizon.get(index).frame.stamp_ns for index in new]
+        self.scene.extend_times(stamps, first_index=new[0])
+        for label in self.geometry.motions:
+            self._channel(label)
+        self._sync_bases(horizon)
+        for state in horizon.frames:
+            for label in np.unique(state.labels[state.labels > 0]).tolist():
+                self._channel(int(label))
+            self.targets[state.index] = make_target(state, self.channel_of, self.scene.device)
+        self.fitter.set_targets(self.targets)
+
+    def fill(self, horizon: Horizon, new: Sequence[int]) -> int:
+        """Adds Gaussians for what the frames `new` show and the scene does not; how many."""
+        added = 0
+        with self.clock("spawn"):
+            for index in new:
+                added += self._fill_one(horizon.get(index))
+        return added
+
+    def fit_window(self, horizon: Horizon, new: Sequence[int], refresh: MaskRefresh, scale: float = 1.0) -> None:
+        """Stages 1 and 2 on the frames `new`, older ones replayed; `scale` multiplies the numbers of steps."""
+        fit = self.config.fit
+        chosen = [self.targets[index] for index in new]
+        replay = [target for index, target in self.targets.items() if index not in set(new)]
+        camera = horizon.camera
+        motion, semantic = round(fit.motion_iterations * scale), round(fit.semantic_iterations * scale)
+        if not fit.sequential:
+            with self.clock("motion"):
+                self.fitter.run("global", chosen, camera, motion + semantic, self._tracks, replay)
+            return
+        with self.clock("motion"):
+            half = motion // 2 if fit.resampling else motion
+            self.fitter.run("motion", chosen, camera, half, self._tracks, replay)
+            if fit.resampling:
+                self.resample(horizon, new)
+                self.fitter.run("motion", chosen, camera, motion - half, self._tracks, replay)
+        with self.clock("semantic"):
+            rounds = 2 if fit.semantic_refinement else 1
+            for turn in range(rounds):
+                self.fitter.run("semantic", chosen, camera, semantic // rounds, self._tracks, replay)
+                if fit.semantic_refinement and turn + 1 < rounds:
+                    for index in new:
+                        refresh(horizon.get(index), self.targets[index], self.view(horizon.get(index)))
+
+    def refine(
+        self, horizon: Horizon, iterations: int, should_yield: Callable[[], bool] | None = None
+    ) -> int:
+        """Stage 3 over the whole horizon; how many steps were done before `should_yield()`."""
+        with self.clock("global"):
+            targets = [self.targets[state.index] for state in horizon.frames]
+            return self.fitter.run("global", targets, horizon.camera, iterations, self._tracks, should_stop=should_yield)
+
+    def prune(self) -> int:
+        """Removes what is invisible, what is fog, what has changed sides, and what exceeds the budget; how many."""
+        scene, budget = self.scene, self.config.budget
+        with torch.no_grad():
+            opacity = scene.params["opacity_logits"].sigmoid()
+            finite = torch.isfinite(scene.params["means"]).all(1)
+            size = scene.params["log_scales"].exp().max(1).values
+            keep = (opacity > PRUNE_OPACITY) & finite & (size < self._fog_size())
+            voted = scene.params["semantics"].argmax(1)
+            own = torch.as_tensor(
+                [self.channel_of.get(int(v), 0) for v in scene.object_id.tolist()], device=scene.device, dtype=torch.int64
+            )
+            keep &= voted == own
+            for dynamic, limit in ((False, budget.max_static), (True, budget.max_dynamic)):
+                rows = (keep & (scene.dynamic == dynamic)).nonzero().squeeze(1)
+                if len(rows) > limit:
+                    weakest = opacity[rows].argsort()[: len(rows) - limit]
+                    keep[rows[weakest]] = False
+        removed = int((~keep).sum())
+        if removed:
+            scene.prune(keep)
+        return removed
+
+    def resample(self, horizon: Horizon, new: Sequence[int]) -> int:
+        """Adaptive resampling (Motion4D, sec. 3.3): new Gaussians where colour or labels are fitted badly, at the
+        *rendered* depth; they start with the motion of their object. How many."""
+        fit = self.config.fit
+        share = max(1, fit.resample_budget // max(1, len(new) // 2))
+        added = 0
+        for index in new[::2]:
+            state, target = horizon.get(index), self.targets[index]
+            view = self.view(state)
+            error = (view.rgb - target.image).abs().mean(-1)
+            wrong = 1 - view.labels.gather(-1, target.channels[..., None])[..., 0]
+            weight = torch.where(error > fit.error_rgb, error, 0.0)
+            on_object = target.channels > 0
+            weight = weight + torch.where((wrong > fit.error_semantic) & on_object & (target.known > 0), wrong, 0.0)
+            depth = view.output.depth
+            weight = (weight * ((view.output.alpha > 0.5) & (depth > 0))).cpu().numpy().ravel()
+            count = min(share, int((weight > 0).sum()) // 4)
+            if count == 0:
+                continue
+            chosen = self.fitter.random.choice(len(weight), count, replace=False, p=weight / weight.sum())
+            pixels = np.stack(np.unravel_index(chosen, error.shape), 1)
+            added += self._spawn(state, pixels, depth.cpu().numpy()[pixels[:, 0], pixels[:, 1]].astype(float))
+        return added
+
+    @torch.no_grad()
+    def view(self, state: FrameState) -> View:
+        """The scene as a frame's camera sees it, at working size, without gradients."""
+        target = self.targets.get(state.index) or make_target(state, self.channel_of, self.scene.device)
+        return self.fitter.view(target, state.frame.camera)
+
+    def forget_before(self, index: int) -> ArchivedPoses | None:
+        """Lets times before frame `index` go; the poses that leave, for the archive."""
+        for old in [k for k in self.targets if k < index]:
+            del self.targets[old]
+        return self.scene.drop_times_before(index) if self.scene.bases.length else None
+
+    @contextmanager
+    def clock(self, name: str) -> Iterator[None]:
+        """Adds the time spent inside to `seconds[name]`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    # -- parts ---------------------------------------------------------------------------------------------------------
+
+    def _channel(self, label: int) -> int:
+        if label not in self.channel_of:
+            self.channel_of[label] = len(self.channel_of)
+            self.scene.grow_channels(len(self.channel_of))
+        return self.channel_of[label]
+
+    def _sync_bases(self, horizon: Horizon) -> None:
+        """The scene's bases follow the geometry: one per object, its pose at every frame of the horizon."""
+        scene = self.scene
+        indices = list(scene.bases.indices)
+        for label, motion in self.geometry.motions.items():
+            R = np.stack([motion.poses[k][0] for k in indices])
+            t = torch.as_tensor(np.stack([motion.poses[k][1] for k in indices]), dtype=scene.dtype)
+            quats = torch.as_tensor(Rotation.from_matrix(R).as_quat()[:, [3, 0, 1, 2]], dtype=scene.dtype)
+            rows = (scene.bases.owner == label).nonzero().squeeze(1)
+            if len(rows) == 0:
+                scene.append_bases(label, torch.as_tensor(motion.center, dtype=scene.dtype), quats[None], t[None])
+                continue
+            with torch.no_grad():
+                scene.bases.quats[rows] = quats.to(scene.device)
+                scene.bases.trans[rows] = t.to(scene.device)
+
+    def _fill_one(self, state: FrameState) -> int:
+        if self.scene.count == 0:
+            wanted = np.ones(state.labels.shape, bool)
+        else:
+            view = self.view(state)
+            alpha, depth = view.output.alpha.cpu().numpy(), view.output.depth.cpu().numpy()
+            channels = self.targets[state.index].channels.cpu().numpy()
+            shown = view.labels.argmax(-1).cpu().numpy()
+            with np.errstate(invalid="ignore"):
+                nearer = state.depth_m < NEARER_SHARE * depth
+            wanted = (alpha < COVERED_ALPHA) | (nearer & (channels > 0)) | ((channels > 0) & (shown != channels))
+        pixels = pixels_to_fill(state, wanted, self.config.fit.stride, self.config.fit.object_stride)
+        return self._spawn(state, pixels, state.depth_m[pixels[:, 0], pixels[:, 1]].astype(float))
+
+    def _spawn(self, state: FrameState, pixels: np.ndarray, depth_m: np.ndarray) -> int:
+        if len(pixels) == 0:
+            return 0
+        batch = lift_pixels(
+            state, pixels, depth_m, self.geometry, self.channel_of, self.scene,
+            self.config.fit.stride, self.config.fit.object_stride,
+        )
+        self.scene.append(batch)
+        return len(pixels)
+
+    def _fog_size(self) -> float:
+        depth = [float(target.depth_m.median()) for target in list(self.targets.values())[-1:]]
+        return MAX_SIZE_SHARE * (depth[0] if depth else 1.0) * 3
+
+    def _tracks(self, source: int, other: int) -> TrackTargets | None:
+        """What the 2D prior says between two frames: the points seen in both."""
+        table, first = self.geometry.table, self.scene.bases.first_index
+        a, b = source - first, other - first
+        if not (0 <= a < table.seen.shape[1] and 0 <= b < table.seen.shape[1]):
+            return None
+        rows = np.flatnonzero(table.seen[:, a] & table.seen[:, b])
+        if len(rows) < 8:
+            return None
+
+        def tensor(array: np.ndarray) -> Tensor:
+            return torch.as_tensor(array, dtype=self.scene.dtype, device=self.scene.device)
+
+        variance = table.sigma_px[rows, a] ** 2 + table.sigma_px[rows, b] ** 2
+        return TrackTargets(tensor(table.uv_px[rows, a]), tensor(table.uv_px[rows, b]), tensor(1 / (0.25 + variance)))

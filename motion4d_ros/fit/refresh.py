@@ -1,0 +1,88 @@
+"""Semantic refinement: rendered masks prompt the 2D network, whose new masks train the next round (Motion4D, sec. 3.2).
+
+Per object the network is prompted with the *exact box* of the rendered mask and with positive and negative points at the
+maxima of the distance transform of the largest regions where rendered and current mask disagree. The rendered mask itself
+is never fed back: networks follow mask prompts too strictly and lose their fine boundaries.
+Sources that take no prompts are corrected by the rendered labels where these are sure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from motion4d_ros.fit.fitter import View
+from motion4d_ros.fit.horizon import FrameState
+from motion4d_ros.fit.targets import Target
+from motion4d_ros.priors.base import MaskSource
+from motion4d_ros.types import BoolArray, IntArray, Prompt
+
+MIN_REGION_PX = 12  # smaller disagreements are ragged edges
+POINTS_PER_SIGN = 3  # largest regions that get a point
+SURE = 0.8  # rendered probability from which a label corrects a source that takes no prompts
+
+
+@dataclass
+class MaskRefresh:
+    """Callable that refreshes the labels of one frame and its target, in place."""
+
+    source: MaskSource
+    channel_of: dict[int, int]
+
+    def __call__(self, state: FrameState, target: Target, view: View) -> None:
+        """Prompts the source where it takes prompts, else corrects its labels by the sure ones of the rendering."""
+        probability = view.labels.cpu().numpy()
+        label_of = {channel: label for label, channel in self.channel_of.items()}
+        names = np.array([label_of[c] for c in range(probability.shape[-1])])
+        rendered = names[probability.argmax(-1)]
+        if self.source.accepts_prompts:
+            prompts = prompts_for(state.frame.stamp_ns, rendered, state.labels)
+            fresh = self.source.refresh(state.frame, prompts) if prompts else None
+            if fresh is not None:
+                state.labels = fresh
+        else:
+            sure = probability.max(-1) > SURE
+            state.labels = np.where(sure, rendered, state.labels).astype(state.labels.dtype)
+        table = np.zeros(int(max(self.channel_of)) + 1, np.int64)
+        for label, channel in self.channel_of.items():
+            table[label] = channel
+        channels = table[np.clip(state.labels, 0, len(table) - 1)]
+        target.channels = torch.as_tensor(channels, device=target.channels.device)
+
+
+def prompts_for(stamp_ns: int, rendered: IntArray, current: IntArray) -> list[Prompt]:
+    """One prompt per object of `rendered` (H, W): its exact box, and points in the largest mismatches with `current`."""
+    prompts = []
+    for label in np.unique(rendered[rendered > 0]).tolist():
+        mask = rendered == label
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        missing = points_in_regions(mask & (current != label))
+        leaked = points_in_regions((current == label) & ~mask)
+        prompts.append(
+            Prompt(
+                stamp_ns=stamp_ns,
+                object_id=int(label),
+                points_px=np.array([*missing, *leaked], float).reshape(-1, 2),
+                positive=np.array([True] * len(missing) + [False] * len(leaked), bool),
+                box_px=np.array([columns[0], rows[0], columns[-1], rows[-1]], float),
+            )
+        )
+    return prompts
+
+
+def points_in_regions(region: BoolArray) -> list[tuple[float, float]]:
+    """(x, y) of the distance transform's maximum in each of the largest connected parts of `region` (H, W)."""
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8), connectivity=4)
+    order = sorted(range(1, count), key=lambda part: -stats[part, cv2.CC_STAT_AREA])[:POINTS_PER_SIGN]
+    points = []
+    for part in order:
+        if stats[part, cv2.CC_STAT_AREA] < MIN_REGION_PX:
+            break
+        padded = np.pad((parts == part).astype(np.uint8), 1)  # the image's border is an edge, too
+        distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
+        row, column = np.unravel_index(int(distance.argmax()), distance.shape)
+        points.append((float(column), float(row)))
+    return points
