@@ -33,8 +33,8 @@ def observe_scene(
     """One observation per object of the scene, at the (fractional) frame index `time`.
 
     `masks` (H, W) are the object ids that were *measured* there (`UNKNOWN_LABEL` counts for nobody), `depth_m` (H, W)
-    is the rendered depth, m (0 or NaN = nothing there). Both at the size of `camera`. An object counts as hidden where the
-    rendered depth is nearer than its own Gaussians, or where the masks show another object.
+    is the rendered depth, m (0 or NaN = nothing there); both at the size of `camera`. An object counts as hidden where
+    the rendered depth is nearer than its own Gaussians, or where the masks show another object.
     """
     posed = scene.at(time)
     means, opacities = posed.means.double().cpu().numpy(), posed.opacities.double().cpu().numpy()
