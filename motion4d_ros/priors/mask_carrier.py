@@ -25,7 +25,7 @@ HISTOGRAM_BINS = 16  # per channel of Lab
 CLIP = 4.0  # largest log-odds any single cue may claim
 
 
-@dataclass
+@dataclass(eq=False)
 class Memory:
     """A frame an object remembers: what it looked like and which pixels were the object's."""
 
@@ -36,7 +36,7 @@ class Memory:
     weight: float
 
 
-@dataclass
+@dataclass(eq=False)
 class Carried:
     """One object being carried."""
 
@@ -63,6 +63,7 @@ class CarrierSettings:
     sigma_reach: float = 4.0  # px
     color_weight: float = 0.35
     motion_weight: float = 0.7
+    evidence_weight: float = 0.8
     smooth_weight: float = 1.6
     smooth_reach: float = 10.0  # px
     smooth_color: float = 28.0  # grey levels
@@ -123,15 +124,24 @@ class MaskCarrier:
         item.recent = [memory]
         if trust:
             item.anchor = Memory(index, lab, soft, memory.flow.copy(), 1.0)
-        item.inside = _histogram(lab, soft > 0.7)
+        item.inside = color_histogram(lab, soft > 0.7)
         self.objects[object_id] = item
 
     def remove(self, object_id: int) -> None:
         """Forgets one object."""
         self.objects.pop(object_id, None)
 
-    def advance(self, index: int) -> None:
-        """Carries every object into frame `index`, already pushed to the flow cache."""
+    def start(self, index: int) -> None:
+        """Declares `index` the newest frame, without carrying anything into it."""
+        self._last = index
+        self._lab = to_lab(self.flow.rgb(index))
+
+    def advance(self, index: int, evidence: FloatArray | None = None) -> None:
+        """Carries every object into frame `index`, already pushed to the flow cache.
+
+        `evidence` (h, w), where given, are log-odds that a pixel moves against the static scene. They may always win
+        pixels for an object, but take some away only while it moves itself.
+        """
         if self._last == index:
             return
         previous, self._last = self._last, index
@@ -143,7 +153,7 @@ class MaskCarrier:
         error = self.flow.error(index, previous)
         logits = {}
         for item in self.objects.values():
-            logits[item.object_id] = self._carry(item, lab, back, error, index, previous)
+            logits[item.object_id] = self._carry(item, lab, back, error, index, previous, evidence)
         self._settle(logits, index, lab)
         self._lab = lab
 
@@ -155,7 +165,7 @@ class MaskCarrier:
             where = predicted == item.object_id
             if item.hidden_for == 0 or where.sum() < 30:
                 continue
-            if similarity(item.inside, _histogram(self._lab, where)) > 0.5:
+            if similarity(item.inside, color_histogram(self._lab, where)) > 0.5:
                 anchor, inside = item.anchor, item.inside
                 self.place(self._last, item.object_id, where, trust=False)
                 item.anchor, item.inside = anchor, inside
@@ -171,7 +181,14 @@ class MaskCarrier:
         return out
 
     def _carry(
-        self, item: Carried, lab: FloatArray, back: FloatArray, error: FloatArray, index: int, previous: int
+        self,
+        item: Carried,
+        lab: FloatArray,
+        back: FloatArray,
+        error: FloatArray,
+        index: int,
+        previous: int,
+        evidence: FloatArray | None,
     ) -> FloatArray:
         """Log-odds (h, w) that a pixel of the newest frame is the object's."""
         opt = self.settings
@@ -197,6 +214,11 @@ class MaskCarrier:
         support = logit(numerator / denominator)
         votes = support + opt.color_weight * self._color_vote(item, lab, moved, rows, cols)
         votes = votes + opt.motion_weight * self._motion_vote(moved, index, previous, rows, cols)
+        if evidence is not None:
+            core = moved > 0.8
+            moves = core.any() and float(np.median(evidence[core])) > 0.5
+            local = evidence[rows, cols]
+            votes = votes + opt.evidence_weight * (local if moves else np.maximum(local, 0))
         out[rows, cols] = votes
         return out
 
@@ -227,7 +249,7 @@ class MaskCarrier:
     def _color_vote(self, item: Carried, lab: FloatArray, moved: Soft, rows: slice, cols: slice) -> FloatArray:
         """Log-ratio of the object's colours to those around it."""
         ring = moved[rows, cols] < 0.1
-        around = _histogram(lab[rows, cols], ring)
+        around = color_histogram(lab[rows, cols], ring)
         bins = _bins(lab[rows, cols])
         ratio = np.log((item.inside[bins] + 2e-4) / (around[bins] + 2e-4))
         return np.clip(ratio, -CLIP, CLIP)
@@ -270,7 +292,7 @@ class MaskCarrier:
                 item.hidden_for += 1
                 continue
             item.hidden_for = 0
-            fresh = _histogram(lab, item.soft > 0.85)
+            fresh = color_histogram(lab, item.soft > 0.85)
             if fresh.any():
                 item.inside = 0.95 * item.inside + 0.05 * fresh
             still = np.zeros((*soft.shape, 2), np.float32)
@@ -340,7 +362,7 @@ def _bins(lab: FloatArray) -> NDArray[np.int64]:
     return (index[..., 0] * HISTOGRAM_BINS + index[..., 1]) * HISTOGRAM_BINS + index[..., 2]
 
 
-def _histogram(lab: FloatArray, where: BoolArray) -> FloatArray:
+def color_histogram(lab: FloatArray, where: BoolArray) -> FloatArray:
     """Smoothed, normalised colour histogram; zeros when `where` is empty."""
     n = HISTOGRAM_BINS
     counts = np.bincount(_bins(lab[where]).ravel(), minlength=n**3).astype(np.float32).reshape(n, n, n)
