@@ -1,6 +1,6 @@
 """`motion4d analyze`: a recording in, a folder of results out, through the same engine as the live node.
 
-    result = analyze(AnalyzeOptions(input=Path("bag"), out=Path("out"), source=SourceOptions(depth="/camera/depth")))
+result = analyze(AnalyzeOptions(input=Path("bag"), out=Path("out"), source=SourceOptions(depth="/camera/depth")))
 """
 
 from __future__ import annotations
@@ -122,7 +122,9 @@ def effective_config(options: AnalyzeOptions) -> Config:
     if config.masks.source == "prompt" and options.prompt_mask is None:
         raise Motion4DError("masks.source=prompt needs --prompt-mask FILE.png")
     if config.pose.source == "odometry" and source.odometry is None and source.poses is None:
-        raise Motion4DError("pose.source=odometry needs --odometry TOPIC (bags) or --poses FILE.tum (videos and folders)")
+        raise Motion4DError(
+            "pose.source=odometry needs --odometry TOPIC (bags) or --poses FILE.tum (videos and folders)"
+        )
     return config
 
 
@@ -199,11 +201,21 @@ class _Run:
         )
         warnings = self._warnings(health.warnings)
         metrics = build_metrics(
-            self._options.input, self._source.report, self._config, health, log, tracks, self._timeline, warnings, topics
+            self._options.input,
+            self._source.report,
+            self._config,
+            health,
+            log,
+            tracks,
+            self._timeline,
+            warnings,
+            topics,
         )
         metrics["interrupted"], metrics["failure"] = self._interrupted, self._failure
         self._say("the report")
-        report = ReportInput(metrics, log, tracks, T_map_cams, static, self._renders, self._timeline, self._source.report)
+        report = ReportInput(
+            metrics, log, tracks, T_map_cams, static, self._renders, self._timeline, self._source.report
+        )
         write_report(products / "report.html", report)
         metrics["timings"]["writing_seconds"] = round(self._timeline.seconds_since_end_of("fitting"), 3)
         metrics["memory"]["peak_mib"] = peak_memory_mib()
@@ -257,7 +269,11 @@ class _Run:
         if self._log.finished == 1:
             found.append("only one frame: nothing is known about motion")
         if self._interrupted:
-            found.insert(0, f"interrupted: only the {self._log.finished} frames whose window was closed are here, without the last global refinement")
+            found.insert(
+                0,
+                f"interrupted: only the {self._log.finished} frames whose window was closed are here, "
+                "without the last global refinement",
+            )
         if self._failure:
             found.insert(0, f"the input could not be read to its end: {self._failure}")
         return found

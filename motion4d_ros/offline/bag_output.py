@@ -20,12 +20,13 @@ from motion4d_ros.types import Estimate, Health, Motion4DError, ObjectPhase, Obj
 NODE = "/motion4d"
 _FOREVER = QosTime(2147483647, 4294967295)
 _PALETTE = np.array(
-    [[230, 80, 60], [60, 140, 230], [70, 180, 90], [240, 180, 40], [160, 90, 200], [40, 190, 190], [230, 120, 180]], float
+    [[230, 80, 60], [60, 140, 230], [70, 180, 90], [240, 180, 40], [160, 90, 200], [40, 190, 190], [230, 120, 180]],
+    float,
 )
 
 
 def own_typestore() -> Typestore:
-    """ROS 2 Jazzy's messages and this package's own, read from its `.msg` files. Raises `Motion4DError` without them."""
+    """ROS 2 Jazzy's messages and this package's own, read from its `.msg` files (else `Motion4DError`)."""
     store = get_typestore(Stores.ROS2_JAZZY)
     files = find_files("msg", "*.msg")
     if not files:
@@ -137,7 +138,9 @@ class _Topics:
 
     def cloud(self, fields: dict[str, NDArray[Any]], header: Any) -> Any:
         """`PointCloud2` of equally long columns of float32 or uint32."""
-        points = np.zeros(len(fields["x"]), [(name, "<u4" if c.dtype == np.uint32 else "<f4") for name, c in fields.items()])
+        points = np.zeros(
+            len(fields["x"]), [(name, "<u4" if c.dtype == np.uint32 else "<f4") for name, c in fields.items()]
+        )
         for name, column in fields.items():
             points[name] = column
         codes = {"u": 6, "f": 7}  # PointField.UINT32, FLOAT32

@@ -23,14 +23,18 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         description="Reads a recording, tracks what moves in it, and writes masks, tracks, objects, a bag, the scene "
         "and a report to a folder.",
     )
-    parser.add_argument("input", type=Path, metavar="INPUT", help="rosbag2 folder, ROS 1 .bag, video, or folder of images")
+    parser.add_argument(
+        "input", type=Path, metavar="INPUT", help="rosbag2 folder, ROS 1 .bag, video, or folder of images"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--overwrite", action="store_true", help="accept a DIR that holds other files")
 
     where = parser.add_argument_group("what to read (topics of a bag, or folders beside a video or images)")
     where.add_argument("--image", metavar="TOPIC", help="images; may be left out where there is only one candidate")
     where.add_argument("--camera-info", metavar="TOPIC", help="camera info; derived from --image")
-    where.add_argument("--depth", metavar="TOPIC|DIR", help="depth: 16UC1 mm or 32FC1 m; files: uint16 PNG mm or .npy m")
+    where.add_argument(
+        "--depth", metavar="TOPIC|DIR", help="depth: 16UC1 mm or 32FC1 m; files: uint16 PNG mm or .npy m"
+    )
     where.add_argument("--masks", metavar="TOPIC|DIR", help="object ids per pixel, however flickering")
     where.add_argument("--odometry", metavar="TOPIC", help="Odometry or PoseStamped of the camera, or of its robot")
     where.add_argument("--poses", metavar="FILE.tum|DIR", help="camera poses for a video or folder")
@@ -43,7 +47,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
     what = parser.add_argument_group("what to follow")
     what.add_argument("--prompt-mask", type=Path, metavar="FILE.png", help="ids of the objects in the first frame")
-    what.add_argument("--queries", type=Path, metavar="FILE.npy", help="(Q, 3) points t, y, x; else a grid on the objects")
+    what.add_argument(
+        "--queries", type=Path, metavar="FILE.npy", help="(Q, 3) points t, y, x; else a grid on the objects"
+    )
 
     add_config_options(parser.add_argument_group("settings (docs/interface.md lists them all)"))
     parser.set_defaults(run=run)
@@ -54,7 +60,9 @@ def add_config_options(group: Any) -> None:
     """Adds --preset, --config and --set."""
     group.add_argument("--preset", metavar="NAME", help="settings by name, such as fast")
     group.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
-    group.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="one setting; repeatable")
+    group.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="one setting; repeatable"
+    )
 
 
 def read_config(arguments: argparse.Namespace) -> tuple[Config, frozenset[str]]:

@@ -54,9 +54,14 @@ class FrameLog:
         self.frame_ids.append(frame.frame_id)
         height, width = frame.camera.size
         scale = min(1.0, OVERLAY_WIDTH / width)
-        size = (max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2))  # video codecs want even sides
+        size = (
+            max(2, round(width * scale / 2) * 2),
+            max(2, round(height * scale / 2) * 2),
+        )  # video codecs want even sides
         small = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
-        cv2.imwrite(str(self.picture(live.index)), cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
+        cv2.imwrite(
+            str(self.picture(live.index)), cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90]
+        )
 
     def add(self, estimates: list[Estimate]) -> list[Estimate]:
         """Keeps window and global estimates; those that were the first of their frame are returned."""
@@ -125,13 +130,15 @@ def write_labels(path: Path, labels: NDArray[np.uint16]) -> None:
 
 
 CSV_COLUMNS = (
-    "frame stamp id label state existence x y z qx qy qz qw size_x size_y size_z vx vy vz speed wx wy wz "
-    "sigma_x sigma_y sigma_z sigma_vx sigma_vy sigma_vz points pixels stage"
-).split()
+    "frame", "stamp", "id", "label", "state", "existence",
+    "x", "y", "z", "qx", "qy", "qz", "qw", "size_x", "size_y", "size_z",
+    "vx", "vy", "vz", "speed", "wx", "wy", "wz",
+    "sigma_x", "sigma_y", "sigma_z", "sigma_vx", "sigma_vy", "sigma_vz", "points", "pixels", "stage",
+)  # fmt: skip
 
 
 def write_objects_csv(path: Path, log: FrameLog) -> None:
-    """One row per object and frame; stamps in s, lengths in m (or units), angles rates in rad/s, map frame."""
+    """One row per object and frame; stamps in s, lengths in m (or units), angular rates in rad/s, map frame."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(CSV_COLUMNS)
@@ -148,7 +155,8 @@ def _row(index: int, facts: FrameFacts, state: ObjectState) -> list[object]:
     sigma = np.sqrt(np.maximum(np.diag(state.pose_covariance)[:3], 0.0))
     sigma_v = np.sqrt(np.maximum(np.diag(state.twist_covariance)[:3], 0.0))
     numbers = [
-        *state.T_map_object[:3, 3], *quaternion, *state.size_m, *state.twist[:3], speed, *state.twist[3:], *sigma, *sigma_v,
+        *state.T_map_object[:3, 3], *quaternion, *state.size_m, *state.twist[:3], speed, *state.twist[3:],
+        *sigma, *sigma_v,
     ]  # fmt: skip
     return [
         index,

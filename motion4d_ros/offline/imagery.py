@@ -123,7 +123,9 @@ def to_labels(pixels: NDArray[Any], encoding: str) -> NDArray[np.int32]:
         raise Motion4DError(f"masks have encoding {encoding!r}: 16UC1 or mono8 with object ids is expected")
     labels = pixels.astype(np.int32)
     if labels.min(initial=0) < -1:
-        raise Motion4DError("masks hold negative ids: only -1 (nobody knows), 0 (background) and ids > 0 mean something")
+        raise Motion4DError(
+            "masks hold negative ids: only -1 (nobody knows), 0 (background) and ids > 0 mean something"
+        )
     return labels
 
 
@@ -204,7 +206,11 @@ def rectifier_from_camera_info(
     P_values = np.asarray(P, float).reshape(-1)
     P33 = P_values.reshape(3, 4)[:, :3] if P_values.size == 12 and P_values[0] > 0 else None
     R_values = np.asarray(R, float).reshape(-1)
-    R33 = R_values.reshape(3, 3) if R_values.size == 9 and abs(np.linalg.det(R_values.reshape(3, 3)) - 1) < 1e-3 else np.eye(3)
+    R33 = (
+        R_values.reshape(3, 3)
+        if R_values.size == 9 and abs(np.linalg.det(R_values.reshape(3, 3)) - 1) < 1e-3
+        else np.eye(3)
+    )
     if rectified or (not D1.any() and np.allclose(R33, np.eye(3))):
         used = P33 if rectified and P33 is not None else K33
         return Rectifier(_camera(used, width, height), None)

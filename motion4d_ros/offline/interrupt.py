@@ -9,9 +9,9 @@ from typing import Any
 
 
 class Interrupt:
-    """Within the block, `requested()` tells whether Ctrl-C (or SIGTERM) has come.
+    """Within the block, `requested()` tells whether Ctrl-C or SIGTERM came.
 
-    Outside of the main thread, where Python delivers no signals, `requested()` stays False unless `request()` is called.
+    Outside of the main thread, where Python delivers no signals, it stays False unless `request()` is called.
     """
 
     def __init__(self) -> None:

@@ -23,7 +23,9 @@ def read_queries(path: Path) -> FloatArray:
         raise Motion4DError(f"--queries {path}: cannot be read ({str(error).splitlines()[0]})") from None
     points = np.asarray(points)
     if points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind not in "iuf" or not np.isfinite(points).all():
-        raise Motion4DError(f"--queries {path}: expected finite numbers (Q, 3) as t, y, x, got {points.dtype}{points.shape}")
+        raise Motion4DError(
+            f"--queries {path}: expected finite numbers (Q, 3) as t, y, x, got {points.dtype}{points.shape}"
+        )
     if (points[:, 0] < 0).any() or (points[:, 0] != np.round(points[:, 0])).any():
         raise Motion4DError(f"--queries {path}: t must be whole frame numbers from 0 on")
     return points.astype(float)

@@ -24,7 +24,9 @@ def preset(name: str) -> Path:
     """The YAML file of a preset. Raises `Motion4DError` that lists the presets."""
     presets = {path.stem.removeprefix("preset_"): path for path in find_files("config", "*.yaml")}
     if name not in presets:
-        raise Motion4DError(f"--preset {name}: there is no such preset; choose one of {', '.join(sorted(presets)) or 'none'}")
+        raise Motion4DError(
+            f"--preset {name}: there is no such preset; choose one of {', '.join(sorted(presets)) or 'none'}"
+        )
     return presets[name]
 
 

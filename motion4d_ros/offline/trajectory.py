@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,9 @@ from scipy.spatial.transform import Rotation, Slerp
 from motion4d_ros.types import FloatArray, Motion4DError
 
 
-def pose_matrix(position: FloatArray | tuple[float, ...], quaternion_xyzw: FloatArray | tuple[float, ...]) -> FloatArray:
+def pose_matrix(
+    position: FloatArray | tuple[float, ...], quaternion_xyzw: FloatArray | tuple[float, ...]
+) -> FloatArray:
     """(3,) m and a quaternion -> (4, 4). Raises `Motion4DError` for a zero or not finite quaternion."""
     quaternion, translation = np.asarray(quaternion_xyzw, float), np.asarray(position, float)
     norm = np.linalg.norm(quaternion)
@@ -65,9 +68,7 @@ class PoseBuffer:
             before, after = self._stamps[position - 1], self._stamps[position]
             if after - before > self._max_gap_ns:
                 return None
-            return interpolate(
-                self._poses[position - 1], self._poses[position], (stamp_ns - before) / (after - before)
-            )
+            return interpolate(self._poses[position - 1], self._poses[position], (stamp_ns - before) / (after - before))
         if not self._stamps:
             return None
         nearest = 0 if position == 0 else -1
@@ -140,10 +141,10 @@ class TransformTree:
 
     def _up(self, frame: str, stamp_ns: int) -> dict[str, FloatArray]:
         """Ancestor -> T_ancestor_frame, nearest first, as far as the links are known at that time."""
-        found = {frame: np.eye(4)}
+        found: dict[str, FloatArray] = {frame: np.eye(4)}
         chain = self._chain(frame)
-        T = np.eye(4)
-        for child, parent in zip(chain, chain[1:], strict=False):
+        T: FloatArray = np.eye(4)
+        for child, parent in itertools.pairwise(chain):
             link = self._static[child] if child in self._static else self._moving[child].at(stamp_ns)
             if link is None:
                 break
@@ -172,7 +173,9 @@ def read_tum(path: Path) -> list[tuple[int, FloatArray]]:
             values = [float(field) for field in fields]
             poses.append((_stamp_ns(fields[0]), pose_matrix(tuple(values[1:4]), tuple(values[4:]))))
         except (ValueError, Motion4DError):
-            raise Motion4DError(f"{path}, line {number}: expected `stamp x y z qx qy qz qw`, got {line.strip()!r}") from None
+            raise Motion4DError(
+                f"{path}, line {number}: expected `stamp x y z qx qy qz qw`, got {line.strip()!r}"
+            ) from None
     if not poses:
         raise Motion4DError(f"{path}: holds no poses")
     return poses

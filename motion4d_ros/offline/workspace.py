@@ -29,7 +29,9 @@ class Workspace:
             raise Motion4DError(f"--out {out}: is a file, a folder is needed")
         foreign = [] if not out.exists() else [p.name for p in out.iterdir() if not p.name.startswith(".partial-")]
         if foreign and not overwrite and not is_analysis(out):
-            raise Motion4DError(f"--out {out}: is not empty and no former analysis; choose another folder or add --overwrite")
+            raise Motion4DError(
+                f"--out {out}: is not empty and no former analysis; choose another folder or add --overwrite"
+            )
         self._out = out
         self._created: list[Path] = []
         self._folder: Path | None = None
@@ -66,11 +68,13 @@ class Workspace:
         return self._folder / "spool"
 
     def publish(self) -> list[Path]:
-        """Moves the products into place; a former analysis goes away as a whole, other files stay. What is now there."""
+        """Moves the products into place and returns them; a former analysis goes as a whole, other files stay."""
         assert self._folder is not None
         old = self._folder / "old"
         old.mkdir()
-        names = sorted((path.name for path in self.products.iterdir()), key=lambda name: name == MARKER)  # it comes last
+        names = sorted(
+            (path.name for path in self.products.iterdir()), key=lambda name: name == MARKER
+        )  # it comes last
         former = {MARKER, *PRODUCTS} if is_analysis(self._out) else set()
         for name in sorted(former | set(names), key=lambda name: name != MARKER):  # and goes first
             if (self._out / name).exists():

@@ -61,8 +61,8 @@ def _content(data: ReportInput, path: Path) -> dict[str, Any]:
     plan, has_camera = _plan(data, unit)
     source = Path(metrics["input"]["path"])
     return {
-        "title": source.name or str(source),
-        "subtitle": f"{metrics['input']['width']}×{metrics['input']['height']} px, {metrics['input']['duration_seconds']:.1f} s",
+        "title": "/".join(source.resolve().parts[-2:]),
+        "subtitle": "{width}×{height} px, {duration_seconds:.1f} s".format(**metrics["input"]),
         "stats": _stats(metrics),
         "used": [f"{part}: {what}" for part, what in metrics["input"]["used"].items()],
         "priors": words.sources(metrics["configuration"]),
@@ -199,7 +199,9 @@ def _stages(metrics: dict[str, Any]) -> list[tuple[str, float, str]]:
     stages = metrics["timings"]["stages_seconds"]
     around = metrics["timings"]["analysis_seconds"]
     items = [(name, seconds, "#2e86de") for name, seconds in sorted(stages.items(), key=lambda item: -item[1])]
-    items += [(name, around[name], "#b9b7ae") for name in ("reading", "queries", "renders", "writing") if name in around]
+    items += [
+        (name, around[name], "#b9b7ae") for name in ("reading", "queries", "renders", "writing") if name in around
+    ]
     return items
 
 

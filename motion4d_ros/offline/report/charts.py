@@ -65,19 +65,23 @@ def lines(curves: Sequence[Line], x_label: str, y_label: str, width: int = 520, 
 
     parts = []
     for tick in y_ticks:
-        parts.append(f"<line x1='{left}' x2='{width - right}' y1='{py(tick):.1f}' y2='{py(tick):.1f}' stroke='{GRID}'/>")
+        parts.append(
+            f"<line x1='{left}' x2='{width - right}' y1='{py(tick):.1f}' y2='{py(tick):.1f}' stroke='{GRID}'/>"
+        )
         parts.append(f"<text x='{left - 8}' y='{py(tick) + 4:.1f}' text-anchor='end' class='tick'>{tick:g}</text>")
     for tick in x_ticks:
-        parts.append(f"<text x='{px(tick):.1f}' y='{height - bottom + 16}' text-anchor='middle' class='tick'>{tick:g}</text>")
+        parts.append(
+            f"<text x='{px(tick):.1f}' y='{height - bottom + 16}' text-anchor='middle' class='tick'>{tick:g}</text>"
+        )
     for curve in curves:
         for piece in _pieces(np.asarray(curve.x, float), np.asarray(curve.y, float)):
             path = " ".join(f"{px(x):.1f},{py(y):.1f}" for x, y in piece)
-            parts.append(
-                f"<polyline points='{path}' fill='none' stroke='{curve.colour}' stroke-width='2' stroke-linejoin='round'>"
-                f"<title>{escape(curve.name)}</title></polyline>"
-            )
-    parts.append(f"<text x='{(left + width - right) / 2}' y='{height - 6}' text-anchor='middle' class='tick'>{escape(x_label)}</text>")
-    parts.append(f"<text x='14' y='{top + 4}' class='tick' transform='rotate(-90 14 {top + 4})' text-anchor='end'>{escape(y_label)}</text>")
+            parts.append(_polyline(path, curve.colour, 2, f"<title>{escape(curve.name)}</title>"))
+    middle, turned = (left + width - right) / 2, f"rotate(-90 14 {top + 4})"
+    parts.append(f"<text x='{middle}' y='{height - 6}' text-anchor='middle' class='tick'>{escape(x_label)}</text>")
+    parts.append(
+        f"<text x='14' y='{top + 4}' class='tick' transform='{turned}' text-anchor='end'>{escape(y_label)}</text>"
+    )
     return _svg(width, height, "".join(parts), y_label)
 
 
@@ -116,7 +120,9 @@ def plan(
     if camera is not None:
         for piece in _pieces(np.asarray(camera.x, float), np.asarray(camera.y, float)):
             path = " ".join(at(p) for p in piece)
-            parts.append(f"<polyline points='{path}' fill='none' stroke='{INK}' stroke-width='1.6' stroke-dasharray='4 3'/>")
+            parts.append(
+                f"<polyline points='{path}' fill='none' stroke='{INK}' stroke-width='1.6' stroke-dasharray='4 3'/>"
+            )
             if len(piece) == 1:
                 cx, cy = at(piece[0]).split(",")
                 parts.append(f"<circle cx='{cx}' cy='{cy}' r='3' fill='{INK}'/>")
@@ -124,8 +130,7 @@ def plan(
         pieces = _pieces(np.asarray(curve.x, float), np.asarray(curve.y, float))
         for piece in pieces:
             path = " ".join(at(p) for p in piece)
-            parts.append(f"<polyline points='{path}' fill='none' stroke='#fff' stroke-width='5' stroke-linejoin='round' opacity='.75'/>")
-            parts.append(f"<polyline points='{path}' fill='none' stroke='{curve.colour}' stroke-width='2.6' stroke-linejoin='round'/>")
+            parts += [_polyline(path, "rgba(255,255,255,.75)", 5), _polyline(path, curve.colour, 2.6)]
         if pieces:
             cx, cy = at(pieces[-1][-1]).split(",")
             parts.append(
@@ -135,9 +140,18 @@ def plan(
     step = _nice(0.25 * width / scale)
     parts.append(
         f"<g transform='translate(14 {height - 16})'><line x2='{step * scale:.1f}' stroke='{INK}' stroke-width='2'/>"
-        f"<text x='{step * scale / 2:.1f}' y='-6' text-anchor='middle' class='value halo'>{step:g} {escape(unit)}</text></g>"
+        f"<text x='{step * scale / 2:.1f}' y='-6' text-anchor='middle' class='value halo'>{step:g} "
+        f"{escape(unit)}</text>"
+        "</g>"
     )
     return _svg(width, height, "".join(parts), "seen from above")
+
+
+def _polyline(path: str, colour: str, width: float, inside: str = "") -> str:
+    return (
+        f"<polyline points='{path}' fill='none' stroke='{colour}' stroke-width='{width}' stroke-linejoin='round'>"
+        f"{inside}</polyline>"
+    )
 
 
 def _pieces(x: FloatArray, y: FloatArray) -> list[FloatArray]:

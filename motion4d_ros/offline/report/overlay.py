@@ -17,6 +17,7 @@ from motion4d_ros.types import QueryTracks
 
 TRAIL_FRAMES = 14
 MAX_TRAILS = 160
+_ENCODER_OPTIONS = ["-crf", "24", "-preset", "veryfast", "-movflags", "+faststart", "-threads", "1", "-bitexact"]
 MAX_PICTURES = 90  # where no video can be made
 
 
@@ -53,7 +54,7 @@ def encode_video(path: Path, frames: Iterator[NDArray[np.uint8]], rate: float) -
     try:
         writer = imageio_ffmpeg.write_frames(
             str(path), (width, height), fps=rate, codec="libx264", pix_fmt_out="yuv420p", macro_block_size=1,
-            output_params=["-crf", "24", "-preset", "veryfast", "-movflags", "+faststart", "-threads", "1", "-bitexact"],
+            output_params=_ENCODER_OPTIONS,
         )  # fmt: skip
         writer.send(None)
         writer.send(np.ascontiguousarray(first))
@@ -107,7 +108,7 @@ def _draw_trails(
         uv = np.nan_to_num((tracks.tracks[row, start : index + 1] + 0.5) * scale - 0.5)
         fixed = np.clip(uv * (1 << shift), -1e6, 1e6).round().astype(int)
         for k in range(1, len(fixed)):
-            if seen[k] and seen[k - 1]:
+            if seen[k] and seen[k - 1] and np.abs(uv[k] - uv[k - 1]).max() < 0.2 * bgr.shape[1]:
                 fade = 0.25 + 0.75 * k / len(fixed)
                 line = tuple(int(fade * c + (1 - fade) * 90) for c in colour[::-1])
                 cv2.line(bgr, fixed[k - 1].tolist(), fixed[k].tolist(), line, 1, cv2.LINE_AA, shift)
@@ -115,9 +116,7 @@ def _draw_trails(
             cv2.circle(bgr, fixed[-1].tolist(), 2 << shift, colour[::-1], -1, cv2.LINE_AA, shift)
 
 
-def _draw_ids(
-    bgr: cv2.typing.MatLike, labels: NDArray[np.uint16], log: FrameLog, index: int, scale: float
-) -> None:
+def _draw_ids(bgr: cv2.typing.MatLike, labels: NDArray[np.uint16], log: FrameLog, index: int, scale: float) -> None:
     names = {state.object_id: state.label for state in log.facts[index].estimate.objects}
     for object_id in np.unique(labels[labels > 0]).tolist():
         rows, columns = np.nonzero(labels == object_id)

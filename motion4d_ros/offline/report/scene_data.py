@@ -19,7 +19,7 @@ MAX_TRAILS = 120
 
 
 def up_direction(T_map_cams: dict[int, FloatArray]) -> FloatArray:
-    """(3,) unit vector that points up in the map: +z where the cameras agree with REP-103, else the mean camera's up."""
+    """(3,) unit vector up in the map: +z where the cameras agree with REP-103, else the mean camera's up."""
     if not T_map_cams:
         return np.array([0.0, 0.0, 1.0])
     ups = np.stack([-T[:3, 1] for T in T_map_cams.values()]).mean(0)
@@ -83,14 +83,18 @@ def _interesting(
     log: FrameLog, T_map_cams: dict[int, FloatArray], static: FloatArray, keyframes: list[int]
 ) -> FloatArray:
     """Points whose bounding box is worth showing: the bulk of the scene, all objects and cameras."""
-    parts = [np.zeros((0, 3))]
+    parts: list[FloatArray] = [np.zeros((0, 3))]
     if len(static):
         inside = np.percentile(static, [1, 99], axis=0)
         margin = 0.1 * (inside[1] - inside[0])
         parts.append(np.stack([inside[0] - margin, inside[1] + margin]))
     parts += [T_map_cams[i][:3, 3][None] for i in keyframes if i in T_map_cams]
     for index in keyframes:
-        parts += [state.T_map_object[:3, 3][None] + s * np.max(state.size_m) for state in log.facts[index].estimate.objects for s in (-1, 1)]
+        parts += [
+            state.T_map_object[:3, 3][None] + s * np.max(state.size_m)
+            for state in log.facts[index].estimate.objects
+            for s in (-1, 1)
+        ]
     return np.concatenate(parts)
 
 
@@ -108,15 +112,13 @@ def _thin_static(static: StaticPoints) -> tuple[FloatArray, NDArray[np.uint8]]:
     return xyz[index], rgb[index]
 
 
-def _moving(
-    log: FrameLog, keyframes: list[int]
-) -> tuple[FloatArray, NDArray[np.uint8], NDArray[np.uint32], list[int]]:
+def _moving(log: FrameLog, keyframes: list[int]) -> tuple[FloatArray, NDArray[np.uint8], NDArray[np.uint32], list[int]]:
     """Moving points of every keyframe, one after the other, with their number per keyframe."""
     per_frame = max(100, MAX_MOVING_TOTAL // max(1, len(keyframes)))
     xyz, rgb, ids, counts = [np.zeros((0, 3))], [np.zeros((0, 3), np.uint8)], [np.zeros(0, np.uint32)], []
     for index in keyframes:
         points = log.points(index)
-        rows = np.arange(len(points.point_id))
+        rows: NDArray[Any] = np.arange(len(points.point_id))
         if len(rows) > per_frame:
             rows = np.linspace(0, len(rows) - 1, per_frame).round().astype(int)
         xyz.append(points.xyz_map[rows].astype(float))
@@ -149,15 +151,25 @@ def _trails(log: FrameLog, tracks: QueryTracks, keyframes: list[int]) -> list[di
     if not len(tracks.query_points) or not log.finished:
         return []
     xyz = np.asarray(tracks.tracks_xyz[:, : log.finished], float)
-    span = np.nan_to_num(np.nanmax(xyz, 1, initial=-np.inf, where=np.isfinite(xyz)) - np.nanmin(xyz, 1, initial=np.inf, where=np.isfinite(xyz)), neginf=0.0)
+    span = np.nan_to_num(
+        np.nanmax(xyz, 1, initial=-np.inf, where=np.isfinite(xyz))
+        - np.nanmin(xyz, 1, initial=np.inf, where=np.isfinite(xyz)),
+        neginf=0.0,
+    )
     reach = np.linalg.norm(span, axis=1)
     moving = np.flatnonzero(reach > max(0.02, 0.1 * float(np.percentile(reach, 98))))
-    rows = moving[np.unique(np.linspace(0, len(moving) - 1, min(MAX_TRAILS, len(moving))).round().astype(int))] if len(moving) else moving
+    rows = (
+        moving[np.unique(np.linspace(0, len(moving) - 1, min(MAX_TRAILS, len(moving))).round().astype(int))]
+        if len(moving)
+        else moving
+    )
     found = []
     for row in rows:
         t, y, x = tracks.query_points[row]
         labels = log.masks(min(int(t), log.finished - 1))
-        object_id = int(labels[int(np.clip(round(y), 0, labels.shape[0] - 1)), int(np.clip(round(x), 0, labels.shape[1] - 1))])
+        object_id = int(
+            labels[int(np.clip(round(y), 0, labels.shape[0] - 1)), int(np.clip(round(x), 0, labels.shape[1] - 1))]
+        )
         path = [_rounded(p.tolist()) if np.isfinite(p).all() else None for p in xyz[row, keyframes]]
         found.append({"colour": list(palette.rgb(object_id)) if object_id else [150, 150, 145], "path": path})
     return found

@@ -7,10 +7,13 @@ from typing import Any
 from motion4d_ros.types import Scale
 
 _SCALE = {
-    Scale.METRIC.value: "Lengths are <b>metres</b> and speeds metres per second, as far as the given depth or poses are.",
+    Scale.METRIC.value: (
+        "Lengths are <b>metres</b> and speeds metres per second, as far as the given depth or poses are."
+    ),
     Scale.RELATIVE.value: (
-        "Lengths are <b>relative</b>: consistent over the run, but one unit is no known number of metres. Compare sizes and "
-        "speeds with each other, never with the real world. A known camera height, odometry or one known distance fixes it."
+        "Lengths are <b>relative</b>: consistent over the run, but one unit is no known number of metres. Compare "
+        "sizes and speeds with each other, never with the real world. A known camera height, odometry or one known "
+        "distance fixes it."
     ),
     Scale.UNKNOWN.value: (
         "The scale is <b>unknown</b>: the camera gave no parallax and there was no depth, so lengths along the viewing "
@@ -81,15 +84,20 @@ def distrust(metrics: dict[str, Any]) -> list[str]:
         found.append("The camera was assumed to stand still: if it moved, the world seems to move instead.")
     if configuration.get("depth.source") in ("geometry", "none"):
         found.append(
-            "There was no depth sensor: moving objects are placed by geometry alone, their distance is the least certain number here."
+            "There was no depth sensor: moving objects are placed by geometry alone, "
+            "their distance is the least certain number here."
         )
     if configuration.get("masks.source") == "motion":
-        found.append("Objects were found by motion: what never moved is background, and things that move alike may share an id.")
+        found.append(
+            "Objects were found by motion: what never moved is background, and things that move alike may share an id."
+        )
     if counts["objects"] == 0:
         found.append("No moving object was found.")
     visible, confidence = metrics["tracks"]["visible_share"], metrics["tracks"]["mean_confidence"]
     if confidence is not None and confidence < 0.4:
-        found.append(f"The scene contradicts its 2D sources often (mean confidence of visible tracks {confidence:.2f}).")
+        found.append(
+            f"The scene contradicts its 2D sources often (mean confidence of visible tracks {confidence:.2f})."
+        )
     if visible is not None and visible < 0.3:
         found.append(f"Tracked points are hidden most of the time (visible in {100 * visible:.0f} % of the frames).")
     if frames < 2 * int(configuration.get("window.length", 8)):

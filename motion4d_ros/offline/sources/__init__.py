@@ -29,5 +29,6 @@ def open_source(path: Path, options: SourceOptions) -> FrameSource:
     if suffix in VIDEO_SUFFIXES:
         return VideoSource(path, options)
     raise Motion4DError(
-        f"{path}: neither a rosbag2 folder, a ROS 1 .bag, a video ({', '.join(sorted(VIDEO_SUFFIXES))}) nor a folder of images"
+        f"{path}: neither a rosbag2 folder, a ROS 1 .bag, a folder of images "
+        f"nor a video ({', '.join(sorted(VIDEO_SUFFIXES))})"
     )

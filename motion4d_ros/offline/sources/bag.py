@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rosbags.highlevel import AnyReader
-from rosbags.typesys import Stores, get_typestore
 
 from motion4d_ros.offline import imagery
 from motion4d_ros.offline.sources import topics as parts
+from motion4d_ros.offline.sources.bag_files import one_line, open_reader
 from motion4d_ros.offline.sources.base import SourceOptions, SourceReport, StampClock, camera_for, fit_to_size
-from motion4d_ros.offline.sources.mcap_repair import RepairedMcap
-from motion4d_ros.offline.trajectory import PoseBuffer, TransformTree, pose_matrix
+from motion4d_ros.offline.sources.matching import MAX_WAITING, Matcher, WaitingImage, message_stamp_ns
 from motion4d_ros.types import FloatArray, Frame, IntArray, Motion4DError
 
-_MAX_WAITING = 32  # images held back until their depth, masks and pose have come
 _PATIENCE_NS = 1_000_000_000  # recording time after which an image goes without them
 
 
@@ -31,7 +27,7 @@ class BagSource:
         self.name = str(path)
         self.report = SourceReport()
         self._options = options
-        self._reader = _open_reader(path, self.report)
+        self._reader = open_reader(path, self.report)
         try:
             self._assign_topics()
         except BaseException:
@@ -39,7 +35,7 @@ class BagSource:
             raise
 
     def __iter__(self) -> Iterator[Frame]:
-        matcher = _Matcher(self._options, self.report)
+        matcher = Matcher(self._options, self.report)
         clock = StampClock(self.report)
         frames = 0
         for waiting in self._in_order(matcher):
@@ -88,7 +84,9 @@ class BagSource:
         self._tf_topics = {topic for topic, kind in types.items() if kind in parts.TF_TYPES}
         named = [self._image_topic, self._info_topic, self._depth_topic, self._masks_topic, self._odometry_topic]
         self._used = {topic for topic in named if topic is not None} | self._tf_topics
-        self.count: int | None = sum(c.msgcount for c in self._reader.connections if c.topic == self._image_topic) or None
+        self.count: int | None = (
+            sum(c.msgcount for c in self._reader.connections if c.topic == self._image_topic) or None
+        )
         report.used["image"] = self._image_topic
         report.used["camera"] = self._info_topic or "--intrinsics"
         if options.use_tf:
@@ -114,29 +112,31 @@ class BagSource:
             for _, _, raw in self._reader.messages([connection]):
                 message: Any = self._reader.deserialize(raw, connection.msgtype)
                 encoding = getattr(message, "encoding", "")
-                depth_like = encoding in ("16UC1", "32FC1", "16SC1", "32SC1") or "compressedDepth" in getattr(message, "format", "")
+                depth_like = encoding in ("16UC1", "32FC1", "16SC1", "32SC1") or "compressedDepth" in getattr(
+                    message, "format", ""
+                )
                 found[connection.topic] = not depth_like
                 break
         return found
 
     # -- the stream -----------------------------------------------------------------------------------------------
 
-    def _in_order(self, matcher: _Matcher) -> Iterator[_Waiting]:
+    def _in_order(self, matcher: Matcher) -> Iterator[WaitingImage]:
         """Images, each as soon as everything that belongs to it has been read."""
-        queue: deque[_Waiting] = deque()
+        queue: deque[WaitingImage] = deque()
         needs = [topic for topic in (self._depth_topic, self._masks_topic) if topic is not None]
         connections = [c for c in self._reader.connections if c.topic in self._used]
         for topic, recorded_ns, message in self._messages(connections):
             if topic == self._image_topic:
-                queue.append(_Waiting(_stamp_ns(message, recorded_ns), recorded_ns, message))
+                queue.append(WaitingImage(message_stamp_ns(message, recorded_ns), recorded_ns, message))
             elif topic == self._info_topic:
                 matcher.camera_info = matcher.camera_info or message
             elif topic in self._tf_topics:
                 matcher.add_transforms(message, static=topic.endswith("static"))
             elif topic == self._odometry_topic:
-                matcher.add_odometry(_stamp_ns(message, recorded_ns), message)
+                matcher.add_odometry(message_stamp_ns(message, recorded_ns), message)
             if topic in needs:
-                matcher.add_image(topic, _stamp_ns(message, recorded_ns), message)
+                matcher.add_image(topic, message_stamp_ns(message, recorded_ns), message)
             while queue and self._complete(queue[0], recorded_ns, len(queue), needs, matcher):
                 yield queue.popleft()
         yield from queue
@@ -149,10 +149,10 @@ class BagSource:
         except (GeneratorExit, KeyboardInterrupt, Motion4DError, MemoryError):
             raise
         except Exception as error:  # readers raise sqlite3, struct, zstd, … errors for damaged files
-            self.report.warn(f"the bag breaks off: {_one_line(error)}; what came before was used")
+            self.report.warn(f"the bag breaks off: {one_line(error)}; what came before was used")
 
-    def _complete(self, image: _Waiting, now_ns: int, waiting: int, needs: list[str], matcher: _Matcher) -> bool:
-        if now_ns - image.recorded_ns > _PATIENCE_NS or waiting > _MAX_WAITING:
+    def _complete(self, image: WaitingImage, now_ns: int, waiting: int, needs: list[str], matcher: Matcher) -> bool:
+        if now_ns - image.recorded_ns > _PATIENCE_NS or waiting > MAX_WAITING:
             return True
         if self._info_topic is not None and matcher.camera_info is None:
             return False
@@ -161,17 +161,20 @@ class BagSource:
         if self._options.use_tf:
             newest = matcher.transforms.newest_for(self._options.map_frame, image.frame_id)
             return newest is not None and newest >= image.stamp_ns
-        return self._odometry_topic is None or (matcher.odometry.newest_ns or 0) >= image.stamp_ns
+        if self._odometry_topic is None:
+            return True
+        reached = matcher.odometry.newest_ns is not None and matcher.odometry.newest_ns >= image.stamp_ns
+        return reached and self._find_extrinsic(matcher, image.stamp_ns, image.frame_id) is not None
 
-    def _frame(self, waiting: _Waiting, matcher: _Matcher, clock: StampClock) -> Frame | None:
+    def _frame(self, waiting: WaitingImage, matcher: Matcher, clock: StampClock) -> Frame | None:
         stamp_ns = waiting.stamp_ns
         try:
             image = _colour(waiting.message)
         except Motion4DError as error:
             self.report.warn(f"an image on {self._image_topic} was left out: {error}")
             return None
-        rectifier = self._rectifier(image.shape[:2], matcher)
-        size = image.shape[:2]
+        size = (image.shape[0], image.shape[1])
+        rectifier = self._rectifier(size, matcher)
         depth = self._depth(matcher, stamp_ns, size, rectifier)
         masks = self._masks(matcher, stamp_ns, size, rectifier)
         pose = self._pose(matcher, stamp_ns, waiting.frame_id)
@@ -186,7 +189,7 @@ class BagSource:
             frame_id=waiting.frame_id or "camera",
         )
 
-    def _rectifier(self, size: tuple[int, int], matcher: _Matcher) -> imagery.Rectifier:
+    def _rectifier(self, size: tuple[int, int], matcher: Matcher) -> imagery.Rectifier:
         """Made from the first camera info, kept while the images keep their size."""
         if matcher.rectifier is not None and matcher.rectifier.camera.size == size:
             return matcher.rectifier
@@ -201,11 +204,13 @@ class BagSource:
         info = matcher.camera_info
         if info is None:
             raise Motion4DError(f"{self.name}: {self._info_topic} has no message: give --intrinsics fx,fy,cx,cy")
-        matcher.rectifier = _rectifier(info, size, rectified="rect" in self._image_topic.rpartition("/")[2], report=self.report)
+        matcher.rectifier = _rectifier(
+            info, size, rectified="rect" in self._image_topic.rpartition("/")[2], report=self.report
+        )
         return matcher.rectifier
 
     def _depth(
-        self, matcher: _Matcher, stamp_ns: int, size: tuple[int, int], rectifier: imagery.Rectifier
+        self, matcher: Matcher, stamp_ns: int, size: tuple[int, int], rectifier: imagery.Rectifier
     ) -> NDArray[np.float32] | None:
         message = matcher.nearest(self._depth_topic, stamp_ns)
         if message is None:
@@ -220,7 +225,7 @@ class BagSource:
         return np.asarray(rectifier.nearest(fitted), np.float32)
 
     def _masks(
-        self, matcher: _Matcher, stamp_ns: int, size: tuple[int, int], rectifier: imagery.Rectifier
+        self, matcher: Matcher, stamp_ns: int, size: tuple[int, int], rectifier: imagery.Rectifier
     ) -> IntArray | None:
         message = matcher.nearest(self._masks_topic, stamp_ns)
         if message is None:
@@ -230,13 +235,16 @@ class BagSource:
         labels = imagery.to_labels(*_pixels(message))
         return np.asarray(rectifier.nearest(fit_to_size(labels, size, "the mask", self.report)), np.int32)
 
-    def _pose(self, matcher: _Matcher, stamp_ns: int, frame_id: str) -> FloatArray | None:
+    def _pose(self, matcher: Matcher, stamp_ns: int, frame_id: str) -> FloatArray | None:
         if self._options.use_tf:
             pose = matcher.transforms.lookup(self._options.map_frame, frame_id, stamp_ns)
             if pose is None:
                 known = matcher.transforms.frames
                 if known and self._options.map_frame not in known:
-                    raise Motion4DError(f"/tf knows no frame {self._options.map_frame!r}; it knows {', '.join(known)}: give --map-frame")
+                    raise Motion4DError(
+                        f"/tf knows no frame {self._options.map_frame!r}; give --set map_frame=NAME, "
+                        f"one of {', '.join(known)}"
+                    )
         elif self._odometry_topic is not None:
             body = matcher.odometry.at(stamp_ns)
             pose = None if body is None else body @ self._extrinsic(matcher, stamp_ns, frame_id)
@@ -246,100 +254,23 @@ class BagSource:
             self.report.warn("a frame has no camera pose near its time: its pose is predicted")
         return pose
 
-    def _extrinsic(self, matcher: _Matcher, stamp_ns: int, frame_id: str) -> FloatArray:
-        """(4, 4) T_body_cam: given, identity when the odometry is the camera's own, or from TF; never silently identity."""
+    def _find_extrinsic(self, matcher: Matcher, stamp_ns: int, frame_id: str) -> FloatArray | None:
+        """(4, 4) T_body_cam as given, as TF says, or identity where the odometry is the camera's own."""
         if self._options.extrinsic is not None:
             return self._options.extrinsic
-        body = matcher.body_frame
-        if body in ("", frame_id):
+        if matcher.body_frame in ("", frame_id):
             return np.eye(4)
-        found = matcher.transforms.lookup(body, frame_id, stamp_ns)
+        return matcher.transforms.lookup(matcher.body_frame, frame_id, stamp_ns)
+
+    def _extrinsic(self, matcher: Matcher, stamp_ns: int, frame_id: str) -> FloatArray:
+        """(4, 4) T_body_cam. Raises `Motion4DError` where it is not known: identity would be a guess."""
+        found = self._find_extrinsic(matcher, stamp_ns, frame_id)
         if found is None:
             raise Motion4DError(
-                f"{self._odometry_topic} is the pose of {body!r}, the camera is {frame_id!r} and the bag's TF does not link "
-                "them: give --extrinsic x,y,z,qx,qy,qz,qw (0,0,0,0,0,0,1 if they coincide)"
+                f"{self._odometry_topic} is the pose of {matcher.body_frame!r}, the camera is {frame_id!r} and the "
+                f"{self._odometry_topic} is the pose of {matcher.body_frame!r}, the camera is {frame_id!r} and the bag's "
             )
         return found
-
-
-@dataclass
-class _Waiting:
-    """An image that waits for what belongs to it."""
-
-    stamp_ns: int
-    recorded_ns: int
-    message: Any
-
-    @property
-    def frame_id(self) -> str:
-        return str(self.message.header.frame_id).lstrip("/")
-
-
-@dataclass
-class _Matcher:
-    """Recent messages of the other topics."""
-
-    options: SourceOptions
-    report: SourceReport
-    camera_info: Any = None
-    rectifier: imagery.Rectifier | None = None
-    body_frame: str = ""
-    images: dict[str, deque[tuple[int, Any]]] = field(default_factory=dict)
-    transforms: TransformTree = field(default_factory=TransformTree)
-    odometry: PoseBuffer = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.odometry = PoseBuffer(max_gap_ns=round(self.options.max_pose_gap_s * 1e9))
-
-    def add_image(self, topic: str, stamp_ns: int, message: Any) -> None:
-        self.images.setdefault(topic, deque(maxlen=4 * _MAX_WAITING)).append((stamp_ns, message))
-
-    def add_odometry(self, stamp_ns: int, message: Any) -> None:
-        pose = message.pose.pose if hasattr(message.pose, "pose") else message.pose
-        self.body_frame = str(getattr(message, "child_frame_id", "")).lstrip("/")
-        self._keep(lambda T: self.odometry.add(stamp_ns, T), pose.position, pose.orientation)
-
-    def add_transforms(self, message: Any, *, static: bool) -> None:
-        for item in message.transforms:
-            parent, child, stamp_ns = item.header.frame_id, item.child_frame_id, _stamp_ns(item, 0)
-            self._keep(
-                lambda T, p=parent, c=child, s=stamp_ns: self.transforms.add(p, c, s, T, static=static),  # type: ignore[misc]
-                item.transform.translation,
-                item.transform.rotation,
-            )
-
-    def _keep(self, add: Any, position: Any, rotation: Any) -> None:
-        try:
-            add(pose_matrix((position.x, position.y, position.z), (rotation.x, rotation.y, rotation.z, rotation.w)))
-        except Motion4DError:
-            self.report.warn("a pose holds NaN or a zero quaternion: left out")
-
-    def has_reached(self, topic: str, stamp_ns: int) -> bool:
-        kept = self.images.get(topic)
-        return bool(kept) and kept[-1][0] >= stamp_ns  # type: ignore[index]
-
-    def nearest(self, topic: str | None, stamp_ns: int) -> Any:
-        """The message nearest to a stamp within the slop, or None."""
-        kept = self.images.get(topic or "")
-        if not kept:
-            return None
-        stamp, message = min(kept, key=lambda item: abs(item[0] - stamp_ns))
-        return message if abs(stamp - stamp_ns) <= self.options.slop_s * 1e9 else None
-
-    def forget_before(self, stamp_ns: int) -> None:
-        slop_ns = round(self.options.slop_s * 1e9)
-        for kept in self.images.values():
-            while kept and kept[0][0] < stamp_ns - slop_ns:
-                kept.popleft()
-        self.odometry.forget_before(stamp_ns)
-        self.transforms.forget_before(stamp_ns)
-
-
-def _stamp_ns(message: Any, recorded_ns: int) -> int:
-    """The header's stamp; the time of recording where the header has none."""
-    stamp = message.header.stamp
-    stamp_ns = int(stamp.sec) * 10**9 + int(stamp.nanosec)
-    return stamp_ns if stamp_ns else recorded_ns
 
 
 def _pixels(message: Any) -> tuple[NDArray[Any], str]:
@@ -351,7 +282,9 @@ def _pixels(message: Any) -> tuple[NDArray[Any], str]:
     names = {("uint8", 2): "mono8", ("uint16", 2): "16UC1", ("float32", 2): "32FC1"}
     encoding = names.get((str(pixels.dtype), pixels.ndim))
     if encoding is None:
-        raise Motion4DError(f"a compressed depth or mask image holds {pixels.dtype}{pixels.shape}: one channel is expected")
+        raise Motion4DError(
+            f"a compressed depth or mask image holds {pixels.dtype}{pixels.shape}: one channel is expected"
+        )
     return pixels, encoding
 
 
@@ -370,57 +303,16 @@ def _rectifier(info: Any, size: tuple[int, int], *, rectified: bool, report: Sou
     if info.width and info.height and (info.height, info.width) != size:
         if abs(info.height / info.width - height / width) > 0.02 * height / width:
             raise Motion4DError(
-                f"camera_info is for {info.width}x{info.height} px, images are {width}x{height}: do they belong together?"
+                f"camera_info is for {info.width}x{info.height} px, images are {width}x{height}: "
+                "do they belong together?"
             )
         report.warn(f"camera_info is for {info.width}x{info.height} px, images are {width}x{height}: scaled")
         scale = np.diag([width / info.width, height / info.height, 1.0])
         K = (scale @ K.reshape(3, 3)).reshape(-1)
         P = (scale @ P.reshape(3, 4)).reshape(-1) if P.size == 12 else P
-    rectifier = imagery.rectifier_from_camera_info(width, height, K, D, P, R, info.distortion_model, rectified=rectified)
+    rectifier = imagery.rectifier_from_camera_info(
+        width, height, K, D, P, R, info.distortion_model, rectified=rectified
+    )
     if rectifier.maps is not None:
         report.used["camera"] += f" (rectified: {info.distortion_model or 'plumb_bob'})"
     return rectifier
-
-
-def _open_reader(path: Path, report: SourceReport) -> AnyReader:
-    """Opens a bag, in steps down from what it should be to what can be saved. Raises `Motion4DError`."""
-    store = get_typestore(Stores.ROS1_NOETIC if path.suffix == ".bag" else Stores.ROS2_JAZZY)
-    storage: list[Path] = [path]
-    if path.is_dir():
-        storage = sorted([*path.glob("*.mcap"), *path.glob("*.db3")])
-        if (path / "metadata.yaml").exists():
-            try:
-                return _opened([path], store)
-            except Exception as error:  # any damage: try the storage files themselves
-                if not storage:
-                    raise Motion4DError(f"{path}: not a readable rosbag2 folder ({_one_line(error)})") from None
-                report.warn(f"metadata.yaml or the bag is damaged ({_one_line(error)}): its storage files were read directly")
-        elif storage:
-            report.warn("metadata.yaml is missing (recording not closed?): the storage files were read directly")
-        if not storage:
-            raise Motion4DError(f"{path}: no storage files; is the bag compressed as a whole? Decompress it first")
-    try:
-        return _opened(storage, store)
-    except Exception as error:  # the kinds depend on the storage
-        reason = _one_line(error)
-    if path.suffix == ".bag":
-        raise Motion4DError(f"{path}: not a readable ROS 1 bag ({reason}); if it was cut off, run `rosbag reindex` on it")
-    try:
-        repaired = [RepairedMcap(file) if file.suffix == ".mcap" else file for file in storage]
-        reader = _opened(repaired, store)
-    except Exception as error:  # nothing can be saved
-        raise Motion4DError(f"{path}: not a readable bag ({reason}; {_one_line(error)})") from None
-    lost = sum(file.lost_bytes for file in repaired if isinstance(file, RepairedMcap))
-    report.warn(f"the bag is truncated: its intact beginning was used, {lost} bytes at the end are lost")
-    return reader
-
-
-def _opened(paths: list[Any], store: Any) -> AnyReader:
-    reader = AnyReader(paths, default_typestore=store)
-    reader.open()
-    return reader
-
-
-def _one_line(error: Exception) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:200]

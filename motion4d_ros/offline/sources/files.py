@@ -21,7 +21,9 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".
 DEPTH_SUFFIXES = frozenset({".png", ".npy", ".tif", ".tiff"})
 
 
-def list_files(folder: Path, suffixes: frozenset[str], glob: str | None, what: str, hints: tuple[str, ...]) -> list[Path]:
+def list_files(
+    folder: Path, suffixes: frozenset[str], glob: str | None, what: str, hints: tuple[str, ...]
+) -> list[Path]:
     """Files of one kind in natural order.
 
     Without a glob, a folder that holds several kinds (`frame-1.color.jpg`, `frame-1.depth.png`) is narrowed to the one
@@ -32,7 +34,9 @@ def list_files(folder: Path, suffixes: frozenset[str], glob: str | None, what: s
     found = sorted(folder.glob(glob) if glob else folder.iterdir(), key=natural_key)
     files = [path for path in found if path.is_file() and path.suffix.lower() in suffixes and path.name[0] != "."]
     if not files:
-        raise Motion4DError(f"{folder}: no {what} {'match ' + glob if glob else 'found'} ({', '.join(sorted(suffixes))})")
+        raise Motion4DError(
+            f"{folder}: no {what} {'match ' + glob if glob else 'found'} ({', '.join(sorted(suffixes))})"
+        )
     if glob:
         return files
     kinds: dict[str, list[Path]] = defaultdict(list)
@@ -46,7 +50,9 @@ def list_files(folder: Path, suffixes: frozenset[str], glob: str | None, what: s
     if len(hinted) == 1:
         return next(iter(hinted.values()))
     option = {"images": "--image-glob", "depth files": "--depth-glob"}.get(what, "--masks-glob")
-    raise Motion4DError(f"{folder}: holds several kinds of files; choose one with {option}: {', '.join(sorted(series))}")
+    raise Motion4DError(
+        f"{folder}: holds several kinds of files; choose one with {option}: {', '.join(sorted(series))}"
+    )
 
 
 def read_labels(path: Path) -> NDArray[np.int32]:
@@ -58,7 +64,9 @@ def read_labels(path: Path) -> NDArray[np.int32]:
             else:
                 colours = np.array(opened.convert("RGB"))
                 if (colours != colours[..., :1]).any():
-                    raise Motion4DError(f"{path}: a colour image; masks hold object ids (8- or 16-bit grey, or palette)")
+                    raise Motion4DError(
+                        f"{path}: a colour image; masks hold object ids (8- or 16-bit grey, or palette)"
+                    )
                 pixels = colours[..., 0]
     except (OSError, UnidentifiedImageError, ValueError) as error:
         raise Motion4DError(f"{path}: cannot be read as a mask ({error})") from None
@@ -88,10 +96,14 @@ def read_depth(path: Path) -> NDArray[np.float32]:
 class SideFiles:
     """Depth, masks and poses for frame 0, 1, 2, … of a video or folder."""
 
-    def __init__(self, options: SourceOptions, names: list[str] | None, count: int | None, report: SourceReport) -> None:
+    def __init__(
+        self, options: SourceOptions, names: list[str] | None, count: int | None, report: SourceReport
+    ) -> None:
         """`names`: stems of the image files (None for a video); `count`: number of frames if known."""
         self._report = report
-        self._depth = self._series(options.depth, DEPTH_SUFFIXES, options.depth_glob, "depth files", ("depth",), names, count)
+        self._depth = self._series(
+            options.depth, DEPTH_SUFFIXES, options.depth_glob, "depth files", ("depth",), names, count
+        )
         self._masks = self._series(
             options.masks, IMAGE_SUFFIXES, options.masks_glob, "masks", ("mask", "label", "seg"), names, count
         )

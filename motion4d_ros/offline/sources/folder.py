@@ -22,7 +22,9 @@ class FolderSource:
         self.name = str(path)
         self.report = SourceReport()
         self._options = options
-        self._files = list_files(path, IMAGE_SUFFIXES, options.image_glob, "images", ("color", "colour", "rgb", "image"))
+        self._files = list_files(
+            path, IMAGE_SUFFIXES, options.image_glob, "images", ("color", "colour", "rgb", "image")
+        )
         self.count: int | None = len(self._files)
         self.report.used["image"] = f"{len(self._files)} images, {self._files[0].name} .. {self._files[-1].name}"
         self._side = SideFiles(options, [file.stem for file in self._files], self.count, self.report)

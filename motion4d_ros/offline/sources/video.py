@@ -32,7 +32,9 @@ class VideoSource:
             rate = options.fps
         elif not 0.1 < rate < 10_000:
             rate = 30.0
-            self.report.warn("the video does not say its rate: 30 frames a second are assumed; all speeds scale with it")
+            self.report.warn(
+                "the video does not say its rate: 30 frames a second are assumed; all speeds scale with it"
+            )
         self._rate = rate
         self.report.used["image"] = f"{path.name}, {announced if announced > 0 else '?'} frames, {rate:g} a second"
         self._side = SideFiles(options, None, self.count, self.report)
