@@ -7,6 +7,7 @@ ranges, parsing, checking, documentation tables) is derived from that one declar
 from __future__ import annotations
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Iterator
@@ -37,8 +38,10 @@ class Tunable:
             return ", ".join(self.choices)
         if self.minimum is None and self.maximum is None:
             return "true, false" if self.type is bool else ""
-        low = "" if self.minimum is None else f"{self.minimum:g}"
-        high = "" if self.maximum is None else f"{self.maximum:g}"
+        low, high = (
+            "" if bound is None else str(int(bound)) if self.type is int else f"{bound:g}"
+            for bound in (self.minimum, self.maximum)
+        )
         return f"{low} .. {high}".strip()
 
     def parse(self, value: Any) -> Any:
@@ -109,7 +112,7 @@ def section(cls: type) -> Any:
 
 def walk(config: Any, prefix: str = "") -> Iterator[Tunable]:
     """Every tunable below `config` (a section instance), in order of declaration."""
-    hints = typing.get_type_hints(type(config))
+    hints = _hints(type(config))
     for item in dataclasses.fields(config):
         path = f"{prefix}{item.name}"
         if dataclasses.is_dataclass(getattr(config, item.name)):
@@ -119,6 +122,12 @@ def walk(config: Any, prefix: str = "") -> Iterator[Tunable]:
         if isinstance(kind, types.UnionType):  # no optional tunables: a value that means "off" is part of the range
             raise TypeError(f"{path}: a tunable has exactly one type")
         yield Tunable(path=path, type=kind, default=item.default, **item.metadata)
+
+
+@functools.cache
+def _hints(section_type: type) -> dict[str, Any]:
+    """The types of a section's fields; resolving them takes far longer than everything else here."""
+    return typing.get_type_hints(section_type)
 
 
 def get(config: Any, path: str) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,15 @@ from motion4d_ros.ros.parameters import node_config, parameter_name
 from motion4d_ros.tunables import Tunable
 
 YAML_HEAD = """\
-# The node's parameters with their defaults. Generated from motion4d_ros/config.py (python -m motion4d_ros.ros.document).
-# Copy it, keep what you change, and pass it: ros2 launch motion4d_ros motion4d.launch.py image:=… params_file:=mine.yaml
+# The node's parameters with their defaults, generated from motion4d_ros/config.py.
+# Copy it, keep what you change, pass it: ros2 launch motion4d_ros motion4d.launch.py image:=… params_file:=mine.yaml
 /**:
   ros__parameters:
 """
+
+
+YAML_WORDS = ("off", "on", "yes", "no", "true", "false", "null")
+"""Texts that YAML would not read as texts."""
 
 
 def parameter_table(config: Config) -> str:
@@ -57,22 +62,23 @@ def default_yaml(config: Config) -> str:
         name = parameter_name(item.path)
         head, _, leaf = name.rpartition(".")
         if head != section and head:
-            lines.append(f"    {head}:")
+            lines += ["", f"    {head}:"]
         section = head
         indent = "      " if head else "    "
         unit = f" [{item.unit}]" if item.unit else ""
         span = f" ({item.range_text})" if item.range_text and item.type is not bool else ""
-        comment = f"  # {item.meaning}{unit}{span}"
-        lines.append(f"{indent}{leaf}: {_yaml(config.get(item.path))}{comment}")
+        comment = f"{item.meaning}{unit}{span}"
+        lines += textwrap.wrap(comment, 110, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}#   ")
+        lines.append(f"{indent}{leaf}: {_yaml(config.get(item.path))}")
     return YAML_HEAD + "\n".join(lines) + "\n"
 
 
 def replace_part(text: str, name: str, content: str) -> str:
     """`text` with the part `name` replaced; raises `ValueError` if it has no such part."""
-    pattern = re.compile(rf"(<!-- begin: {name} -->\n).*?(\n<!-- end: {name} -->)", re.DOTALL)
+    pattern = re.compile(rf"(<!-- begin: {name} -->\n).*?(<!-- end: {name} -->)", re.DOTALL)
     if not pattern.search(text):
         raise ValueError(f"no part {name!r} in the document")
-    return pattern.sub(lambda match: match.group(1) + content + match.group(2), text)
+    return pattern.sub(lambda match: f"{match.group(1)}{content}\n{match.group(2)}", text)
 
 
 def contents(repository: Path) -> dict[Path, str]:
@@ -123,7 +129,7 @@ def _yaml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        plain = re.fullmatch(r"[a-z_][\w.]*", value) and value not in ("off", "on", "yes", "no", "true", "false", "null")
+        plain = re.fullmatch(r"[a-z_][\w.]*", value) and value not in YAML_WORDS
         return value if plain else f'"{value}"'
     if isinstance(value, float):
         text = repr(value)

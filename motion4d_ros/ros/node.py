@@ -357,7 +357,9 @@ class Motion4DNode(LifecycleNode):
 
     def _on_parameters(self, parameters: Sequence[Any]) -> None:
         """Live parameters take effect at once; others were refused while configured."""
-        names = {parameter.name for parameter in parameters}
+        names = self.parameters.ours(parameters)
+        if not names:
+            return
         fresh = self.parameters.read()
         for tunable in fresh.tunables():
             if tunable.live and tunable.path.removeprefix("ros.") in names:

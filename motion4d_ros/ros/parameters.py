@@ -17,7 +17,7 @@ from rclpy.parameter import Parameter
 from scipy.spatial.transform import Rotation
 
 from motion4d_ros.config import ROS_ONLY_KEYS, Config
-from motion4d_ros.tunables import Tunable
+from motion4d_ros.tunables import Tunable, get, put
 from motion4d_ros.types import FloatArray, Motion4DError
 
 NODE_DEFAULTS: dict[str, Any] = {"budget.mode": "realtime"}
@@ -70,7 +70,7 @@ class Parameters:
         self._tunables = {parameter_name(item.path): item for item in node_config().tunables()}
         defaults = node_config()
         for name, tunable in self._tunables.items():
-            self._declare(name, tunable, defaults.get(tunable.path))
+            self._declare(name, tunable, get(defaults, tunable.path))
         self.unknown = self._find_unknown()
         check_together(self.read())
         node.add_on_set_parameters_callback(self._on_set)
@@ -79,8 +79,12 @@ class Parameters:
         """The configuration as the parameters say now."""
         config = node_config()
         for name, tunable in self._tunables.items():
-            config.set(tunable.path, self._node.get_parameter(name).value)
+            put(config, tunable.path, tunable.parse(self._node.get_parameter(name).value))
         return config
+
+    def ours(self, parameters: Iterable[Parameter]) -> set[str]:
+        """Names of those that belong to the configuration."""
+        return {parameter.name for parameter in parameters if parameter.name in self._tunables}
 
     def _declare(self, name: str, tunable: Tunable, default: Any) -> None:
         try:
@@ -101,19 +105,20 @@ class Parameters:
         return unknown
 
     def _on_set(self, parameters: Iterable[Parameter]) -> SetParametersResult:
+        ours = [parameter for parameter in parameters if parameter.name in self._tunables]
+        if not ours:
+            return SetParametersResult(successful=True)  # use_sim_time, qos_overrides and others of rclpy's own
         try:
             config = self.read()
-            for parameter in parameters:
-                tunable = self._tunables.get(parameter.name)
-                if tunable is None:
-                    continue  # use_sim_time and other parameters of rclpy's own
+            for parameter in ours:
+                tunable = self._tunables[parameter.name]
                 value = tunable.parse(parameter.value)
-                if self._is_configured() and not tunable.live and value != config.get(tunable.path):
+                if self._is_configured() and not tunable.live and value != get(config, tunable.path):
                     raise Motion4DError(
                         f"{parameter.name} cannot change while the node is configured: "
                         f"'ros2 lifecycle set {self._node.get_fully_qualified_name()} cleanup' first"
                     )
-                config.set(tunable.path, value)
+                put(config, tunable.path, value)
             check_together(config)
         except Motion4DError as error:
             return SetParametersResult(successful=False, reason=str(error))

@@ -63,7 +63,8 @@ class DoubleEngine:
             if should_yield and should_yield():
                 return []
             time.sleep(0.005)
-        window, self.pending = self.pending, []
+        length = self.config.window.length
+        window, self.pending = self.pending[:length], self.pending[length:]
         self.windows += 1
         return [self._estimate(frame, Stage.WINDOW) for frame in window]
 

@@ -1,0 +1,28 @@
+"""Real `rclpy` over real DDS, confined to this machine (see ../conftest.py)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("rclpy", reason="needs ROS 2")
+sys.path.insert(0, str(Path(__file__).parent))  # the helpers beside this file
+
+from harness import Harness  # noqa: E402
+
+
+@pytest.fixture
+def harness() -> Iterator[Callable[..., Harness]]:
+    """Makes a node with its own context, a camera to feed it and ears to hear it; all of it goes away afterwards."""
+    made: list[Harness] = []
+
+    def make(*args: object, **kwargs: object) -> Harness:
+        made.append(Harness(*args, **kwargs))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for item in made:
+        item.close()
