@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from motion4d_ros.evaluation.files import write_atomically
+from motion4d_ros.evaluation.files import write_text
 from motion4d_ros.evaluation.score import COLUMNS, Scores, load_truth, score
 
 
@@ -37,8 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     table = score(load_truth(arguments.truth), arguments.out)
     Console().print(score_table(table))
     if arguments.json is not None:
-        content = json.dumps(table, indent=2) + "\n"
-        write_atomically(arguments.json, lambda stream: stream.write(content.encode()))
+        write_text(arguments.json, json.dumps(table, indent=2) + "\n")
     return 0
 
 

@@ -21,3 +21,8 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 text like `write_atomically`."""
+    write_atomically(path, lambda stream: stream.write(text.encode()))

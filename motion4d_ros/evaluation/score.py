@@ -61,18 +61,24 @@ def load_truth(path: Path) -> dict[str, NDArray]:
     return truth
 
 
-def load_result(folder: Path) -> Result:
-    """Reads ``masks/*.png`` and ``tracks.npz`` of an analysis. Raises `Motion4DError`."""
+def read_masks(folder: Path) -> IntArray:
+    """(T, H, W) label images ``masks/*.png`` of an analysis, in order. Raises `Motion4DError`."""
     files = sorted((folder / "masks").glob("*.png"))
     if not files:
         raise Motion4DError(f"{folder / 'masks'}: no label images; is this the --out folder of an analysis?")
     images = [_read_labels(file) for file in files]
     if len({image.shape for image in images}) > 1:
         raise Motion4DError(f"{folder / 'masks'}: label images of different sizes")
+    return np.stack(images)
+
+
+def load_result(folder: Path) -> Result:
+    """Reads ``masks/*.png`` and ``tracks.npz`` of an analysis. Raises `Motion4DError`."""
+    masks = read_masks(folder)
     try:
         with np.load(folder / "tracks.npz", allow_pickle=False) as arrays:
             return Result(
-                masks=np.stack(images),
+                masks=masks,
                 tracks_xy=arrays["tracks"],
                 tracks_xyz=arrays["tracks_xyz"],
                 occluded=arrays["occluded"].astype(bool),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from motion4d_ros.types import BoolArray, FloatArray
 
@@ -11,7 +12,7 @@ _WINDOW, _SIGMA = 11, 1.5  # px
 _K1, _K2 = 0.01, 0.03
 
 
-def psnr(image: FloatArray, truth: FloatArray, peak: float = 255.0, where: BoolArray | None = None) -> float:
+def psnr(image: NDArray, truth: NDArray, peak: float = 255.0, where: BoolArray | None = None) -> float:
     """Peak signal-to-noise ratio, dB, of two images of equal shape; `where` (H, W) limits the pixels. Equal: inf."""
     difference = np.asarray(image, float) - np.asarray(truth, float)
     if where is not None:
@@ -20,7 +21,7 @@ def psnr(image: FloatArray, truth: FloatArray, peak: float = 255.0, where: BoolA
     return float("inf") if error == 0 else float(10 * np.log10(peak**2 / error))
 
 
-def ssim(image: FloatArray, truth: FloatArray, peak: float = 255.0) -> float:
+def ssim(image: NDArray, truth: NDArray, peak: float = 255.0) -> float:
     """Mean structural similarity of (H, W) or (H, W, C) images; channels are averaged.
 
     11 x 11 Gaussian window with sigma 1.5, population variances, only where the window fits (H, W >= 11).
