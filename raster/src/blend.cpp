@@ -6,6 +6,7 @@
 // and without subtracting large sums.
 
 #include "frame.h"
+#include "project.h"
 #include "simd.h"
 
 namespace {
@@ -22,23 +23,25 @@ M4D_INLINE Tile tile_at(const Frame &f, int index) {
     return {index % f.tiles_x * kTile, index / f.tiles_x * kTile, begin, f.tile_begin[index + 1] - begin};
 }
 
-// Offsets of the sixteen pixels of a block from the tile's first pixel.
+// Offsets from the tile's first pixel: of the sixteen pixels of each block, and of each block's first pixel.
 struct Grid {
-    alignas(64) float x[kBlocks][kLanes], y[kBlocks][kLanes];
+    alignas(64) float x[kBlocks][kLanes], y[kBlocks][kLanes], corner_x[kBlocks], corner_y[kBlocks];
     Grid() {
-        for (int b = 0; b < kBlocks; ++b)
+        for (int b = 0; b < kBlocks; ++b) {
+            corner_x[b] = static_cast<float>(b % 4 * kBlock), corner_y[b] = static_cast<float>(b / 4 * kBlock);
             for (int i = 0; i < kLanes; ++i) {
                 x[b][i] = static_cast<float>(b % 4 * kBlock + i % kBlock);
                 y[b][i] = static_cast<float>(b / 4 * kBlock + i / kBlock);
             }
+        }
     }
 };
 
 // 1 where the image has a pixel, 0 beyond its border.
-M4D_INLINE void inside(const Frame &f, const Tile &t, const Grid &grid, int b, float *out) {
+M4D_INLINE void inside(const Frame &f, const Tile &t, int b, float *out) {
     for (int i = 0; i < kLanes; ++i) {
-        const bool in = t.x + grid.x[b][i] < static_cast<float>(f.width) && t.y + grid.y[b][i] < static_cast<float>(f.height);
-        out[i] = in ? 1.0f : 0.0f;
+        const int x = t.x + b % 4 * kBlock + i % kBlock, y = t.y + b / 4 * kBlock + i / kBlock;
+        out[i] = x < f.width && y < f.height ? 1.0f : 0.0f;
     }
 }
 
@@ -60,25 +63,16 @@ M4D_INLINE void pack(const Frame &f, const Tile &t, const Scratch &s) {
     }
 }
 
-// Which blocks of the tile a splat can touch: least_over_rectangle for all sixteen at once.
-M4D_INLINE uint32_t touched_blocks(const float *p) {
-    alignas(64) float least[kLanes];
-    const float A = p[2], B = p[3], C = p[4], slope_y = -0.5f * B / C, slope_x = -0.5f * B / A;
-    for (int i = 0; i < kLanes; ++i) {
-        const float x0 = static_cast<float>(i % 4 * kBlock) - p[0], x1 = x0 + (kBlock - 1);
-        const float y0 = static_cast<float>(i / 4 * kBlock) - p[1], y1 = y0 + (kBlock - 1);
-        const float low_x = x0 > 0.0f ? x0 : 0.0f, nx = low_x < x1 ? low_x : x1;
-        const float low_y = y0 > 0.0f ? y0 : 0.0f, ny = low_y < y1 ? low_y : y1;
-        float y_at = slope_y * nx, x_at = slope_x * ny;
-        y_at = y_at > y0 ? y_at : y0, y_at = y_at < y1 ? y_at : y1;
-        x_at = x_at > x0 ? x_at : x0, x_at = x_at < x1 ? x_at : x1;
-        const float first = A * nx * nx + B * nx * y_at + C * y_at * y_at;
-        const float second = A * x_at * x_at + B * x_at * ny + C * ny * ny;
-        least[i] = first < second ? first : second;
-    }
-    uint32_t mask = 0;
-    for (int i = 0; i < kLanes; ++i) mask |= static_cast<uint32_t>(least[i] <= p[6]) << i;
-    return mask;
+// Which blocks of the tile a splat can touch: least_over_rectangle for all sixteen at once, a block per lane.
+M4D_INLINE uint32_t touched_blocks(const float *p, const Vec &corner_x, const Vec &corner_y) {
+    const Vec zero = fill(0.0f), side = fill(kBlock - 1.0f), A = fill(p[2]), B = fill(p[3]), C = fill(p[4]);
+    const Vec x0 = corner_x - fill(p[0]), x1 = x0 + side, y0 = corner_y - fill(p[1]), y1 = y0 + side;
+    const Vec nx = smaller(larger(zero, x0), x1), ny = smaller(larger(zero, y0), y1);
+    const Vec y_at = smaller(larger(fill(-0.5f * p[3] / p[4]) * nx, y0), y1);
+    const Vec x_at = smaller(larger(fill(-0.5f * p[3] / p[2]) * ny, x0), x1);
+    const Vec first = (A * nx + B * y_at) * nx + C * y_at * y_at;
+    const Vec second = (A * x_at + B * ny) * x_at + C * ny * ny;
+    return mask_not_greater(smaller(first, second), fill(p[6]));
 }
 
 // Alpha of one splat in one block: clipped above, 0 below 1/255.
@@ -127,8 +121,9 @@ void forward_tile(const Frame &f, const Forward &out, int index, const Scratch &
     const bool counting = s.stats != nullptr;
     int64_t lengths[kBlocks] = {};
     pack(f, t, s);
+    const Vec corner_x = load(grid.corner_x), corner_y = load(grid.corner_y);
     for (int64_t k = 0; k < t.count; ++k) {
-        uint32_t mask = touched_blocks(s.params + k * 8);
+        uint32_t mask = touched_blocks(s.params + k * 8, corner_x, corner_y);
         f.entry_mask[t.begin + k] = static_cast<uint16_t>(mask);
         for (; mask; mask &= mask - 1) {
             const int b = __builtin_ctz(mask);
@@ -143,7 +138,7 @@ void forward_tile(const Frame &f, const Forward &out, int index, const Scratch &
         const int x0 = t.x + b % 4 * kBlock, y0 = t.y + b / 4 * kBlock;
         if (x0 >= f.width || y0 >= f.height) continue;
         alignas(64) float start[kLanes];
-        inside(f, t, grid, b, start);
+        inside(f, t, b, start);
         const Vec x = load(grid.x[b]), y = load(grid.y[b]);
         const uint32_t *list = s.lists + b * s.capacity;
         Vec T = load(start), rest = fill(1.0f);  // T turns 0 where a ray has ended; rest is what it ended with
@@ -159,8 +154,10 @@ void forward_tile(const Frame &f, const Forward &out, int index, const Scratch &
         }
         float *sums = s.image;
         int c = 0;
-        for (; c + 8 <= f.padded; c += 8) accumulate<8>(s.weights, s.features + c, list, count, f.padded, sums + c * kLanes);
-        for (; c < f.padded; c += 4) accumulate<4>(s.weights, s.features + c, list, count, f.padded, sums + c * kLanes);
+        for (; c + 8 <= f.padded; c += 8)
+            accumulate<8>(s.weights, s.features + c, list, count, f.padded, sums + c * kLanes);
+        for (; c < f.padded; c += 4)
+            accumulate<4>(s.weights, s.features + c, list, count, f.padded, sums + c * kLanes);
         store(sums + f.padded * kLanes, rest);
         write_block(f, *out.images, t, b, sums, sums + f.padded * kLanes);
         if (counting)
@@ -195,7 +192,8 @@ M4D_INLINE void gather(const Frame &f, const m4d_image_gradients &g, const Tile 
             float *to = out + b * rows * kLanes + i;
             const bool in = x < f.width && y < f.height;
             const int64_t pixel = static_cast<int64_t>(y) * f.width + x;
-            for (int c = 0; c < f.channels; ++c) to[c * kLanes] = in && g.features ? g.features[pixel * f.channels + c] : 0.0f;
+            for (int c = 0; c < f.channels; ++c)
+                to[c * kLanes] = in && g.features ? g.features[pixel * f.channels + c] : 0.0f;
             to[f.channels * kLanes] = in && g.depth_sum ? g.depth_sum[pixel] : 0.0f;
             for (int c = f.channels + 1; c < f.padded; ++c) to[c * kLanes] = 0.0f;
             to[f.padded * kLanes] = in && g.alpha ? g.alpha[pixel] : 0.0f;
@@ -222,18 +220,16 @@ M4D_INLINE void walk_back(const Frame &f, const Backward &out, const Tile &t, co
             stream -= 2 * kLanes;
             const Vec alpha = load(stream), T = load(stream + kLanes), w = alpha * T;
             const float *g = s.image + b * rows * kLanes;
-            Vec v = load(g + padded * kLanes), v2 = zero;
-            for (int c = 0; c < padded; c += 2) {
-                const Vec g0 = load(g + c * kLanes), g1 = load(g + (c + 1) * kLanes);
-                v = v + fill(feature[c]) * g0;
-                v2 = v2 + fill(feature[c + 1]) * g1;
-                if (K) {
-                    sums[K ? c : 0] = sums[K ? c : 0] + w * g0;
-                    sums[K ? c + 1 : 0] = sums[K ? c + 1 : 0] + w * g1;
+            Vec part[4] = {load(g + padded * kLanes), zero, zero, zero};  // four chains hide the latency
+            for (int c = 0; c < padded; c += 4)
+                for (int j = 0; j < 4; ++j) {
+                    const Vec by_channel = load(g + (c + j) * kLanes);
+                    part[j] = part[j] + fill(feature[c + j]) * by_channel;
+                    if (K) sums[K ? c + j : 0] = sums[K ? c + j : 0] + w * by_channel;
                 }
-            }
+            const Vec v = (part[0] + part[1]) + (part[2] + part[3]);
             if (!K) store(weights[K ? 0 : b], w);
-            const Vec R = load(behind[b]), step = v + v2 - R;
+            const Vec R = load(behind[b]), step = v - R;
             store(behind[b], R + alpha * step);
             const Vec by_power = where_greater(clip, alpha, w * step);
             const Vec dx = load(grid.x[b]) - fill(p[0]), dy = load(grid.y[b]) - fill(p[1]);
@@ -275,12 +271,13 @@ void backward_tile(const Frame &f, const Backward &out, int index, const Scratch
     alignas(64) float T[kBlocks][kLanes], behind[kBlocks][kLanes];
     uint32_t live = 0;  // blocks with a ray that has not ended
     for (int b = 0; b < kBlocks; ++b) {
-        inside(f, t, grid, b, T[b]);
+        inside(f, t, b, T[b]);
         if (t.x + b % 4 * kBlock < f.width && t.y + b / 4 * kBlock < f.height) live |= 1u << b;
         for (int i = 0; i < kLanes; ++i) {
             behind[b][i] = 0.0f;
             if (f.background)
-                for (int c = 0; c < f.channels; ++c) behind[b][i] += f.background[c] * s.image[(b * rows + c) * kLanes + i];
+                for (int c = 0; c < f.channels; ++c)
+                    behind[b][i] += f.background[c] * s.image[(b * rows + c) * kLanes + i];
         }
     }
 
@@ -318,13 +315,12 @@ void backward_tile(const Frame &f, const Backward &out, int index, const Scratch
 
 }  // namespace
 
-namespace m4d {
 #define M4D_TEXT(x) #x
 #define M4D_NAME(x) M4D_TEXT(x)
 #define M4D_JOIN(a, b) a##b
 #define M4D_FUNCTION(isa) M4D_JOIN(kernels_, isa)
-const Kernels &M4D_FUNCTION(M4D_KERNELS)() {
-    static const Kernels kernels = {forward_tile, backward_tile, M4D_NAME(M4D_KERNELS)};
+
+const m4d::Kernels &m4d::M4D_FUNCTION(M4D_KERNELS)() {
+    static const Kernels kernels = {project, project_backward, forward_tile, backward_tile, M4D_NAME(M4D_KERNELS)};
     return kernels;
 }
-}  // namespace m4d

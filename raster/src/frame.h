@@ -69,7 +69,11 @@ struct Backward {
     float *slots;  // (slots, kMoments + padded)
 };
 
+// Everything that is compiled once per instruction set.
 struct Kernels {
+    void (*project)(const m4d_scene &, int64_t begin, int64_t end, Splat *);
+    void (*project_backward)(const m4d_scene &, int64_t index, const double *sums, double depth, float *means,
+                             float *quats, float *scales, float *opacity, double *T);
     void (*forward)(const Frame &, const Forward &, int tile, const Scratch &);
     void (*backward)(const Frame &, const Backward &, int tile, const Scratch &);
     const char *name;

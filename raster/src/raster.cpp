@@ -10,11 +10,9 @@
 
 #include "frame.h"
 #include "parallel.h"
-#include "project.h"
 
 struct m4d_pass {
-    int width, height, channels, padded, threads;
-    m4d::Tiling tiles;
+    int width, height, channels, padded, threads, tiles_x, tiles_y;
     int64_t count, longest, pairs;
     std::vector<m4d::Splat> splats;
     std::vector<int64_t> tile_begin, entry_slot;
@@ -95,6 +93,9 @@ std::vector<uint32_t> near_to_far(const std::vector<Splat> &splats) {
     return order;
 }
 
+// Whether tile number `k` of the splat's rectangle is touched.
+bool touches(const Splat &s, int k) { return k >= 64 || (s.tiles >> k & 1); }
+
 template <class Visit>
 void for_each_tile(const Splat &s, int tiles_x, const Visit &visit) {
     int k = 0;
@@ -104,14 +105,14 @@ void for_each_tile(const Splat &s, int tiles_x, const Visit &visit) {
 }
 
 void list_tiles(m4d_pass &pass) {
-    const int tiles = pass.tiles.x * pass.tiles.y;
+    const int tiles = pass.tiles_x * pass.tiles_y;
     pass.tile_begin.assign(tiles + 1, 0);
     int64_t slots = 0;
     for (Splat &s : pass.splats) {
         s.slot = slots;
         if (!(s.depth > 0)) continue;
         slots += s.entries;
-        for_each_tile(s, pass.tiles.x, [&](int tile) { ++pass.tile_begin[tile + 1]; });
+        for_each_tile(s, pass.tiles_x, [&](int tile) { ++pass.tile_begin[tile + 1]; });
     }
     for (int tile = 0; tile < tiles; ++tile) {
         pass.longest = std::max(pass.longest, pass.tile_begin[tile + 1]);
@@ -124,7 +125,7 @@ void list_tiles(m4d_pass &pass) {
     for (const uint32_t index : near_to_far(pass.splats)) {
         const Splat &s = pass.splats[index];
         int64_t slot = s.slot;
-        for_each_tile(s, pass.tiles.x, [&](int tile) {
+        for_each_tile(s, pass.tiles_x, [&](int tile) {
             const int64_t entry = next[tile]++;
             pass.entry_splat[entry] = index;
             pass.entry_slot[entry] = slot++;
@@ -137,8 +138,8 @@ Frame frame_of(const m4d_scene &scene, const m4d_pass &pass) {
             pass.height,
             pass.channels,
             pass.padded,
-            pass.tiles.x,
-            pass.tiles.y,
+            pass.tiles_x,
+            pass.tiles_y,
             pass.splats.data(),
             pass.tile_begin.data(),
             pass.entry_splat.data(),
@@ -168,10 +169,12 @@ struct Workspace {
 
 template <class Job>
 void for_each_tile_in_parallel(const m4d_pass &pass, bool backward, bool stats, const Job &job) {
-    const int tiles = pass.tiles.x * pass.tiles.y, threads = std::min(pass.threads, tiles);
+    const int tiles = pass.tiles_x * pass.tiles_y, threads = std::min(pass.threads, tiles);
     std::vector<std::unique_ptr<Workspace>> spaces;
     for (int i = 0; i < threads; ++i) spaces.push_back(std::make_unique<Workspace>(pass, backward, stats));
-    parallel_for(tiles, threads, [&](int64_t tile, int worker) { job(static_cast<int>(tile), spaces[worker]->scratch); });
+    parallel_for(tiles, threads, [&](int64_t tile, int worker) {
+        job(static_cast<int>(tile), spaces[worker]->scratch);
+    });
 }
 
 int64_t chunks(int64_t count) { return (count + kChunk - 1) / kChunk; }
@@ -185,23 +188,24 @@ void forward(const m4d_scene &scene, const m4d_images &images, m4d_pass &pass) {
     pass.width = scene.width, pass.height = scene.height, pass.channels = scene.channels, pass.count = scene.count;
     pass.padded = (scene.channels + 1 + 3) / 4 * 4;
     pass.threads = scene.threads > 0 ? scene.threads : usable_cpus();
-    pass.tiles = {(scene.width + kTile - 1) / kTile, (scene.height + kTile - 1) / kTile};
+    pass.tiles_x = (scene.width + kTile - 1) / kTile, pass.tiles_y = (scene.height + kTile - 1) / kTile;
     pass.longest = 0, pass.pairs = -1;
     pass.splats.resize(scene.count);
+    const Kernels &kernel = kernels();
     parallel_for(chunks(scene.count), pass.threads, [&](int64_t chunk, int) {
-        const int64_t end = std::min(scene.count, (chunk + 1) * kChunk);
-        for (int64_t i = chunk * kChunk; i < end; ++i) project(scene, pass.tiles, i, pass.splats[i]);
+        kernel.project(scene, chunk * kChunk, std::min(scene.count, (chunk + 1) * kChunk), pass.splats.data());
     });
     list_tiles(pass);
 
     const bool stats = images.weight_sum || images.weight_max;
     const int64_t slots = static_cast<int64_t>(pass.entry_splat.size());
     Buffer<float> slot_sum(stats ? slots : 0), slot_max(stats ? slots : 0);
-    std::vector<int64_t> tile_pairs(stats ? pass.tiles.x * pass.tiles.y : 0, 0);
+    std::vector<int64_t> tile_pairs(stats ? pass.tiles_x * pass.tiles_y : 0, 0);
     const Frame frame = frame_of(scene, pass);
     const Forward out{&images, slot_sum.get(), slot_max.get(), tile_pairs.data()};
-    const auto kernel = kernels().forward;
-    for_each_tile_in_parallel(pass, false, stats, [&](int tile, const Scratch &scratch) { kernel(frame, out, tile, scratch); });
+    for_each_tile_in_parallel(pass, false, stats, [&](int tile, const Scratch &scratch) {
+        kernel.forward(frame, out, tile, scratch);
+    });
 
     if (images.radii)
         for (int64_t i = 0; i < scene.count; ++i) images.radii[i] = pass.splats[i].radius;
@@ -226,8 +230,10 @@ void backward(const m4d_scene &scene, const m4d_pass &pass, const m4d_image_grad
     Buffer<float> slots(static_cast<int64_t>(pass.entry_splat.size()) * stride);
     const Frame frame = frame_of(scene, pass);
     const Backward out{&given, slots.get()};
-    const auto kernel = kernels().backward;
-    for_each_tile_in_parallel(pass, true, false, [&](int tile, const Scratch &scratch) { kernel(frame, out, tile, scratch); });
+    const Kernels &kernel = kernels();
+    for_each_tile_in_parallel(pass, true, false, [&](int tile, const Scratch &scratch) {
+        kernel.backward(frame, out, tile, scratch);
+    });
 
     std::vector<double> T(chunks(scene.count) * 12, 0.0);
     parallel_for(chunks(scene.count), pass.threads, [&](int64_t chunk, int) {
@@ -249,8 +255,9 @@ void backward(const m4d_scene &scene, const m4d_pass &pass, const m4d_image_grad
                 for (int c = 0; c < stride; ++c) sums[c] += slots.get()[k * stride + c];
             if (feature)
                 for (int c = 0; c < pass.channels; ++c) feature[c] = static_cast<float>(sums[kMoments + c]);
-            project_backward(scene, i, sums.data(), sums[kMoments + pass.channels], wanted.means + 3 * i,
-                             wanted.quats + 4 * i, wanted.scales + 3 * i, wanted.opacities + i, T.data() + chunk * 12);
+            kernel.project_backward(scene, i, sums.data(), sums[kMoments + pass.channels], wanted.means + 3 * i,
+                                    wanted.quats + 4 * i, wanted.scales + 3 * i, wanted.opacities + i,
+                                    T.data() + chunk * 12);
         }
     });
     if (!wanted.T_cam_map) return;

@@ -89,12 +89,31 @@ M4D_INLINE bool any_greater(const Vec &a, const Vec &b) {
 #if defined(__AVX512F__)
     return _mm512_cmp_ps_mask(a.v[0], b.v[0], _CMP_GT_OQ) != 0;
 #elif defined(__AVX2__)
-    const __m256 either = _mm256_or_ps(_mm256_cmp_ps(a.v[0], b.v[0], _CMP_GT_OQ), _mm256_cmp_ps(a.v[1], b.v[1], _CMP_GT_OQ));
-    return _mm256_movemask_ps(either) != 0;
+    const __m256 low = _mm256_cmp_ps(a.v[0], b.v[0], _CMP_GT_OQ), high = _mm256_cmp_ps(a.v[1], b.v[1], _CMP_GT_OQ);
+    return _mm256_movemask_ps(_mm256_or_ps(low, high)) != 0;
 #else
     IntPart either = {};
     M4D_EACH either |= a.v[i] > b.v[i];
     return (either[0] | either[1] | either[2] | either[3]) != 0;
+#endif
+}
+
+// One bit per lane: a <= b.
+M4D_INLINE uint32_t mask_not_greater(const Vec &a, const Vec &b) {
+#if defined(__AVX512F__)
+    return _mm512_cmp_ps_mask(a.v[0], b.v[0], _CMP_LE_OQ);
+#elif defined(__AVX2__)
+    const int low = _mm256_movemask_ps(_mm256_cmp_ps(a.v[0], b.v[0], _CMP_LE_OQ));
+    const int high = _mm256_movemask_ps(_mm256_cmp_ps(a.v[1], b.v[1], _CMP_LE_OQ));
+    return static_cast<uint32_t>(low | high << 8);
+#else
+    const IntPart bits = {1, 2, 4, 8};
+    uint32_t mask = 0;
+    M4D_EACH {
+        const IntPart set = (a.v[i] <= b.v[i]) & bits;
+        mask |= static_cast<uint32_t>(set[0] | set[1] | set[2] | set[3]) << (4 * i);
+    }
+    return mask;
 #endif
 }
 
