@@ -8,7 +8,6 @@ _root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 _venv=${VENV:-$_root/.venv}
 _ros=${ROS_ROOT:-/opt/ros/jazzy}
 
-export PATH=$_venv/bin:$PATH VIRTUAL_ENV=$_venv
 if [[ -f $_ros/setup.bash ]]; then
     source "$_ros/setup.bash"
 else
@@ -23,6 +22,7 @@ fi
 if [[ -f $_root/install/setup.bash ]]; then
     source "$_root/install/setup.bash"
 fi
+export PATH=$_venv/bin:$PATH VIRTUAL_ENV=$_venv
 
 export ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
 export ROS_DOMAIN_ID=${MOTION4D_DOMAIN_ID:-$((1 + $(cksum <<< "$_root" | cut -d' ' -f1) % 100))}
