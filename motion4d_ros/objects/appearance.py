@@ -15,6 +15,9 @@ from motion4d_ros.types import FloatArray
 BINS = (6, 12, 12)
 """Histogram cells along L, a and b: few along L, since light changes more than colour."""
 
+SAMPLES = 400
+"""Colours that are looked at, about: a histogram of so few cells needs no more."""
+
 _LOW, _HIGH = np.array([0.0, -64.0, -64.0]), np.array([100.0, 64.0, 64.0])
 MOTION_GATE = 16.27
 """99.9 % of squared Mahalanobis distances of a position are smaller (chi-square of three)."""
@@ -33,7 +36,8 @@ class Appearance:
     @staticmethod
     def of(colors: FloatArray) -> Appearance:
         """From (N, 3) RGB colours in [0, 1]; N may be 0."""
-        rgb = np.clip(np.nan_to_num(np.asarray(colors, np.float32)), 0, 1).reshape(-1, 1, 3)
+        sample = colors[:: max(1, len(colors) // SAMPLES)]
+        rgb = np.clip(np.nan_to_num(np.asarray(sample, np.float32)), 0, 1).reshape(-1, 1, 3)
         if len(rgb) == 0:
             return Appearance(np.full(BINS, 1 / np.prod(BINS), np.float32), 0)
         lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab).reshape(-1, 3)

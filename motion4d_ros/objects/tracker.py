@@ -47,7 +47,7 @@ SNAPSHOTS = 256
 """Frames to which a replay can go back."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Box:
     """The object's box in its canonical frame, on which it rides along with the object."""
 
@@ -118,7 +118,7 @@ class ObjectTracker:
             if (stamp_ns - track.last_seen_ns) * 1e-9 > max(self.config.forget_after, self.config.lost_after):
                 self.remove(object_id)
         self._stamp_ns = stamp_ns
-        self._snapshots.append((stamp_ns, copy.deepcopy(self._tracks)))
+        self._snapshots.append((stamp_ns, _copied(self._tracks)))
         return [_state(track, track.step.updated, track.T_map_base) for track in self._sorted()]
 
     def predict(self, stamp_ns: int) -> list[ObjectState]:
@@ -292,7 +292,7 @@ class ObjectTracker:
             self._snapshots.pop()
         if self._snapshots:
             self._stamp_ns, tracks = self._snapshots[-1]
-            self._tracks = copy.deepcopy(tracks)
+            self._tracks = _copied(tracks)
         else:
             self._stamp_ns, self._tracks = None, {}
 
@@ -308,6 +308,11 @@ def _carried(track: _Track, motion: MotionState) -> FloatArray:
     """(4, 4) canonical -> map that puts the anchor and the orientation where `motion` says."""
     turn = motion.angular.value
     return rigid(turn, motion.linear.value - turn @ track.anchor)
+
+
+def _copied(tracks: dict[int, _Track]) -> dict[int, _Track]:
+    """Independent tracks; their parts are never changed in place, so they can be shared."""
+    return {object_id: copy.copy(track) for object_id, track in tracks.items()}
 
 
 def _at(pose: FloatArray, point: FloatArray) -> FloatArray:

@@ -61,7 +61,7 @@ def test_without_pixels_nothing_can_be_recognised():
     nothing = Appearance.of(np.zeros((0, 3)))
     blank = LostObject(3, nothing, np.zeros(3), TIGHT)
     assert reidentify(Candidate(look(RED), np.zeros(3), TIGHT), [blank]) is None
-    assert nothing.merged(look(RED)).pixels == 800 and look(RED).merged(nothing).pixels == 800
+    assert nothing.merged(look(RED)).pixels == look(RED).merged(nothing).pixels == look(RED).pixels > 0
     assert np.isfinite(Appearance.of(np.full((4, 3), np.nan)).histogram).all()
 
 

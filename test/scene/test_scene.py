@@ -17,7 +17,7 @@ def matrices(quats: torch.Tensor) -> np.ndarray:
 
 
 def one_body(times: int = 5, twist: tuple[float, ...] = (0.3, -0.1, 0.2, 0.1, 0.4, -0.2)) -> Scene:
-    """Object 1, three Gaussians on one base of constant twist (m and rad per frame), stamps every 100 ms from frame 3."""
+    """Object 1: three Gaussians on a base of constant twist (m, rad per frame); frames 3, 4, … every 100 ms."""
     scene = Scene(1, dtype=torch.float64)
     scene.extend_times([k * 100 * MS for k in range(times)], first_index=3)
     steps = np.arange(times)[:, None]
