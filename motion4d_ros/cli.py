@@ -48,7 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="motion4d", description="Motion4D: what moves, where it is and where it goes.")
+    parser = argparse.ArgumentParser(
+        prog="motion4d", description="Motion4D: what moves, where it is and where it goes."
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="show where errors come from")
     subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     asked = next((word for word in words if not word.startswith("-")), None)
@@ -65,7 +67,9 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     for subparser in set(subparsers.choices.values()):
         if not any(action.dest == "verbose" for action in subparser._actions):
             # SUPPRESS: without the option here, the one before the command keeps its value
-            subparser.add_argument("-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+            subparser.add_argument(
+                "-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+            )
     return parser
 
 

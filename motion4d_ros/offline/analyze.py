@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,8 +26,10 @@ from motion4d_ros.offline.sources import FrameSource, SourceOptions, open_source
 from motion4d_ros.offline.sources.files import read_labels
 from motion4d_ros.offline.trajectory import pose_matrix
 from motion4d_ros.offline.workspace import Workspace
-from motion4d_ros.pipeline import Motion4D
 from motion4d_ros.types import Estimate, FloatArray, Frame, IntArray, Motion4DError, Prompt
+
+if TYPE_CHECKING:
+    from motion4d_ros.pipeline import Motion4D
 
 
 @dataclass
@@ -71,7 +73,7 @@ def analyze(
     options: AnalyzeOptions,
     on_progress: Callable[[Progress], None] | None = None,
     *,
-    engine_factory: Callable[[Config], Motion4D] = Motion4D,
+    engine_factory: Callable[[Config], Motion4D] | None = None,
     interrupt: Interrupt | None = None,
 ) -> AnalysisResult:
     """Pushes every frame of the input through the engine and writes every file of the contract to `options.out`.
@@ -88,11 +90,19 @@ def analyze(
         source = open_source(options.input, _with_config(options.source, config))
         try:
             with interrupt or Interrupt() as stop:
-                run = _Run(options, config, source, engine_factory(config), work, tell, stop)
+                engine = _make_engine(config) if engine_factory is None else engine_factory(config)
+                run = _Run(options, config, source, engine, work, tell, stop)
                 run.read(queries, prompt_labels)
                 return run.write()
         finally:
             source.close()
+
+
+def _make_engine(config: Config) -> Motion4D:
+    """The real one, imported only now: PyTorch takes seconds, and bad input should be told before."""
+    from motion4d_ros.pipeline import Motion4D
+
+    return Motion4D(config)
 
 
 def effective_config(options: AnalyzeOptions) -> Config:

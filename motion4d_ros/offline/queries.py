@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from motion4d_ros.pipeline import Motion4D
 from motion4d_ros.types import Estimate, FloatArray, IntArray, Motion4DError, QueryTracks
+
+if TYPE_CHECKING:
+    from motion4d_ros.pipeline import Motion4D
 
 POINTS_PER_OBJECT = 36
 MAX_POINTS = 512

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from motion4d_ros.pipeline import Motion4D
 from motion4d_ros.types import Motion4DError
+
+if TYPE_CHECKING:
+    from motion4d_ros.pipeline import Motion4D
 
 WIDTH = 480  # px
 

@@ -248,7 +248,8 @@ class BagMaker:
             height, width = array.shape[:2]
             return new(
                 "sensor_msgs/msg/Image", header=header(stamp_ns), height=height, width=width, encoding=encoding,
-                is_bigendian=0, step=array.nbytes // height, data=np.ascontiguousarray(array).view(np.uint8).reshape(-1),
+                is_bigendian=0, step=array.nbytes // height,
+                data=np.ascontiguousarray(array).view(np.uint8).reshape(-1),
             )  # fmt: skip
 
         self.now_ns = START_NS  # of the recording, which need not be the header's

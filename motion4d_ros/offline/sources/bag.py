@@ -268,7 +268,8 @@ class BagSource:
         if found is None:
             raise Motion4DError(
                 f"{self._odometry_topic} is the pose of {matcher.body_frame!r}, the camera is {frame_id!r} and the "
-                f"{self._odometry_topic} is the pose of {matcher.body_frame!r}, the camera is {frame_id!r} and the bag's "
+                "bag's TF does not link them: give "
+                "--set base_to_camera='x y z qx qy qz qw' ('0 0 0 0 0 0 1' if they coincide)"
             )
         return found
 
