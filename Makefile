@@ -53,7 +53,7 @@ demo: $(BUILD)  ## Runs the node on a made-up scene (BAG=folder or IMAGE=/topic 
 	@$(RUN) python -m motion4d_ros.ros.demo --out out/demo $(if $(BAG),--bag "$(BAG)") $(if $(IMAGE),--image "$(IMAGE)")
 
 # The tests run from test/ against install/, never against the source tree, which has no messages.
-TEST := $(RUN) cd test && MOTION4D_INSTALLED="$(CURDIR)/install" python -P -m pytest -p no:cacheprovider
+TEST := $(RUN) cd test && MOTION4D_INSTALLED="$(CURDIR)/install" pytest -p no:cacheprovider
 
 test: $(BUILD)  ## All tests but the slow ones, against the installed package
 	@$(TEST) -q --durations=5 -m "not slow" $(PYTEST_ARGS)
