@@ -37,7 +37,7 @@ class Appearance:
     def of(colors: FloatArray) -> Appearance:
         """From (N, 3) RGB colours in [0, 1]; N may be 0."""
         sample = colors[:: max(1, len(colors) // SAMPLES)]
-        rgb = np.clip(np.nan_to_num(np.asarray(sample, np.float32)), 0, 1)[None]  # one row: OpenCV starts threads over rows
+        rgb = np.clip(np.nan_to_num(np.asarray(sample, np.float32)), 0, 1)[None]  # one row: OpenCV threads over rows
         if rgb.shape[1] == 0:
             return Appearance(np.full(BINS, 1 / np.prod(BINS), np.float32), 0)
         lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab).reshape(-1, 3)
