@@ -203,9 +203,13 @@ def test_what_options_imply():
 
 @pytest.mark.parametrize(
     ("path", "value", "words"),
-    [("masks.source", "topic", "--masks"), ("depth.source", "topic", "--depth"), ("masks.source", "prompt", "--prompt-mask"),
-     ("pose.source", "odometry", "--odometry TOPIC")],
-)  # fmt: skip
+    [
+        ("masks.source", "topic", "--masks"),
+        ("depth.source", "topic", "--depth"),
+        ("masks.source", "prompt", "--prompt-mask"),
+        ("pose.source", "odometry", "--odometry TOPIC"),
+    ],
+)
 def test_settings_without_their_input(path, value, words):
     config = Config()
     config.set(path, value)

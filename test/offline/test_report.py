@@ -1,0 +1,153 @@
+"""The pieces of the report: charts, words, packed scenes, pictures where there is no video."""
+
+from __future__ import annotations
+
+import base64
+import io
+import xml.etree.ElementTree as ElementTree
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from motion4d_ros.offline.analyze import AnalyzeOptions, Progress, analyze
+from motion4d_ros.offline.progress import progress_display
+from motion4d_ros.offline.report import charts, overlay, palette, words
+from motion4d_ros.offline.report.charts import Line
+from motion4d_ros.offline.report.scene_data import _Box, plan_axes, up_direction
+
+
+@given(st.floats(-1e5, 1e5), st.floats(1e-3, 1e5))
+def test_ticks_enclose_and_are_few(low, span):
+    ticks = charts._ticks(low, low + span)
+    tolerance = 1e-6 * max(1.0, abs(low), span)
+    assert ticks[0] <= low + tolerance and ticks[-1] >= low + span - tolerance
+    assert 2 <= len(ticks) <= 10
+
+
+@pytest.mark.parametrize(
+    "svg",
+    [
+        charts.bars([("a <b>", 1.0, "#123456"), ("c", 0.0, "#123456")]),
+        charts.lines([Line([0, 1, 2, 3], [0.0, np.nan, 2.0, 1.0], "#123456", "a & b")], "s", "m/s"),
+        charts.plan(np.zeros((0, 2)), [], [Line([0, 1], [0, 1], "#123456", "1")], Line([0, 1], [2, 2], "#000"), "m"),
+        charts.plan(np.random.default_rng(0).normal(size=(50, 2)), ["#fff"] * 50, [], None, "units"),
+    ],
+)
+def test_charts_are_well_formed(svg):
+    root = ElementTree.fromstring(svg)
+    numbers = [float(v) for e in root.iter() for k, v in e.attrib.items() if k in ("x", "y", "cx", "cy", "width")]
+    assert numbers and np.isfinite(numbers).all()
+
+
+def test_nothing_to_draw_is_said():
+    assert "nothing was measured" in charts.bars([])
+    assert "too few values" in charts.lines([Line([0], [np.nan], "#000")], "x", "y")
+    assert "nothing to draw" in charts.plan(np.zeros((0, 2)), [], [], None, "m")
+
+
+def test_gaps_interrupt_a_curve():
+    pieces = charts._pieces(np.arange(6.0), np.array([1, 2, np.nan, 3, 4, np.nan]))
+    assert [len(piece) for piece in pieces] == [2, 2]
+
+
+def metrics(**changes):
+    base = {
+        "failure": "",
+        "interrupted": False,
+        "input": {"missing": []},
+        "configuration": {"pose.source": "odometry", "depth.source": "topic", "masks.source": "topic"},
+        "counts": {"poses": {"ok": 50}, "frames": 50, "objects": 2},
+        "tracks": {"visible_share": 0.9, "mean_confidence": 0.9},
+    }
+    return base | changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, None),
+        ({"counts": {"poses": {"ok": 40, "lost": 10}, "frames": 50, "objects": 2}}, "lost in 10 of 50"),
+        ({"counts": {"poses": {"ok": 40, "predicted": 10}, "frames": 50, "objects": 2}}, "predicted in 10 of 50"),
+        ({"counts": {"poses": {"ok": 50}, "frames": 50, "objects": 0}}, "No moving object"),
+        ({"counts": {"poses": {"ok": 5}, "frames": 5, "objects": 2}}, "Only 5 frames"),
+        ({"input": {"missing": ["camera intrinsics"]}}, "focal length is a guess"),
+        ({"configuration": {"pose.source": "static"}}, "assumed to stand still"),
+        ({"configuration": {"depth.source": "geometry"}}, "no depth sensor"),
+        ({"configuration": {"masks.source": "motion"}}, "found by motion"),
+        ({"tracks": {"visible_share": 0.9, "mean_confidence": 0.2}}, "contradicts"),
+        ({"tracks": {"visible_share": 0.1, "mean_confidence": 0.9}}, "hidden most of the time"),
+        ({"failure": "the disk ended"}, "the disk ended"),
+        ({"interrupted": True}, "interrupted"),
+    ],
+)
+def test_what_to_distrust(changes, expected):
+    found = words.distrust(metrics(**changes))
+    assert found == [] if expected is None else expected in found[0]
+
+
+def test_scale_is_never_called_metres_when_it_is_not():
+    assert words.unit("metric") == "m" and words.unit("relative") == words.unit("unknown") == "units"
+    assert "metres per second" in words.scale_sentence("metric")
+    assert "relative" in words.scale_sentence("relative") and "unknown" in words.scale_sentence("unknown")
+
+
+def test_colours_differ_between_neighbours():
+    assert len({palette.css(k) for k in range(1, 11)}) == 10
+    assert palette.css(3) == palette.css(13)
+
+
+def test_up_is_z_for_robots_and_the_cameras_own_elsewhere():
+    level = np.eye(4)
+    level[:3, :3] = [[0, 0, 1], [-1, 0, 0], [0, -1, 0]]  # optical frame looking along the map's x
+    assert np.allclose(up_direction({0: level}), [0, 0, 1])
+    assert np.allclose(up_direction({0: np.eye(4)}), [0, -1, 0])
+    right, forward = plan_axes({0: np.eye(4)})
+    assert np.allclose(right, [1, 0, 0]) and np.allclose(forward, [0, 0, 1])
+
+
+def test_coordinates_survive_packing():
+    points = np.random.default_rng(0).uniform(-3, 5, (100, 3))
+    box = _Box(points)
+    packed = np.frombuffer(base64.b64decode(box.pack(points)), "<u2").reshape(-1, 3)
+    assert np.abs(box.low + packed * box.step - points).max() < 1e-4
+
+
+def test_pictures_where_no_video_can_be_made(make_bag, topics, tmp_path, engine_double, monkeypatch):
+    monkeypatch.setattr(overlay, "encode_video", lambda *_: False)
+    analyze(AnalyzeOptions(make_bag(), tmp_path / "out", topics), engine_factory=engine_double)
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count("data:image/jpeg") >= 10 and "<video" not in page
+
+
+def test_video_is_playable(tmp_path):
+    cv2 = pytest.importorskip("cv2")
+    pytest.importorskip("imageio_ffmpeg")
+    frames = (np.full((48, 64, 3), 20 * k, np.uint8) for k in range(10))
+    if not overlay.encode_video(tmp_path / "v.mp4", frames, 10.0):
+        pytest.skip("this ffmpeg has no H.264 encoder")
+    capture = cv2.VideoCapture(str(tmp_path / "v.mp4"))
+    assert int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) == 10
+    assert abs(capture.read()[1].mean() - 0) < 8
+
+
+def test_plain_lines_where_there_is_no_terminal():
+    stream = io.StringIO()
+    with progress_display(stream) as show:
+        for k in range(1, 101):
+            show(Progress(k, 100, "frames"))
+        show(Progress(100, 100, "writing the bag"))
+    lines = stream.getvalue().splitlines()
+    assert len(lines) == 2 and lines[0].startswith("frames: 100/100") and lines[1] == "writing the bag: 100/100"
+
+
+def test_bar_on_a_terminal():
+    stream = SimpleNamespace(isatty=lambda: True)
+    text = io.StringIO()
+    stream.write, stream.flush, stream.encoding = text.write, text.flush, "utf-8"
+    with progress_display(stream) as show:
+        show(Progress(3, 10, "frames"))
+        show(Progress(10, 10, "writing the report"))
+    assert "writing the report" in text.getvalue()
