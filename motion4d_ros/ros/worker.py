@@ -139,9 +139,8 @@ class Worker:
         try:
             while not self._stop.is_set():
                 self._turn()
-        except BaseException as error:  # the thread dies; the node sees it and restarts it once
+        except BaseException as error:  # the thread ends here; the node sees it and restarts it once
             self._note_exception("worker", error)
-            raise
 
     def _turn(self) -> None:
         """One round: jobs, then frames, then windows, then refinement."""

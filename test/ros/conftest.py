@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("rclpy", reason="needs ROS 2")
 sys.path.insert(0, str(Path(__file__).parent))  # the helpers beside this file
 
-from harness import Harness  # noqa: E402
+from harness import Harness
 
 
 @pytest.fixture

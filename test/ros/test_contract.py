@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from harness import HEIGHT, WIDTH, Harness, labels, odometry
+from motion4d_ros.msg import TrackedObject, TrackedObjectArray
+from motion4d_ros.srv import SaveScene
 from nav_msgs.msg import Odometry
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from sensor_msgs.msg import Image, PointField
 from std_srvs.srv import Trigger
 
-from motion4d_ros.msg import TrackedObject, TrackedObjectArray
 from motion4d_ros.ros.publishers import TOPICS
-from motion4d_ros.srv import SaveScene
 
 IN_MAP = ("tracked_objects", "tracked_points", "static_points", "status")
 IN_CAMERA = ("semantic_mask", "semantic_overlay", "render", "depth", "confidence")

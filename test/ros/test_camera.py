@@ -1,0 +1,85 @@
+"""CameraInfo to a pinhole camera; raw pixels to rectified ones and back."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from motion4d_ros.ros.camera import Rectifier
+from motion4d_ros.ros.validation import Rejection
+
+W, H = 160, 120
+
+
+def info(**changes: Any) -> Any:
+    values: dict[str, Any] = {
+        "width": W, "height": H, "distortion_model": "plumb_bob", "d": [0.0] * 5, "binning_x": 0, "binning_y": 0,
+        "k": [140.0, 0, 80, 0, 141, 58, 0, 0, 1], "r": [1.0, 0, 0, 0, 1, 0, 0, 0, 1], "p": [0.0] * 12,
+        "roi": SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0),
+    }  # fmt: skip
+    values.update(changes)
+    return SimpleNamespace(**values)
+
+
+def test_without_distortion_nothing_is_touched() -> None:
+    rectifier = Rectifier(info())
+    image = np.random.default_rng(0).integers(0, 255, (H, W, 3), dtype=np.uint8)
+    assert rectifier.rectify(image) is image and rectifier.unrectify(image) is image
+    assert (rectifier.camera.fx, rectifier.camera.cy) == (140.0, 58.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "d"),
+    [
+        ("plumb_bob", [-0.25, 0.08, 0.001, -0.002, 0.0]),
+        ("rational_polynomial", [-0.2, 0.05, 0.001, 0.0, 0.0, 0.01, 0.0, 0.0]),
+        ("equidistant", [0.02, -0.01, 0.003, 0.0]),
+    ],
+)
+def test_a_rectified_picture_of_a_line_is_straight_and_the_way_back_is_exact(model: str, d: list[float]) -> None:
+    rectifier = Rectifier(info(distortion_model=model, d=d))
+    line = np.stack([np.linspace(-0.4, 0.4, 60), np.full(60, 0.22), np.ones(60)], -1)  # a 3D line
+    K, coefficients, zero = np.array(info().k).reshape(3, 3), np.array(d), np.zeros(3)
+    project = cv2.fisheye.projectPoints if model == "equidistant" else cv2.projectPoints
+    points = line.reshape(-1, 1, 3)
+    raw = (project(points, zero, zero, K, coefficients) if model == "equidistant" else project(points, zero, zero, K, coefficients))[0]
+    straight = rectifier.rectify_points(raw.reshape(-1, 2))
+    assert np.abs(straight - rectifier.camera.project(line)).max() < 0.05
+    labels = np.zeros((H, W), np.uint16)
+    labels[40:80, 50:110] = 7
+    back = rectifier.unrectify(rectifier.rectify(labels, nearest=True), nearest=True)
+    assert set(np.unique(back)) <= {0, 7}
+    assert (back != labels).mean() < 0.01
+
+
+def test_projection_matrix_binning_and_region_of_interest() -> None:
+    p = [100.0, 0, 70, 0, 0, 101, 50, 0, 0, 0, 1, 0]
+    assert Rectifier(info(d=[-0.1, 0, 0, 0, 0], p=p)).camera.fx == 100.0
+    binned = Rectifier(info(binning_x=2, binning_y=2)).camera
+    assert binned.size == (H // 2, W // 2) and binned.fx == 70.0 and binned.cx == pytest.approx(39.75)
+    roi = SimpleNamespace(x_offset=20, y_offset=10, width=100, height=80)
+    cropped = Rectifier(info(roi=roi)).camera
+    assert cropped.size == (80, 100) and (cropped.cx, cropped.cy) == (60.0, 48.0)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    k=st.lists(st.sampled_from([0.0, 1.0, 140.0, -5.0, 1e12, float("nan"), float("inf")]), min_size=9, max_size=9),
+    d=st.lists(st.sampled_from([0.0, 0.1, float("nan"), 1e30]), max_size=16),
+    model=st.sampled_from(["plumb_bob", "equidistant", "fisheye", "", "nonsense"]),
+    width=st.sampled_from([0, 64, W, 2**32 - 1]),
+    binning=st.sampled_from([0, 1, 2, 10**6]),
+)
+def test_nonsense_is_rejected_and_nothing_else(k: list[float], d: list[float], model: str, width: int, binning: int) -> None:
+    try:
+        rectifier = Rectifier(info(k=k, d=d, distortion_model=model, width=width, binning_x=binning))
+    except Rejection as error:
+        assert error.reason
+    else:
+        assert np.isfinite(rectifier.camera.K).all()

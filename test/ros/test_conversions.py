@@ -1,0 +1,200 @@
+"""Images in: right pixels from every legal encoding, a `Rejection` (never anything else) from everything illegal."""
+
+from __future__ import annotations
+
+import struct
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from motion4d_ros.ros import conversions
+from motion4d_ros.ros.conversions import (
+    RosbagsBackend,
+    choose_backend,
+    depth_from_compressed,
+    depth_from_image,
+    labels_from_image,
+    rgb_from_compressed,
+    rgb_from_image,
+)
+from motion4d_ros.ros.validation import ENCODINGS, Rejection, check_image, encoded_size
+
+BACKEND = RosbagsBackend()
+W, H = 32, 24
+SMOOTH = np.stack(np.meshgrid(np.linspace(20, 230, W), np.linspace(30, 220, H)), -1)
+RGB = np.concatenate([SMOOTH, SMOOTH.mean(-1, keepdims=True)], -1).astype(np.uint8)
+
+
+def message(data: np.ndarray, encoding: str, *, pad: int = 0, big: bool = False, height: int = H, width: int = W) -> Any:
+    """An image message of `data` (rows, …), with `pad` bytes after each row."""
+    if big:
+        data = data.byteswap()
+    rows = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8).reshape(len(data), -1)
+    rows = np.pad(rows, ((0, 0), (0, pad)), constant_values=77)
+    return SimpleNamespace(
+        height=height, width=width, encoding=encoding, is_bigendian=int(big), step=rows.shape[1], data=rows.tobytes()
+    )
+
+
+def encode(encoding: str) -> np.ndarray:
+    """`RGB` the way a camera driver would send it."""
+    wide = RGB.astype(np.uint16) * 257
+    grey = cv2.cvtColor(RGB, cv2.COLOR_RGB2GRAY)
+    kinds = {
+        "rgb8": RGB, "bgr8": RGB[..., ::-1], "8UC3": RGB[..., ::-1], "rgb16": wide, "bgr16": wide[..., ::-1],
+        "16UC3": wide[..., ::-1], "mono8": grey, "8UC1": grey, "mono16": grey.astype(np.uint16) * 257,
+        "16UC1": grey.astype(np.uint16) * 257,
+    }  # fmt: skip
+    if encoding in kinds:
+        return kinds[encoding]
+    if encoding in ("rgba8", "bgra8", "8UC4", "rgba16", "bgra16", "16UC4"):
+        base = wide if "16" in encoding else RGB
+        base = base if encoding.startswith("rgba") else base[..., ::-1]
+        return np.concatenate([base, np.full((H, W, 1), 9, base.dtype)], -1)
+    if encoding.startswith("bayer"):
+        out = np.zeros((H, W), np.uint8)
+        for number, letter in enumerate(encoding.split("_")[1][:4]):
+            y, x = divmod(number, 2)
+            out[y::2, x::2] = RGB[y::2, x::2, "rgb".index(letter)]
+        return out if encoding.endswith("8") else out.astype(np.uint16) * 257
+    if encoding in ("nv12", "nv21"):
+        planar = cv2.cvtColor(RGB, cv2.COLOR_RGB2YUV_I420)
+        u = planar[H : H + H // 4].reshape(-1)
+        v = planar[H + H // 4 :].reshape(-1)
+        pairs = np.stack([u, v] if encoding == "nv12" else [v, u], -1).reshape(H // 2, W)
+        return np.concatenate([planar[:H], pairs])
+    yuv = cv2.cvtColor(RGB, cv2.COLOR_RGB2YUV_I420)
+    y = yuv[:H]
+    u, v = (yuv[a:b].reshape(H // 2, W // 2).repeat(2, 0) for a, b in ((H, H + H // 4), (H + H // 4, None)))
+    out = np.zeros((H, W, 2), np.uint8)
+    luma, chroma = (0, 1) if encoding in ("yuyv", "yuv422_yuy2") else (1, 0)
+    out[..., luma] = y
+    out[:, 0::2, chroma], out[:, 1::2, chroma] = u, v
+    return out
+
+
+@pytest.mark.parametrize("pad", [0, 12])
+@pytest.mark.parametrize("encoding", [name for name, item in ENCODINGS.items() if item.colour])
+def test_every_colour_encoding_gives_the_picture_back(encoding: str, pad: int) -> None:
+    data = encode(encoding)
+    got = rgb_from_image(message(data, encoding, pad=pad), BACKEND)
+    grey = ENCODINGS[encoding].colour.startswith("mono")
+    want = cv2.cvtColor(cv2.cvtColor(RGB, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) if grey else RGB
+    inner = (slice(2, -2), slice(2, -2))  # borders of a Bayer image are guesses
+    error = np.abs(got[inner].astype(int) - want[inner].astype(int))
+    assert error.max() <= (14 if "bayer" in encoding else 8 if "yu" in encoding or "nv" in encoding or "uyvy" in encoding else 1)
+    if data.dtype == np.uint16:
+        assert np.array_equal(rgb_from_image(message(data, encoding, pad=pad, big=True), BACKEND), got)
+
+
+def test_the_chosen_backend_is_healthy() -> None:
+    assert conversions.backend_is_healthy(choose_backend())
+
+
+def test_a_backend_that_swaps_colours_is_not_trusted() -> None:
+    class Swapped(RosbagsBackend):
+        def to_rgb8(self, image: conversions.TightImage) -> np.ndarray:
+            return super().to_rgb8(image)[..., ::-1]
+
+    assert not conversions.backend_is_healthy(Swapped())
+
+
+@pytest.mark.parametrize("pad", [0, 6])
+@pytest.mark.parametrize("big", [False, True])
+def test_depth_in_millimetres_and_metres(pad: int, big: bool) -> None:
+    metres = np.linspace(0.5, 4.0, W * H, dtype=np.float32).reshape(H, W)
+    metres[0, :3] = (np.nan, np.inf, -1.0)
+    got = depth_from_image(message(metres, "32FC1", pad=pad, big=big))
+    assert np.array_equal(got[1:], metres[1:]) and not got[0, :3].any()
+    millimetres = (np.nan_to_num(metres, posinf=0).clip(0) * 1000).astype(np.uint16)
+    got = depth_from_image(message(millimetres, "16UC1", pad=pad, big=big))
+    assert got.dtype == np.float32 and np.allclose(got[1:], metres[1:], atol=1e-3)
+
+
+def test_labels_in_one_two_and_four_bytes() -> None:
+    ids = np.zeros((H, W), np.uint16)
+    ids[3:9, 4:8] = 300
+    assert np.array_equal(labels_from_image(message(ids, "16UC1", pad=2, big=True)), ids)
+    assert labels_from_image(message((ids > 0).astype(np.uint8), "mono8")).max() == 1
+    assert labels_from_image(message(ids.astype(np.int32) - 1, "32SC1")).min() == -1
+    for data, encoding in ((ids.astype(np.float32), "32FC1"), (RGB, "rgb8"), (ids.astype(np.int32) - 5, "32SC1")):
+        with pytest.raises(Rejection):
+            labels_from_image(message(data, encoding))
+
+
+@pytest.mark.parametrize("kind", [".jpg", ".png"])
+def test_compressed_colour_and_grey(kind: str) -> None:
+    for pixels in (RGB[..., ::-1], cv2.cvtColor(RGB, cv2.COLOR_RGB2GRAY)):
+        data = cv2.imencode(kind, pixels)[1].tobytes()
+        assert encoded_size(data) == (W, H)
+        got = rgb_from_compressed(SimpleNamespace(format=kind[1:], data=data))
+        want = pixels[..., ::-1] if pixels.ndim == 3 else np.stack([pixels] * 3, -1)
+        assert np.abs(got.astype(int) - want.astype(int)).mean() < (4 if kind == ".jpg" else 0.01)
+
+
+def test_compressed_depth() -> None:
+    metres = np.linspace(0.5, 4.0, W * H).reshape(H, W)
+    png = cv2.imencode(".png", (metres * 1000).astype(np.uint16))[1].tobytes()
+    header = struct.pack("<iff", 0, 0.0, 0.0)
+    got = depth_from_compressed(SimpleNamespace(format="16UC1; compressedDepth png", data=header + png))
+    assert np.allclose(got, metres, atol=2e-3)
+    a, b = 100.0 * 101.0, 1.0 - 100.0 * 101.0 / 10.0
+    inverse = (a / metres + b).clip(0, 65535).astype(np.uint16)
+    data = struct.pack("<iff", 0, a, b) + cv2.imencode(".png", inverse)[1].tobytes()
+    got = depth_from_compressed(SimpleNamespace(format="32FC1; compressedDepth png", data=data))
+    assert np.allclose(got, metres, rtol=2e-3)
+    got = depth_from_compressed(SimpleNamespace(format="16UC1; png compressed ", data=png))
+    assert np.allclose(got, metres, atol=2e-3)
+    with pytest.raises(Rejection, match="RVL"):
+        depth_from_compressed(SimpleNamespace(format="16UC1; compressedDepth rvl", data=header + png))
+
+
+def test_a_picture_bomb_is_refused_before_it_is_unpacked() -> None:
+    png = bytearray(cv2.imencode(".png", RGB)[1].tobytes())
+    png[16:24] = struct.pack(">II", 60000, 60000)
+    with pytest.raises(Rejection, match="absurd"):
+        rgb_from_compressed(SimpleNamespace(format="png", data=bytes(png)))
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    encoding=st.sampled_from([*ENCODINGS, "", "rgb9", "\x00", "RGB8"]),
+    height=st.sampled_from([0, 1, 16, 24, 25, 2**31, 2**32 - 1]),
+    width=st.sampled_from([0, 1, 17, 32, 2**32 - 1]),
+    step=st.one_of(st.integers(0, 200), st.just(2**32 - 1)),
+    size=st.integers(0, 6000),
+    big=st.sampled_from([0, 1, 7]),
+)
+def test_malformed_images_are_rejected_and_nothing_else(
+    encoding: str, height: int, width: int, step: int, size: int, big: int
+) -> None:
+    data = np.random.default_rng(size).bytes(size)
+    image = SimpleNamespace(encoding=encoding, height=height, width=width, step=step, data=data, is_bigendian=big)
+    for read in (lambda m: rgb_from_image(m, BACKEND), depth_from_image, labels_from_image, check_image):
+        try:
+            got = read(image)
+        except Rejection as error:
+            assert error.reason and str(error)
+        else:
+            assert len(data) == step * height or encoding.startswith("nv")
+            if isinstance(got, np.ndarray):
+                assert got.shape[:2] == (height, width)
+
+
+@settings(max_examples=300, deadline=None)
+@given(cut=st.integers(0, 900), flips=st.lists(st.integers(0, 899), max_size=12), kind=st.sampled_from([".jpg", ".png"]))
+def test_damaged_compressed_images_are_rejected_or_read(cut: int, flips: list[int], kind: str) -> None:
+    data = bytearray(cv2.imencode(kind, RGB)[1].tobytes())
+    for at in flips:
+        data[at % len(data)] ^= 0x5A
+    damaged = SimpleNamespace(format="png", data=bytes(data[: len(data) - cut % len(data)]))
+    for read in (rgb_from_compressed, depth_from_compressed):
+        try:
+            assert read(damaged).ndim in (2, 3)
+        except Rejection as error:
+            assert error.reason

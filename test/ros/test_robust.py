@@ -1,0 +1,302 @@
+"""What a robot does to a node: overload, bad frames, jumping clocks, changing cameras, lifecycle at the wrong moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from harness import Harness, labels, odometry, picture
+from nav_msgs.msg import Odometry
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import CameraInfo, Image
+
+from motion4d_ros.ros.diagnostics import assess
+
+OK = TransitionCallbackReturn.SUCCESS
+LATER = 100 * 10**9
+SHORT = {"window.length": 4}
+
+
+def codes(h: Harness) -> set[str]:
+    return {finding.rule.code for finding in assess(h.node.snapshot())}
+
+
+def test_an_overloaded_node_drops_the_oldest_and_counts_them(harness: Callable[..., Harness]) -> None:
+    h = harness(parameters={"budget.queue_size": 3})
+    h.connect()
+    h.send(10**8)
+    h.settled(1)
+    h.engine.accept_s = 0.2
+    stamps = h.stream(20, pace_s=0.005)
+    counts = h.settled(21, 20.0)
+    assert counts.dropped == {"queue full": counts.dropped_total} and counts.dropped_total >= 10
+    assert h.engine.frames[-1].stamp_ns == stamps[-1], "the newest frame is never the one to go"
+
+
+def test_lossless_processes_everything(harness: Callable[..., Harness]) -> None:
+    h = harness(parameters={"budget.mode": "lossless", "budget.queue_size": 100, **SHORT})
+    h.connect()
+    h.send(10**8)
+    h.settled(1)
+    h.engine.window_s = 0.2
+    h.stream(16, pace_s=0.005)
+    assert h.settled(17, 20.0).processed == 17
+    assert h.until(lambda: h.engine.windows == 4)
+    order = [call for call in h.engine.calls if call in ("accept", "advance")]
+    assert order[:10].count("advance") >= 2, "windows are fitted as soon as they are full, not after all frames"
+
+
+def test_bad_frames_are_rejected_by_reason_and_good_ones_go_on(harness: Callable[..., Harness]) -> None:
+    h = harness()
+    h.connect()
+    h.send(10**9)
+    h.settled(1)
+    images = h.publisher("camera/image_raw")
+    cut = picture(2 * 10**9)
+    cut.data = cut.data[:-7]
+    odd = picture(2 * 10**9)
+    odd.encoding = "nonsense"
+    thin = picture(2 * 10**9)
+    thin.step = 10
+    for message in (cut, odd, thin, picture(0), picture(2 * 10**9, width=80)):
+        images.publish(message)
+        time.sleep(0.05)
+    h.send(3 * 10**9)
+    counts = h.settled(7)
+    assert counts.rejected == {"data": 1, "encoding": 1, "step": 1, "stamp": 1, "camera_info size": 1}
+    assert counts.processed == 2 and "rejected" in codes(h)
+
+
+def test_exceptions_are_survived(harness: Callable[..., Harness]) -> None:
+    h = harness(parameters=SHORT)
+    h.connect()
+    h.send(10**8)
+    h.settled(1)
+    for method in ("accept", "advance", "refine"):
+        h.engine.fail[method] = RuntimeError(f"no {method} today")
+    h.stream(12, pace_s=0.03)
+    counts = h.settled(13)
+    assert counts.rejected == {"exception": 1} and counts.processed == 12
+    assert h.until(lambda: set(h.node.worker.report.exceptions) == {"frame", "window", "refinement"})
+    assert h.until(lambda: h.engine.windows == 3)
+    assert "exceptions" in codes(h)
+
+
+def test_out_of_memory_lowers_the_budgets(harness: Callable[..., Harness]) -> None:
+    h = harness(parameters={"budget.max_static": 9000, **SHORT})
+    h.connect()
+    h.send(10**8)
+    h.settled(1)
+    h.engine.fail["advance"] = MemoryError()
+    h.stream(8, pace_s=0.03)
+    assert h.until(lambda: h.node.config.budget.max_static == 6000)
+    assert h.settled(9).processed == 9
+    assert "out_of_memory" in codes(h) and "reset" in h.engine.calls
+
+
+def test_a_dead_worker_is_restarted_once(harness: Callable[..., Harness]) -> None:
+    h = harness()
+    h.connect()
+    h.send(10**8)
+    h.settled(1)
+    h.engine.fail["accept"] = SystemExit()
+    h.send(2 * 10**8)
+    assert h.until(lambda: h.node._restarts == 1 and h.node.worker.alive, 5.0)
+    assert "worker_restarted" in codes(h) and len(h.engines) == 2
+    h.send(3 * 10**8)
+    assert h.settled(3).dropped == {"worker died": 1}
+    h.engine.fail["accept"] = SystemExit()
+    h.send(4 * 10**8)
+    assert h.until(lambda: "worker_dead" in codes(h), 5.0)
+    time.sleep(1.5)
+    assert len(h.engines) == 2, "not a second time"
+    h.send(5 * 10**8)
+    assert h.until(lambda: h.counts().received == 5), "alive, and keeping its books"
+    assert h.node.trigger_deactivate() == OK and h.node.trigger_activate() == OK
+    h.stream(3)
+    assert h.settled(3).processed == 3, "activating again is the way out"
+
+
+def test_a_looped_bag_begins_a_new_scene(harness: Callable[..., Harness]) -> None:
+    h = harness(parameters={"masks.source": "topic", "pose.source": "odometry", **SHORT})
+    h.connect()
+    masks, poses = h.publisher("masks"), h.publisher("odometry", Odometry)
+    for _ in range(3):
+        for k in range(10):
+            stamp = 10**9 + k * 10**8
+            masks.publish(labels(stamp))
+            poses.publish(odometry(stamp))
+            h.send(stamp)
+            time.sleep(0.02)
+    counts = h.settled(30)
+    assert counts.processed == 30, counts
+    assert h.engine.calls.count("reset") == 2 and "clock_jump" in codes(h)
+
+
+def test_doubles_and_latecomers_are_dropped_without_a_reset(harness: Callable[..., Harness]) -> None:
+    h = harness()
+    h.connect()
+    for stamp in (10**9, 11 * 10**8, 11 * 10**8, 105 * 10**7, 12 * 10**8):
+        h.send(stamp)
+        time.sleep(0.05)
+    assert h.settled(5).dropped == {"duplicate stamp": 1, "out of order": 1}
+    assert "reset" not in h.engine.calls
+
+
+def test_the_camera_changes_in_the_middle(harness: Callable[..., Harness]) -> None:
+    h = harness()
+    h.connect()
+    h.stream(3)
+    h.settled(3)
+    for k in range(3):
+        h.send(2 * 10**9 + k * 10**8, width=96, height=64)
+        time.sleep(0.05)
+    assert h.settled(6).processed == 6
+    assert h.engine.frames[-1].camera.size == (64, 96)
+
+
+def test_silence_and_return(harness: Callable[..., Harness]) -> None:
+    h = harness(parameters={"silence": 0.3})
+    h.connect()
+    h.stream(3)
+    assert h.until(lambda: "image_silent" in codes(h), 3.0)
+    h.send(9 * 10**9)
+    assert h.until(lambda: not codes(h) & {"image_silent", "no_image"}, 3.0)
+    assert h.settled(4).processed == 4
+
+
+def test_images_wait_for_the_calibration(harness: Callable[..., Harness]) -> None:
+    h = harness(parameters={"silence": 0.2})
+    h.connect()
+    for k in range(3):
+        h.send(10**9 + k * 10**8, info=False)
+    assert h.until(lambda: h.counts().queued == 3 and h.node._meters.newest_arrival_s > 0)
+    blank = CameraInfo(width=64, height=48)
+    h.publisher("camera/camera_info", CameraInfo).publish(blank)
+    time.sleep(0.3)
+    h.send(10**9 + 3 * 10**8, info=False)
+    assert h.until(lambda: "no_camera_info" in codes(h), 2.0)
+    h.send(10**9 + 4 * 10**8)
+    assert h.settled(5).processed == 5
+
+
+def test_a_missing_partner_is_named(harness: Callable[..., Harness]) -> None:
+    h = harness(parameters={"depth.source": "topic", "sync_queue": 4, "silence": 0.2})
+    h.connect()
+    h.stream(10, pace_s=0.03)
+    assert h.until(lambda: h.counts().dropped == {"no partner": 6})
+    findings = [f for f in assess(h.node.snapshot()) if f.rule.code == "no_partner"]
+    assert findings and f"{h.ns}/depth" in findings[0].text
+
+
+@pytest.mark.parametrize("moment", ["accept", "window"])
+def test_deactivation_in_mid_work_is_quick_and_clean(harness: Callable[..., Harness], moment: str) -> None:
+    h = harness(parameters=SHORT)
+    h.connect()
+    h.send(10**8)
+    h.settled(1)
+    h.engine.accept_s, h.engine.window_s = (0.5, 0.0) if moment == "accept" else (0.0, 60.0)
+    h.stream(8, pace_s=0.01)
+    time.sleep(0.2)
+    began = time.monotonic()
+    assert h.node.trigger_deactivate() == OK
+    assert time.monotonic() - began < 2.5
+    counts = h.counts()
+    assert counts.queued == 0 and counts.received == 9
+    assert h.node.count_subscribers(f"{h.ns}/camera/image_raw") == 0, "nothing is leaked"
+    assert h.node.trigger_cleanup() == OK and h.node.trigger_configure() == OK and h.node.trigger_activate() == OK
+    h.connect()
+    assert h.until(lambda: h.node.count_subscribers(f"{h.ns}/camera/image_raw") == 1)
+    h.stream(4, start_ns=LATER)
+    assert h.settled(1).processed >= 1
+
+
+def test_a_worker_that_does_not_end_is_left_behind(harness: Callable[..., Harness]) -> None:
+    h = harness()
+    h.connect()
+    h.send(10**8)
+    h.settled(1)
+    h.engine.accept_s = 4.0
+    h.send(2 * 10**8)
+    time.sleep(0.2)
+    began = time.monotonic()
+    assert h.node.trigger_deactivate() == OK
+    assert time.monotonic() - began < 3.0
+    assert h.counts().queued == 0
+    assert h.node.trigger_activate() == OK
+    assert len(h.engines) == 2, "the new scene has an engine of its own"
+
+
+def test_lifecycle_can_be_repeated_without_growth(harness: Callable[..., Harness]) -> None:
+    h = harness(start=False)
+    entities = []
+    for _ in range(4):
+        assert h.node.trigger_configure() == OK and h.node.trigger_activate() == OK
+        assert h.node.trigger_deactivate() == OK and h.node.trigger_cleanup() == OK
+        node = h.node
+        entities.append((len(list(node.subscriptions)), len(list(node.publishers)), len(list(node.timers))))
+    assert len(set(entities)) == 1, entities
+
+
+def test_a_failing_engine_fails_the_configuration_and_says_why(
+    harness: Callable[..., Harness], capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(config: object) -> object:
+        raise RuntimeError("no such device")
+
+    h = harness(engine=broken, start=False)
+    assert h.node.trigger_configure() != OK
+    assert h.node._state_machine.current_state[1] == "unconfigured"
+    assert h.until(lambda: "no such device" in capfd.readouterr().err, 2.0)
+
+
+def test_parameters_change_only_when_they_may(harness: Callable[..., Harness]) -> None:
+    h = harness()
+
+    def set_(name: str, value: object) -> tuple[bool, str]:
+        result = h.node.set_parameters([Parameter(name, value=value)])[0]
+        return result.successful, result.reason
+
+    good, reason = set_("window.length", 6)
+    assert not good and "cleanup" in reason
+    assert set_("budget.load", 0.5) == (True, "") and h.node.config.budget.load == 0.5
+    good, reason = set_("budget.load", 3.0)
+    assert not good and "range" in reason.lower()
+    h.node.trigger_deactivate()
+    h.node.trigger_cleanup()
+    assert set_("window.length", 6)[0]
+    good, reason = set_("masks.source", "guessed")
+    assert not good and "choose one of topic" in reason
+    good, reason = set_("window.horizon", 5)
+    assert not good and "window.length=6" in reason
+    good, reason = set_("base_to_camera", "1 2 3")
+    assert not good and "seven numbers" in reason
+    assert set_("base_to_camera", "0 0 1 0 0 0 1")[0]
+
+
+def test_odometry_in_another_frame_is_refused_not_mislabelled(harness: Callable[..., Harness]) -> None:
+    h = harness(parameters={"pose.source": "odometry", "map_frame": "map"})
+    h.connect()
+    h.publisher("odometry", Odometry).publish(odometry(10**9, frame="odom"))
+    h.send(10**9)
+    assert h.settled(1).rejected == {"odometry frame": 1}
+    assert "map_frame:=odom" in h.node.worker.report.last_rejection
+
+
+def test_depth_and_extrinsic_reach_the_engine(harness: Callable[..., Harness]) -> None:
+    from motion4d_ros.ros import outgoing
+
+    h = harness(
+        parameters={"pose.source": "odometry", "depth.source": "topic", "base_to_camera": "0 0 0.5 0 0 0 1", "slop": 0.02}
+    )
+    h.connect()
+    depth = np.full((48, 64), 1500, np.uint16)
+    h.publisher("depth", Image).publish(outgoing.image_message(depth, "16UC1", outgoing.header(10**9 + 10**7, "camera")))
+    h.publisher("odometry", Odometry).publish(odometry(10**9 - 5 * 10**6, x=2.0))
+    h.send(10**9)
+    assert h.settled(1).processed == 1
+    frame = h.engine.frames[-1]
+    assert np.allclose(frame.depth_m, 1.5) and np.allclose(frame.T_map_cam[:3, 3], (2.0, 0.0, 0.5))
