@@ -98,21 +98,48 @@ M4D_INLINE void accumulate(const float *weights, const float *features, const ui
     for (int c = 0; c < K; ++c) store(out + c * kLanes, sums[c]);
 }
 
-M4D_INLINE void write_block(const Frame &f, const m4d_images &images, const Tile &t, int b, const float *sums,
-                            const float *rest) {
+// Calls visit(pixel, lane) for the pixels of a block that the image has: `pixel` counts from the image's first.
+template <class Visit>
+M4D_INLINE void for_each_pixel(const Frame &f, const Tile &t, int b, const Visit &visit) {
     const int x0 = t.x + b % 4 * kBlock, y0 = t.y + b / 4 * kBlock;
     for (int i = 0; i < kLanes; ++i) {
         const int x = x0 + i % kBlock, y = y0 + i / kBlock;
-        if (x >= f.width || y >= f.height) continue;
-        const int64_t pixel = static_cast<int64_t>(y) * f.width + x;
+        if (x < f.width && y < f.height) visit(static_cast<int64_t>(y) * f.width + x, i);
+    }
+}
+
+M4D_INLINE bool whole(const Frame &f, const Tile &t, int b) {
+    return t.x + b % 4 * kBlock + kBlock <= f.width && t.y + b / 4 * kBlock + kBlock <= f.height;
+}
+
+// Images are (pixel, channel), blocks (channel, lane): four by four values change places at a time where they can.
+M4D_INLINE int64_t first_pixel_of_row(const Frame &f, const Tile &t, int b, int row) {
+    return static_cast<int64_t>(t.y + b / 4 * kBlock + row) * f.width + t.x + b % 4 * kBlock;
+}
+
+M4D_INLINE void write_block(const Frame &f, const m4d_images &images, const Tile &t, int b, const float *sums,
+                            const float *rest) {
+    const int quads = whole(f, t, b) ? f.channels / 4 * 4 : 0;
+    for (int row = 0; quads && row < kBlock; ++row) {
+        float *to = images.features + first_pixel_of_row(f, t, b, row) * f.channels;
+        for (int c = 0; c < quads; c += 4) {
+            Quad q[4];
+            for (int j = 0; j < 4; ++j) q[j] = load_quad(sums + (c + j) * kLanes + row * kBlock);
+            transpose(q);
+            for (int j = 0; j < 4; ++j) {
+                if (f.background) q[j] += rest[row * kBlock + j] * load_quad(f.background + c);
+                store_quad(to + j * f.channels + c, q[j]);
+            }
+        }
+    }
+    for_each_pixel(f, t, b, [&](int64_t pixel, int i) {
         float *to = images.features + pixel * f.channels;
-        for (int c = 0; c < f.channels; ++c) to[c] = sums[c * kLanes + i];
-        if (f.background)
-            for (int c = 0; c < f.channels; ++c) to[c] += rest[i] * f.background[c];
+        for (int c = quads; c < f.channels; ++c)
+            to[c] = sums[c * kLanes + i] + (f.background ? rest[i] * f.background[c] : 0.0f);
         images.depth_sum[pixel] = sums[f.channels * kLanes + i];
         images.alpha[pixel] = 1.0f - rest[i];
         if (images.transmittance) images.transmittance[pixel] = rest[i];
-    }
+    });
 }
 
 void forward_tile(const Frame &f, const Forward &out, int index, const Scratch &s) {
@@ -186,18 +213,26 @@ void forward_tile(const Frame &f, const Forward &out, int index, const Scratch &
 // Gathers the image gradients of a tile: (block, padded + 1, 16), the last one belonging to alpha.
 M4D_INLINE void gather(const Frame &f, const m4d_image_gradients &g, const Tile &t, float *out) {
     const int rows = f.padded + 1;
-    for (int b = 0; b < kBlocks; ++b)
-        for (int i = 0; i < kLanes; ++i) {
-            const int x = t.x + b % 4 * kBlock + i % kBlock, y = t.y + b / 4 * kBlock + i / kBlock;
-            float *to = out + b * rows * kLanes + i;
-            const bool in = x < f.width && y < f.height;
-            const int64_t pixel = static_cast<int64_t>(y) * f.width + x;
-            for (int c = 0; c < f.channels; ++c)
-                to[c * kLanes] = in && g.features ? g.features[pixel * f.channels + c] : 0.0f;
-            to[f.channels * kLanes] = in && g.depth_sum ? g.depth_sum[pixel] : 0.0f;
-            for (int c = f.channels + 1; c < f.padded; ++c) to[c * kLanes] = 0.0f;
-            to[f.padded * kLanes] = in && g.alpha ? g.alpha[pixel] : 0.0f;
+    const Vec zero = fill(0.0f);
+    for (int b = 0; b < kBlocks; ++b, out += rows * kLanes) {
+        const int quads = g.features && whole(f, t, b) ? f.channels / 4 * 4 : 0;
+        for (int c = quads; c < rows; ++c) store(out + c * kLanes, zero);
+        for (int row = 0; quads && row < kBlock; ++row) {
+            const float *from = g.features + first_pixel_of_row(f, t, b, row) * f.channels;
+            for (int c = 0; c < quads; c += 4) {
+                Quad q[4];
+                for (int j = 0; j < 4; ++j) q[j] = load_quad(from + j * f.channels + c);
+                transpose(q);
+                for (int j = 0; j < 4; ++j) store_quad(out + (c + j) * kLanes + row * kBlock, q[j]);
+            }
         }
+        for_each_pixel(f, t, b, [&](int64_t pixel, int i) {
+            for (int c = quads; g.features && c < f.channels; ++c)
+                out[c * kLanes + i] = g.features[pixel * f.channels + c];
+            if (g.depth_sum) out[f.channels * kLanes + i] = g.depth_sum[pixel];
+            if (g.alpha) out[f.padded * kLanes + i] = g.alpha[pixel];
+        });
+    }
 }
 
 // Far to near over one tile. K = padded channel count when it is small enough for registers, else 0.

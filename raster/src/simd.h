@@ -23,6 +23,15 @@ typedef float Part __attribute__((vector_size(kWidth * 4)));
 typedef int32_t IntPart __attribute__((vector_size(kWidth * 4)));
 typedef float Quad __attribute__((vector_size(16)));
 
+typedef int32_t IntQuad __attribute__((vector_size(16)));
+
+// Four floats picked from eight.
+#if defined(__clang__)
+#define M4D_SHUFFLE(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+#define M4D_SHUFFLE(a, b, i, j, k, l) __builtin_shuffle(a, b, IntQuad{i, j, k, l})
+#endif
+
 #define M4D_INLINE static inline __attribute__((always_inline))
 #define M4D_EACH for (int i = 0; i < kParts; ++i)
 
@@ -135,6 +144,21 @@ M4D_INLINE Vec exp2_fast(const Vec &x) {
     return r;
 }
 
+M4D_INLINE Quad load_quad(const float *from) {  // any alignment
+    Quad r;
+    __builtin_memcpy(&r, from, sizeof(r));
+    return r;
+}
+M4D_INLINE void store_quad(float *to, const Quad &a) { __builtin_memcpy(to, &a, sizeof(a)); }
+
+// Rows become columns.
+M4D_INLINE void transpose(Quad (&q)[4]) {
+    const Quad a = M4D_SHUFFLE(q[0], q[1], 0, 4, 1, 5), b = M4D_SHUFFLE(q[0], q[1], 2, 6, 3, 7);
+    const Quad c = M4D_SHUFFLE(q[2], q[3], 0, 4, 1, 5), d = M4D_SHUFFLE(q[2], q[3], 2, 6, 3, 7);
+    q[0] = M4D_SHUFFLE(a, c, 0, 1, 4, 5), q[1] = M4D_SHUFFLE(a, c, 2, 3, 6, 7);
+    q[2] = M4D_SHUFFLE(b, d, 0, 1, 4, 5), q[3] = M4D_SHUFFLE(b, d, 2, 3, 6, 7);
+}
+
 M4D_INLINE Part fold(const Vec &a) {
     Part r = a.v[0];
     for (int i = 1; i < kParts; ++i) r += a.v[i];
@@ -157,10 +181,9 @@ M4D_INLINE Quad sum4(const Vec &a, const Vec &b, const Vec &c, const Vec &d) {
     return _mm256_castps256_ps128(s) + _mm256_extractf128_ps(s, 1);
 #else
     const Quad fa = fold(a), fb = fold(b), fc = fold(c), fd = fold(d);
-    const IntPart low = {0, 4, 1, 5}, high = {2, 6, 3, 7}, even = {0, 1, 4, 5}, odd = {2, 3, 6, 7};
-    const Quad ab = __builtin_shuffle(fa, fb, low) + __builtin_shuffle(fa, fb, high);
-    const Quad cd = __builtin_shuffle(fc, fd, low) + __builtin_shuffle(fc, fd, high);
-    return __builtin_shuffle(ab, cd, even) + __builtin_shuffle(ab, cd, odd);
+    const Quad ab = M4D_SHUFFLE(fa, fb, 0, 4, 1, 5) + M4D_SHUFFLE(fa, fb, 2, 6, 3, 7);
+    const Quad cd = M4D_SHUFFLE(fc, fd, 0, 4, 1, 5) + M4D_SHUFFLE(fc, fd, 2, 6, 3, 7);
+    return M4D_SHUFFLE(ab, cd, 0, 1, 4, 5) + M4D_SHUFFLE(ab, cd, 2, 3, 6, 7);
 #endif
 }
 
