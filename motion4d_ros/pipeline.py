@@ -5,58 +5,234 @@
         for estimate in engine.push(frame):
             ...
     estimates = engine.flush()
+
+A frame passes through three rooms. `accept` asks the 2D sources about it and predicts from the scene: the LIVE estimate.
+When a window of frames is full, `advance` fits them, motion first, then semantics: WINDOW estimates. Every few windows, and
+whenever there is time, `refine` adjusts everything over the horizon together: GLOBAL estimates, for the same stamps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
 
 from motion4d_ros.config import Config
-from motion4d_ros.types import Estimate, FloatArray, Frame, Health, Prompt, QueryTracks, Rendered, StaticPoints
+from motion4d_ros.fit.archive import Archive
+from motion4d_ros.fit.horizon import Horizon
+from motion4d_ros.fit.intake import Intake
+from motion4d_ros.fit.mapper import Mapper
+from motion4d_ros.fit.memory import archive_frames, query_scene, scene_view
+from motion4d_ros.fit.pace import Pace
+from motion4d_ros.fit.refresh import MaskRefresh
+from motion4d_ros.fit.reporting import Reporter
+from motion4d_ros.scene.storage import PLY_FILE, SCENE_FILE, export_ply, save_scene
+from motion4d_ros.types import (
+    Estimate,
+    FloatArray,
+    Frame,
+    Health,
+    Motion4DError,
+    Prompt,
+    QueryTracks,
+    Rendered,
+    Stage,
+    StaticPoints,
+)
 
 
 class Motion4D:
     """One camera's scene, grown window after window. Not thread-safe: one worker owns it."""
 
     def __init__(self, config: Config) -> None:
-        raise NotImplementedError
+        self.config = config.copy()
+        self.device = choose_device(config)
+        if config.run.threads:
+            torch.set_num_threads(config.run.threads)
+        torch.manual_seed(config.run.seed)
+        self.intake = Intake(self.config)
+        self.pace = Pace(self.config)
+        self.health = Health()
+        self._next_gaussian_id = 1
+        self._start_scene()
+
+    def _start_scene(self) -> None:
+        self.mapper = Mapper(self.config, self.device)
+        self.mapper.scene.next_id = self._next_gaussian_id
+        self.horizon = Horizon(self.config.window.horizon)
+        self.archive = Archive()
+        self.reporter = Reporter(self.config)
+        self.refresh = MaskRefresh(self.intake.masks, self.mapper.channel_of)
+        self._poses: dict[int, FloatArray] = {}
+
+    # -- frames in -----------------------------------------------------------------------------------------------------
 
     def push(self, frame: Frame) -> list[Estimate]:
         """`accept`, then `advance`: the live estimate first, then whatever its window yields."""
+        return [self.accept(frame), *self.advance()]
 
     def accept(self, frame: Frame) -> Estimate:
-        """Takes a frame, asks the 2D sources about it, and predicts: the LIVE estimate, within tens of ms."""
+        """Takes a frame, asks the 2D sources about it, and predicts: the LIVE estimate, within tens of ms.
+
+        A stamp that goes backwards or a camera that changes starts a new scene (and says so in the warnings).
+        Raises `Motion4DError` for a stamp that stands still: the frame is not taken.
+        """
+        reason = self.intake.reason_to_restart(frame)
+        if reason:
+            self.reset(reason)
+        state = self.intake.take(frame)
+        self.health.frames += 1
+        self.pace.frame(state.frame.stamp_ns)
+        self._poses[state.index] = state.T_map_cam
+        return self.reporter.live(self.mapper, self.intake, state)
 
     def advance(self, should_yield: Callable[[], bool] | None = None) -> list[Estimate]:
         """If a window is full: fits it (stages 1 and 2) and, when due, refines globally (stage 3). Else []."""
-
-    def refine(self, should_yield: Callable[[], bool] | None = None) -> list[Estimate]:
-        """A global round over the horizon, in short slices; stops early (keeping the gain) once `should_yield()`."""
+        if len(self.intake.pending) < self.config.window.length:
+            return []
+        estimates = self._fit_window()
+        every = self.config.window.global_every
+        if every and self.config.fit.global_stage and self.health.windows % every == 0:
+            estimates += self.refine(should_yield)
+        return estimates
 
     def flush(self) -> list[Estimate]:
         """Closes the unfinished window, refines once more; the final estimates of all frames in the horizon."""
+        estimates = self._fit_window() if self.intake.pending else []
+        if self.config.fit.global_stage and len(self.horizon):
+            return estimates + self._refine(self.config.fit.final_iterations, None, whole_horizon=True)
+        return estimates
+
+    # -- the fit -------------------------------------------------------------------------------------------------------
+
+    def _fit_window(self) -> list[Estimate]:
+        """Geometry, new Gaussians, stage 1, stage 2, pruning: the WINDOW estimates of the frames that waited."""
+        mapper, started = self.mapper, self.pace.start()
+        new = [self.horizon.append(state) or state.index for state in self.intake.close_window()]
+        self._shrink()
+        with mapper.clock("geometry"):
+            mapper.geometry.update(self.horizon, self.intake.tracks, new)
+        for state in self.horizon.frames:
+            self._poses[state.index] = state.T_map_cam
+        mapper.extend(self.horizon, new)
+        mapper.fill(self.horizon, new)
+        mapper.fit_window(self.horizon, new, self.refresh, self.pace.share(mapper.fitter, started))
+        mapper.prune()
+        self.health.windows += 1
+        with mapper.clock("report"):
+            estimates = self.reporter.report(mapper, self.intake, self.horizon, new, Stage.WINDOW)
+        self.pace.finish(started, len(new))
+        return estimates
+
+    def refine(self, should_yield: Callable[[], bool] | None = None) -> list[Estimate]:
+        """A global round over the horizon, in short slices; stops early (keeping the gain) once `should_yield()`."""
+        if not len(self.horizon) or not self.config.fit.global_stage:
+            return []
+        iterations = self.pace.global_iterations(self.config.fit.global_iterations)
+        return self._refine(iterations, should_yield, whole_horizon=False)
+
+    def _refine(
+        self, iterations: int, should_yield: Callable[[], bool] | None, whole_horizon: bool
+    ) -> list[Estimate]:
+        done = self.mapper.refine(self.horizon, iterations, should_yield)
+        if done == 0:
+            return []
+        self.mapper.prune()
+        self.health.refinements += 1
+        frames = [state.index for state in self.horizon.frames]
+        if not whole_horizon and self.config.budget.mode == "realtime":
+            frames = frames[-self.config.window.length :]  # what a robot can still use
+        with self.mapper.clock("report"):
+            return self.reporter.report(self.mapper, self.intake, self.horizon, frames, Stage.GLOBAL)
+
+    def _shrink(self) -> None:
+        """Old times leave the horizon; what queries need of them goes to the archive."""
+        dropped = self.horizon.shrink()
+        if not dropped:
+            return
+        if self.config.run.archive:
+            archive_frames(self.archive, self.mapper, dropped)
+        first = self.horizon.first_index
+        poses = self.mapper.forget_before(first)
+        if poses is not None and self.config.run.archive:
+            self.archive.add_poses(poses)
+        if not self.config.run.archive:
+            self._poses = {index: pose for index, pose in self._poses.items() if index >= first}
+        self.intake.forget_before(first)
+
+    # -- everything else -----------------------------------------------------------------------------------------------
 
     def reset(self, reason: str) -> None:
         """Forgets scene, tracks and buffers; object and point ids go on and are never reused."""
+        self._next_gaussian_id = self.mapper.scene.next_id
+        self.health.warnings[f"restarted: {reason}"] = self.health.warnings.get(f"restarted: {reason}", 0) + 1
+        self.intake.reset()
+        self._start_scene()
 
     def status(self) -> Health:
         """Counters since the start."""
+        health, scene = self.health, self.mapper.scene
+        moving = int(scene.dynamic.sum())
+        health.gaussians_dynamic, health.gaussians_static = moving, scene.count - moving
+        health.bases = scene.bases.count
+        health.objects = len(scene.objects())
+        health.horizon = len(self.horizon)
+        health.scale, health.pose_status = self.intake.scale, self.intake.pose_status
+        health.stage_seconds = dict(self.mapper.seconds) | {"intake": self.intake.seconds}
+        health.raster_seconds = self.mapper.fitter.raster_seconds
+        return health
 
     def prompt(self, prompt: Prompt) -> int:
         """A user's word on an object; its id. Raises `Motion4DError` if its frame has left the horizon."""
+        object_id = self.intake.prompt(prompt, self.horizon)
+        if prompt.delete:
+            self.mapper.remove_object(object_id)
+            self.reporter.tracker.remove(object_id)
+        elif prompt.name:
+            self.reporter.tracker.rename(object_id, prompt.name)
+        return object_id
 
     def query(self, points_tyx: FloatArray) -> QueryTracks:
         """Trajectories of (Q, 3) query points (frame index, y, x) over all frames so far (archived ones included)."""
+        points = np.asarray(points_tyx, float)
+        if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
+            raise Motion4DError(f"queries must be finite (Q, 3) rows of t, y, x; got shape {points.shape}")
+        if not len(self.horizon):
+            raise Motion4DError("no frame has been fitted yet: push frames, then flush, before asking for tracks")
+        return query_scene(points, self.mapper, self.horizon, self.archive)
 
     def render(self, index: int) -> Rendered:
         """The scene as seen by the camera of frame `index` (in the horizon), at that frame's time, at full size."""
+        try:
+            state = self.horizon.get(index)
+        except KeyError:
+            raise Motion4DError(f"frame {index} is not in the horizon: it is too old or not fitted yet") from None
+        return scene_view(self.mapper, state)
 
     def static_points(self) -> StaticPoints:
         """The static map."""
+        return self.reporter.static_points(self.mapper)
 
     def save_scene(self, folder: str) -> list[str]:
         """Writes the scene (reloadable) and `scene.ply`; the paths written."""
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        extra = {"objects": {str(label): channel for label, channel in self.mapper.channel_of.items()}}
+        save_scene(self.mapper.scene, place / SCENE_FILE, extra)
+        export_ply(self.mapper.scene, place / PLY_FILE)
+        return [str(place / SCENE_FILE), str(place / PLY_FILE)]
 
     @property
     def T_map_cams(self) -> dict[int, FloatArray]:
         """Camera pose used for every frame so far, by index (4, 4)."""
+        return dict(self._poses)
+
+
+def choose_device(config: Config) -> torch.device:
+    """Where the scene lives; raises `Motion4DError` when CUDA is asked for and not there."""
+    available = torch.cuda.is_available()
+    if config.run.device == "cuda" and not available:
+        raise Motion4DError("run.device=cuda, but PyTorch sees no CUDA device: install a CUDA build or use run.device=cpu")
+    return torch.device("cuda" if available and config.run.device != "cpu" else "cpu")

@@ -144,6 +144,12 @@ class Mapper:
             added += self._spawn(state, pixels, depth.cpu().numpy()[pixels[:, 0], pixels[:, 1]].astype(float))
         return added
 
+    def remove_object(self, object_id: int) -> None:
+        """Takes an object out of the scene: its Gaussians go, its motion is forgotten."""
+        self.scene.prune(self.scene.object_id != object_id)
+        self.scene.keep_bases(self.scene.bases.owner != object_id)
+        self.geometry.motions.pop(object_id, None)
+
     @torch.no_grad()
     def view(self, state: FrameState) -> View:
         """The scene as a frame's camera sees it, at working size, without gradients."""

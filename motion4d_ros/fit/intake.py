@@ -1,0 +1,233 @@
+"""Frames on their way in: numbered, brought to working size, and shown to the 2D sources."""
+
+from __future__ import annotations
+
+import time
+
+import cv2
+import numpy as np
+
+from motion4d_ros.config import Config
+from motion4d_ros.fit.horizon import FrameState, Horizon
+from motion4d_ros.priors.base import DepthPrior, PosePrior, SceneHint
+from motion4d_ros.priors.flow import warp
+from motion4d_ros.priors.registry import make_depth_source, make_mask_source, make_pose_source, make_track_source
+from motion4d_ros.types import (
+    UNKNOWN_LABEL,
+    BoolArray,
+    Camera,
+    Frame,
+    IntArray,
+    Motion4DError,
+    PoseStatus,
+    Prompt,
+    Scale,
+)
+
+FLAT_DEPTH = 2.0  # where nothing says how far things are, they are put here, and the scale is said to be unknown
+FLAT_SIGMA = 1.0
+
+
+class Intake:
+    """The 2D sources and the frames that wait for their window."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.poses = make_pose_source(config)
+        self.depths = make_depth_source(config)
+        self.masks = make_mask_source(config)
+        self.tracks = make_track_source(config)
+        self.pending: list[FrameState] = []
+        self.predicted: IntArray | None = None  # (H, W) labels of the newest frame, as far as the scene knows them
+        self.seconds = 0.0
+        self.scale = Scale.UNKNOWN
+        self.pose_status = PoseStatus.OK
+        self.known_ids: set[int] = set()
+        self._deleted: set[int] = set()
+        self._last: FrameState | None = None
+        self._next_index = 0
+        self._next_object = 1
+
+    # -- frames --------------------------------------------------------------------------------------------------------
+
+    def reason_to_restart(self, frame: Frame) -> str:
+        """Why `frame` cannot continue the scene; empty if it can. Raises `Motion4DError` for a stamp that stands still."""
+        if self._last is None:
+            return ""
+        if frame.stamp_ns == self._last.frame.stamp_ns:
+            raise Motion4DError(f"two frames with the same stamp {frame.stamp_ns}: the second is ignored")
+        if frame.stamp_ns < self._last.frame.stamp_ns:
+            return "the clock jumped back"
+        if frame.camera != self._last.output_camera:
+            return "the camera changed (size or intrinsics)"
+        return ""
+
+    def take(self, frame: Frame) -> FrameState:
+        """Asks every source about the frame and appends it to `pending`."""
+        started = time.perf_counter()
+        output_camera = frame.camera
+        frame = shrink(frame, self.config.budget.working_width).with_index(self._next_index)
+        self._next_index += 1
+        hint = self._hint(frame)
+        pose = self.poses.pose(frame, hint)
+        depth = self.depths.depth(frame, pose, hint)
+        labels = self._clean(self.masks.masks(frame, hint))
+        state = self._state(frame, output_camera, pose, depth, labels)
+        self.tracks.push(frame, labels)
+        self.predicted = self._predict(state)
+        self.pending.append(state)
+        self._last = state
+        self.scale, self.pose_status = state.scale, state.pose_status
+        self.seconds += time.perf_counter() - started
+        return state
+
+    def close_window(self) -> list[FrameState]:
+        """Hands over the frames that waited. Poses that their source has revised since are replaced."""
+        revised = getattr(self.poses, "revised_poses", dict)()
+        for state in self.pending:
+            if state.index in revised:
+                state.T_map_cam = revised[state.index]
+        closed, self.pending = self.pending, []
+        return closed
+
+    def forget_before(self, index: int) -> None:
+        """Lets the sources drop what is older than frame `index`."""
+        self.tracks.forget_before(index)
+
+    def reset(self) -> None:
+        """Forgets everything but the counters of frames and objects."""
+        for source in (self.poses, self.depths, self.masks, self.tracks):
+            source.reset()
+        self.pending = []
+        self.predicted = None
+        self._last = None
+        self._deleted.clear()
+        self.scale, self.pose_status = Scale.UNKNOWN, PoseStatus.OK
+
+    # -- prompts -------------------------------------------------------------------------------------------------------
+
+    def prompt(self, prompt: Prompt, horizon: Horizon) -> int:
+        """Passes a user's word on to the mask source; the object's id."""
+        state = self._find(prompt, horizon)
+        object_id = prompt.object_id
+        if object_id == 0:
+            if prompt.delete:
+                raise Motion4DError("deleting needs the id of the object")
+            object_id = max([0, *self.known_ids]) + 1
+        self.known_ids.add(object_id)
+        if prompt.delete:
+            self._deleted.add(object_id)
+            for other in [*horizon.frames, *self.pending]:
+                other.raw_labels = np.where(other.raw_labels == object_id, 0, other.raw_labels)
+                other.labels = np.where(other.labels == object_id, 0, other.labels)
+        scaled = _to_working_size(prompt, state, object_id)
+        self.masks.prompt(state.frame, scaled)
+        if scaled.mask is not None and not prompt.delete:
+            blank = np.where(state.raw_labels == object_id, 0, np.maximum(state.raw_labels, 0))
+            state.raw_labels = np.where(scaled.mask, object_id, blank).astype(np.int32)
+            if self._last is not None and state.index == self._last.index:
+                self.predicted = state.raw_labels.copy()
+        return object_id
+
+    def _find(self, prompt: Prompt, horizon: Horizon) -> FrameState:
+        states = [*horizon.frames, *self.pending]
+        if not states:
+            raise Motion4DError("a prompt came before the first frame")
+        nearest = min(states, key=lambda state: abs(state.frame.stamp_ns - prompt.stamp_ns))
+        if prompt.stamp_ns < states[0].frame.stamp_ns and nearest.frame.stamp_ns != prompt.stamp_ns and prompt.stamp_ns:
+            raise Motion4DError(
+                f"prompt for stamp {prompt.stamp_ns}: that frame has left the horizon; prompt a newer frame"
+            )
+        return states[-1] if prompt.stamp_ns == 0 else nearest
+
+    # -- one frame -----------------------------------------------------------------------------------------------------
+
+    def _state(
+        self, frame: Frame, output_camera: Camera, pose: PosePrior, depth: DepthPrior | None, labels: IntArray
+    ) -> FrameState:
+        warnings = []
+        if depth is None:
+            flat = self.config.depth.source == "none"
+            value = 1.0 / FLAT_DEPTH if flat else np.nan
+            inverse = np.full(frame.camera.size, value, np.float32)
+            sigma = np.full(frame.camera.size, FLAT_SIGMA, np.float32)
+            scale = Scale.UNKNOWN
+            warnings.append("no depth: a flat scene is assumed" if flat else "frame without depth")
+        else:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                inverse = np.where(depth.depth > 0, 1.0 / depth.depth, np.nan).astype(np.float32)
+            sigma, scale = depth.sigma, depth.scale
+        if self.config.pose.source != "static":
+            scale = pose.scale
+        if pose.status is PoseStatus.LOST:
+            warnings.append("camera pose lost")
+        with np.errstate(divide="ignore", invalid="ignore"):
+            depth_m = (1.0 / inverse).astype(np.float32)
+        return FrameState(
+            frame, output_camera, pose.T_map_cam, pose.status, scale, labels, inverse, sigma, labels, depth_m, warnings
+        )
+
+    def _clean(self, labels: IntArray) -> IntArray:
+        """Labels as int32, without deleted objects; remembers the ids."""
+        labels = labels.astype(np.int32)
+        ids = np.unique(labels)
+        self.known_ids.update(int(v) for v in ids if v > 0)
+        for deleted in self._deleted & set(ids.tolist()):
+            labels = np.where(labels == deleted, 0, labels)
+        return labels
+
+    def _hint(self, frame: Frame) -> SceneHint | None:
+        """The last frame's pose and labels: what is known before anything was asked about this frame."""
+        if self._last is None:
+            return None
+        return SceneHint(self._last.T_map_cam, None, self.predicted, None)
+
+    def _predict(self, state: FrameState) -> IntArray:
+        """Labels of a new frame: those of the frame before, carried by the flow; the source's where flow fails."""
+        raw = np.maximum(state.raw_labels, 0)
+        if self.predicted is None or self._last is None or self._last.index != state.index - 1:
+            return raw
+        back, trusted = self.tracks.flow(state.index, self._last.index)
+        carried = warp(self.predicted.astype(np.float32), back, nearest=True).astype(np.int32)
+        fresh = ~np.isin(raw, [0, *np.unique(self.predicted)])
+        usable: BoolArray = trusted & ~fresh
+        return np.where(usable | (state.raw_labels == UNKNOWN_LABEL), carried, raw).astype(np.int32)
+
+
+def shrink(frame: Frame, width: int) -> Frame:
+    """The frame at a working width of at most `width` px (0 = never shrink): image by area, labels and depth by picking."""
+    if width == 0 or frame.camera.width <= width:
+        return frame
+    camera = frame.camera.scaled(width / frame.camera.width)
+    size = (camera.width, camera.height)
+    image = np.asarray(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    depth = None if frame.depth_m is None else cv2.resize(frame.depth_m, size, interpolation=cv2.INTER_NEAREST)
+    masks = None
+    if frame.masks is not None:
+        masks = cv2.resize(frame.masks.astype(np.float64), size, interpolation=cv2.INTER_NEAREST).astype(np.int32)
+    return Frame(frame.stamp_ns, image, camera, frame.T_map_cam, depth, masks, frame.frame_id, frame.index)
+
+
+def _to_working_size(prompt: Prompt, state: FrameState, object_id: int) -> Prompt:
+    """The prompt in working pixels, with its id."""
+    camera, output = state.frame.camera, state.output_camera
+    ratio = np.array([camera.width / output.width, camera.height / output.height])
+    mask = prompt.mask
+    if mask is not None and mask.shape != camera.size:
+        if mask.shape != output.size:
+            raise Motion4DError(f"prompt mask has shape {mask.shape}, its image {output.size}")
+        small = cv2.resize(mask.astype(np.uint8), (camera.width, camera.height), interpolation=cv2.INTER_NEAREST)
+        mask = small > 0
+    box = None if prompt.box_px is None else (prompt.box_px + 0.5) * np.tile(ratio, 2) - 0.5
+    points = (prompt.points_px.reshape(-1, 2) + 0.5) * ratio - 0.5
+    if prompt.xyz_map is not None and len(points) == 0:  # a click in 3D is a point on the object where it projects
+        T = state.T_cam_map
+        uv = camera.project(T[:3, :3] @ prompt.xyz_map + T[:3, 3])
+        inside = np.isfinite(uv).all() and (uv >= 0).all() and uv[0] < camera.width and uv[1] < camera.height
+        if not inside:
+            raise Motion4DError("the clicked point is outside the camera's view at that time")
+        points = uv[None]
+    positive = prompt.positive if len(prompt.positive) == len(points) else np.ones(len(points), bool)
+    return Prompt(
+        prompt.stamp_ns, object_id, points, positive, box, mask, prompt.xyz_map, prompt.name, prompt.delete
+    )

@@ -1,0 +1,105 @@
+"""Looking at the scene at any time, now or long ago: full-size views, the archive, and query tracks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from motion4d_ros.fit.archive import Archive, ArchivedFrame
+from motion4d_ros.fit.horizon import FrameState, Horizon
+from motion4d_ros.fit.mapper import Mapper
+from motion4d_ros.fit.observe import masks
+from motion4d_ros.fit.queries import MovingGaussians, Snapshot, trace
+from motion4d_ros.types import FloatArray, QueryTracks, Rendered
+
+EMPTY_ALPHA = 0.3  # less than this: nothing is there
+
+
+def scene_view(mapper: Mapper, state: FrameState) -> Rendered:
+    """Images of one frame at the input's size."""
+    view = mapper.view(state)
+    size = (state.output_camera.width, state.output_camera.height)
+
+    def enlarge(array: FloatArray) -> FloatArray:
+        same = array.shape[:2] == size[::-1]
+        return array if same else np.asarray(cv2.resize(array, size, interpolation=cv2.INTER_LINEAR))
+
+    alpha = enlarge(view.output.alpha.cpu().numpy())
+    depth = enlarge(view.output.depth.cpu().numpy()).astype(np.float32)
+    confidence = enlarge((view.confidence / view.output.alpha.clamp_min(1e-3)).clamp(0, 1).cpu().numpy())
+    rgb = enlarge(view.rgb.clamp(0, 1).cpu().numpy())
+    return Rendered(
+        (rgb * 255).round().astype(np.uint8),
+        np.where(alpha > EMPTY_ALPHA, depth, np.nan).astype(np.float32),
+        alpha.astype(np.float32),
+        confidence.astype(np.float32),
+        masks(mapper, view, state.output_camera),
+    )
+
+
+def snapshot(mapper: Mapper, state: FrameState) -> Snapshot:
+    """One frame of the horizon as rendered at working size."""
+    view = mapper.view(state)
+    alpha = view.output.alpha.cpu().numpy()
+    depth = np.where(alpha > EMPTY_ALPHA, view.output.depth.cpu().numpy(), np.nan).astype(np.float64)
+    confidence = (view.confidence / view.output.alpha.clamp_min(1e-3)).clamp(0, 1).cpu().numpy()
+    labels = masks(mapper, view, state.frame.camera)
+    return Snapshot(state.frame.stamp_ns, state.T_map_cam, labels, depth, confidence)
+
+
+def archive_frames(archive: Archive, mapper: Mapper, dropped: Sequence[FrameState]) -> None:
+    """Keeps what queries will need of frames that leave the horizon; call before their times leave the scene."""
+    for state in dropped:
+        shot = snapshot(mapper, state)
+        archive.frames[state.index] = ArchivedFrame.pack(
+            state.index, shot.stamp_ns, shot.T_map_cam, shot.labels, shot.depth_m
+        )
+
+
+def query_scene(points_tyx: FloatArray, mapper: Mapper, horizon: Horizon, archive: Archive) -> QueryTracks:
+    """Tracks of (Q, 3) queries in pixels of the input image, over all frames from the oldest archived one on."""
+    output, camera = horizon.frames[-1].output_camera, horizon.camera
+    ratio = np.array([camera.height / output.height, camera.width / output.width])
+    working = points_tyx.copy()
+    working[:, 1:] = (points_tyx[:, 1:] + 0.5) * ratio - 0.5
+    first = min(archive.frames, default=horizon.first_index)
+    count = horizon.frames[-1].index - first + 1
+    cache: dict[int, Snapshot] = {}
+
+    def shot(index: int) -> Snapshot:
+        if index in archive.frames:
+            old = archive.frames[index]
+            return Snapshot(old.stamp_ns, old.T_map_cam, old.labels(), old.depth_m(), None)
+        if index not in cache:
+            cache[index] = snapshot(mapper, horizon.get(index))
+        return cache[index]
+
+    result = trace(working, first, count, shot, lambda label: _moving(mapper, archive, label, first, count), camera)
+    result.query_points = points_tyx.copy()
+    result.tracks = ((result.tracks + 0.5) / ratio[::-1] - 0.5).astype(np.float32)
+    return result
+
+
+def _moving(mapper: Mapper, archive: Archive, label: int, first: int, count: int) -> MovingGaussians | None:
+    """The Gaussians of one object with the motions of its bases over the whole run."""
+    scene = mapper.scene
+    owned = (scene.bases.owner == label).nonzero().squeeze(1)
+    if len(owned) == 0:
+        return None
+    now = scene.bases.poses_at(list(scene.bases.indices)).transforms()[owned].detach().double().cpu().numpy()
+    motions = np.full((len(owned), count, 3, 4), np.nan)
+    start = scene.bases.first_index - first
+    motions[:, start : start + now.shape[1]] = now
+    for row, base_id in enumerate(scene.bases.ids[owned].tolist()):
+        for index, matrix in archive.motions.get(base_id, {}).items():
+            if 0 <= index - first < start:
+                motions[row, index - first] = matrix
+    rows = scene.moving_rows
+    mine = scene.object_id[rows] == label
+    means = scene.params["means"][rows[mine]].detach().double().cpu().numpy()
+    weights = scene.motion_weights()[mine][:, owned].detach().double().cpu().numpy()
+    return MovingGaussians(means, weights, motions)
+
+

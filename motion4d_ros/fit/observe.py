@@ -1,0 +1,104 @@
+"""What the fitted scene says about a frame: masks, tracked points and observations of objects."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from motion4d_ros.fit.fitter import View
+from motion4d_ros.fit.horizon import FrameState
+from motion4d_ros.fit.mapper import Mapper
+from motion4d_ros.objects.tracker import ObjectObservation
+from motion4d_ros.types import Camera, FloatArray, TrackedPoints
+
+HIDDEN_SHARE = 0.04  # something rendered nearer than a Gaussian by this share hides it
+MIN_VISIBLE_OPACITY = 0.1
+
+
+def label_names(mapper: Mapper) -> NDArray[np.uint16]:
+    """(C,) object id of every semantic channel."""
+    names = np.zeros(len(mapper.channel_of), np.uint16)
+    for label, channel in mapper.channel_of.items():
+        names[channel] = label
+    return names
+
+
+def masks(mapper: Mapper, view: View, output: Camera) -> NDArray[np.uint16]:
+    """(H, W) object ids at the size of `output`: the most probable label, probabilities enlarged where needed."""
+    probability = view.labels.clone()
+    probability[..., 0] += 1 - view.output.alpha
+    array = probability.cpu().numpy()
+    if array.shape[:2] != output.size:
+        planes = [cv2.resize(array[..., c], (output.width, output.height), interpolation=cv2.INTER_LINEAR)
+                  for c in range(array.shape[-1])]
+        array = np.stack(planes, -1)
+    return label_names(mapper)[array.argmax(-1)]
+
+
+@torch.no_grad()
+def tracked_points(mapper: Mapper, index: float) -> TrackedPoints:
+    """All moving Gaussians at a (fractional) frame index; beyond the horizon at constant velocity."""
+    scene = mapper.scene
+    rows = scene.moving_rows
+    if len(rows) == 0 or scene.bases.length == 0:
+        return TrackedPoints.empty()
+    rows_visible = scene.params["opacity_logits"][rows].sigmoid() > MIN_VISIBLE_OPACITY
+    positions = scene.positions_at([index])[:, 0][rows_visible]
+    velocity = scene.velocities_at(index)[rows_visible]
+    chosen = rows[rows_visible]
+    colors = scene.params["colors"][chosen].clamp(0, 1)
+    return TrackedPoints(
+        scene.ids[chosen].cpu().numpy().astype(np.uint32),
+        scene.object_id[chosen].cpu().numpy().astype(np.uint32),
+        positions.float().cpu().numpy(),
+        velocity.float().cpu().numpy(),
+        (colors * 255).round().to(torch.uint8).cpu().numpy(),
+        scene.params["uncertainty"][chosen].sigmoid().float().cpu().numpy(),
+    )
+
+
+def observations(
+    mapper: Mapper, state: FrameState, points: TrackedPoints, shown: NDArray[np.uint16], depth_m: FloatArray
+) -> list[ObjectObservation]:
+    """One observation per object of the scene in one frame.
+
+    `shown` (H, W) are the rendered ids and `depth_m` (H, W) the rendered depth at working size; which of an object's points
+    are in view and unhidden follows from them.
+    """
+    result = []
+    camera = state.frame.camera
+    T = state.T_cam_map
+    for object_id in mapper.scene.objects():
+        mine = points.object_id == object_id
+        xyz = points.xyz_map[mine].astype(np.float64)
+        if len(xyz) == 0:
+            continue
+        xyz_cam = xyz @ T[:3, :3].T + T[:3, 3]
+        uv = camera.project(xyz_cam)
+        inside = np.isfinite(uv).all(1) & (uv >= 0).all(1) & (uv[:, 0] <= camera.width - 1) & (uv[:, 1] <= camera.height - 1)
+        pixel = np.rint(np.nan_to_num(uv[inside])).astype(int)
+        front = depth_m[pixel[:, 1], pixel[:, 0]]
+        covered = shown[pixel[:, 1], pixel[:, 0]]
+        hidden = (front > 0) & (front < (1 - HIDDEN_SHARE) * xyz_cam[inside, 2]) & (covered != object_id)
+        visible = int((shown == object_id).sum())
+        share = float(hidden.mean()) if len(hidden) else 0.0
+        expected = int(round(visible / max(0.05, 1.0 - share))) if visible else int(inside.sum())
+        motion = mapper.geometry.motions.get(object_id)
+        covariance = motion.covariance.get(state.index) if motion is not None else None
+        result.append(
+            ObjectObservation(
+                object_id=object_id,
+                points_map=xyz,
+                point_weights=np.maximum(points.confidence[mine].astype(np.float64), 1e-3),
+                T_map_base=mapper.scene.object_pose(object_id, state.index),
+                visible_pixels=visible,
+                expected_pixels=max(expected, visible),
+                hidden_share=share,
+                in_view=bool(inside.any()),
+                colors=points.rgb[mine].astype(np.float64) / 255.0,
+                pose_covariance=covariance,
+            )
+        )
+    return result

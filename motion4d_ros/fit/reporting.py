@@ -1,0 +1,95 @@
+"""From the scene to estimates: what is told to the world about every frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from motion4d_ros.config import Config
+from motion4d_ros.fit.horizon import FrameState, Horizon
+from motion4d_ros.fit.intake import Intake
+from motion4d_ros.fit.mapper import Mapper
+from motion4d_ros.fit.observe import masks, observations, tracked_points
+from motion4d_ros.objects.tracker import ObjectObservation, ObjectTracker
+from motion4d_ros.types import Camera, Estimate, IntArray, ObjectState, Stage, StaticPoints, TrackedPoints
+
+
+class Reporter:
+    """Keeps the objects' life stories and writes estimates."""
+
+    def __init__(self, config: Config) -> None:
+        self.tracker = ObjectTracker(config.objects)
+
+    def live(self, mapper: Mapper, intake: Intake, state: FrameState) -> Estimate:
+        """The newest frame, before it is fitted: objects moved by their motion, labels carried by the newest flow."""
+        assert intake.predicted is not None
+        fitted = mapper.scene.bases.length > 0
+        points = tracked_points(mapper, state.index) if fitted else TrackedPoints.empty()
+        objects = self.tracker.predict(state.frame.stamp_ns) if fitted else []
+        return _estimate(state, Stage.LIVE, enlarge(intake.predicted, state.output_camera), points, objects)
+
+    def report(
+        self, mapper: Mapper, intake: Intake, horizon: Horizon, frames: Sequence[int], stage: Stage
+    ) -> list[Estimate]:
+        """Estimates of fitted frames; frames that were reported before are told anew, smoothed over all of them."""
+        history: list[tuple[int, list[ObjectObservation]]] = []
+        parts = []
+        for index in frames:
+            state = horizon.get(index)
+            view = mapper.view(state)
+            shown = masks(mapper, view, state.frame.camera)
+            full = shown if state.frame.camera == state.output_camera else masks(mapper, view, state.output_camera)
+            points = tracked_points(mapper, index)
+            seen = observations(mapper, state, points, shown, view.output.depth.cpu().numpy())
+            history.append((state.frame.stamp_ns, seen))
+            parts.append((state, full, points))
+            if index == horizon.frames[-1].index and not intake.pending:
+                intake.predicted = shown.astype(np.int32)
+        if stage is Stage.WINDOW:
+            states = [self.tracker.update(stamp_ns, seen) for stamp_ns, seen in history]
+        else:
+            states = self.tracker.replay(history)
+        return [
+            _estimate(state, stage, full, points, objects)
+            for (state, full, points), objects in zip(parts, states, strict=True)
+        ]
+
+    def static_points(self, mapper: Mapper) -> StaticPoints:
+        """Centres of the static Gaussians."""
+        scene = mapper.scene
+        rows = (~scene.dynamic).nonzero().squeeze(1)
+        rgb = scene.params["colors"].detach()[rows].clamp(0, 1)
+        return StaticPoints(
+            scene.params["means"].detach()[rows].float().cpu().numpy(),
+            (rgb * 255).round().cpu().numpy().astype(np.uint8),
+            scene.params["uncertainty"].detach()[rows].sigmoid().float().cpu().numpy(),
+        )
+
+
+def enlarge(labels: IntArray, camera: Camera) -> IntArray:
+    """Labels at the size of `camera`."""
+    if labels.shape == camera.size:
+        return labels
+    size = (camera.width, camera.height)
+    return cv2.resize(labels.astype(np.float32), size, interpolation=cv2.INTER_NEAREST).astype(np.int32)
+
+
+def _estimate(
+    state: FrameState, stage: Stage, labels: IntArray, points: TrackedPoints, objects: list[ObjectState]
+) -> Estimate:
+    return Estimate(
+        index=state.index,
+        stamp_ns=state.frame.stamp_ns,
+        frame_id=state.frame.frame_id,
+        stage=stage,
+        camera=state.output_camera,
+        T_map_cam=state.T_map_cam,
+        pose_status=state.pose_status,
+        scale=state.scale,
+        masks=np.clip(labels, 0, None).astype(np.uint16),
+        points=points,
+        objects=objects,
+        warnings=tuple(state.warnings),
+    )
