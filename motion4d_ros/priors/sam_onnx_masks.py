@@ -188,7 +188,8 @@ class SamOnnxMasks:
             self._objects[object_id] = Followed(object_id, _mask(logits), look, float(mask.sum()))
             return
         item.soft, item.area, item.hidden_for = _mask(logits), float(mask.sum()), 0
-        item.look = _blend(item.look, look)
+        # the scene has seen more than one frame: if it says that the object looks different, it does
+        item.look = _blend(item.look, look) if look @ item.look > LOOKS_ALIKE else look
 
     def _replay(self, object_id: int, start: int) -> None:
         """Follows an object from the kept frame `start` to the newest, after a prompt in the past."""
