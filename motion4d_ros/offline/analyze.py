@@ -117,6 +117,7 @@ def effective_config(options: AnalyzeOptions) -> Config:
             config.set(path, value)
 
     imply("budget.mode", "lossless")
+    imply("run.archive", "true")  # points are followed through the whole recording, not only the horizon
     if source.masks is not None:
         imply("masks.source", "topic")
     elif options.prompt_mask is not None and config.masks.source not in ("sam2", "sam_onnx"):
@@ -171,7 +172,7 @@ class _Run:
                 if self._stop.requested() or (self._options.limit is not None and count >= self._options.limit):
                     break
                 if count == 0 and queries is not None:
-                    check_queries(queries, frame.camera.size, self._total)
+                    check_queries(queries, frame.camera.size, None if self._options.limit else self._total)
                 self._push(frame, prompt_labels if count == 0 else None)
                 self._tell(Progress(count + 1, self._total, "frames"))
         except Motion4DError as error:
@@ -187,7 +188,7 @@ class _Run:
         self._log.drop_unfinished()
         if not self._log.finished:
             raise Motion4DError("interrupted before the first window was fitted: nothing to keep")
-        if queries is not None and not (self._interrupted or self._failure):
+        if queries is not None and not (self._interrupted or self._failure or self._options.limit):
             check_queries(queries, self._log.facts[0].estimate.camera.size, self._log.finished)
 
     def write(self) -> AnalysisResult:

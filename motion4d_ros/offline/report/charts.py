@@ -99,15 +99,10 @@ def plan(
     xy = [np.stack([np.asarray(c.x, float), np.asarray(c.y, float)], 1) for c in curves]
     focus = np.concatenate(xy) if xy else np.zeros((0, 2))
     focus = focus[np.isfinite(focus).all(1)]
-    everything = np.concatenate([focus, background]) if len(background) else focus
-    if len(everything) < 2:
+    if len(focus) + len(background) < 2:
         return "<p class='muted'>nothing to draw</p>"
-    low, high = everything.min(0), everything.max(0)
-    if len(background) > 20:  # far outliers must not shrink what matters
-        b_low, b_high = np.percentile(background, [3, 97], axis=0)
-        low = np.minimum(b_low, focus.min(0)) if len(focus) else b_low
-        high = np.maximum(b_high, focus.max(0)) if len(focus) else b_high
-    centre, span = (low + high) / 2, np.maximum(high - low, 1e-6) * 1.08
+    low, high = _extent(focus, background)
+    centre, span = (low + high) / 2, np.maximum(high - low, 1e-6)
     scale = min(width / span[0], height / span[1])
 
     def at(p: FloatArray) -> str:
@@ -115,6 +110,8 @@ def plan(
 
     parts = [f"<rect width='{width}' height='{height}' rx='6' fill='#f3f2ee'/>"]
     for point, colour in zip(background, background_colours, strict=True):
+        if (point < low).any() or (point > high).any():
+            continue
         x, y = at(point).split(",")
         parts.append(f"<rect x='{x}' y='{y}' width='2' height='2' fill='{colour}' opacity='.55'/>")
     if camera is not None:
@@ -145,6 +142,21 @@ def plan(
         "</g>"
     )
     return _svg(width, height, "".join(parts), "seen from above")
+
+
+def _extent(focus: FloatArray, background: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """(2,) lower and upper corner of what to show: all trajectories with some surroundings, not the far outliers."""
+    if not len(focus):
+        low, high = np.percentile(background, [2, 98], axis=0)
+        return low, high
+    low, high = focus.min(0), focus.max(0)
+    margin = 0.35 * float(np.max(high - low))
+    if len(background):  # something that hardly moves still needs surroundings
+        margin = max(
+            margin, 0.15 * float(np.max(np.percentile(background, 90, axis=0) - np.percentile(background, 10, axis=0)))
+        )
+    margin = margin or 0.5
+    return low - margin, high + margin
 
 
 def _polyline(path: str, colour: str, width: float, inside: str = "") -> str:

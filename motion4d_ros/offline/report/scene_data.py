@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from motion4d_ros.offline.framelog import FrameLog
 from motion4d_ros.offline.report import palette
@@ -60,6 +61,8 @@ def pack_scene(
         "trails": _trails(log, tracks, keyframes),
         "cameras": [_pose(T_map_cams.get(i)) for i in keyframes],
         "view": _frustum(log),
+        "grain": _grain(xyz),
+        "movingGrain": _grain(log.points(keyframes[len(keyframes) // 2]).xyz_map.astype(float)),
     }
 
 
@@ -96,6 +99,16 @@ def _interesting(
             for s in (-1, 1)
         ]
     return np.concatenate(parts)
+
+
+def _grain(xyz: FloatArray) -> float:
+    """Typical distance of neighbouring points: drawn that large, they close to a surface."""
+    xyz = xyz[np.isfinite(xyz).all(1)]
+    if len(xyz) < 4:
+        return 0.01
+    sample = xyz[np.unique(np.linspace(0, len(xyz) - 1, min(2000, len(xyz))).round().astype(int))]
+    distances, _ = cKDTree(xyz).query(sample, k=2)
+    return float(np.median(distances[:, 1]))
 
 
 def _thin_static(static: StaticPoints) -> tuple[FloatArray, NDArray[np.uint8]]:

@@ -56,9 +56,11 @@ class Viewer {
     this.axisB = cross(up, this.axisA);
     this.up = up;
     let yaw = 0.6, pitch = 0.5, distance = 0.75 * Math.hypot(...extent);
+    this.reach = 0.5 * distance;
     if (camera) {
       const away = [0, 1, 2].map((k) => camera[9 + k] - this.target[k]);
       const height = dot(away, up);
+      this.reach = Math.hypot(...away);
       distance = 1.25 * Math.max(Math.hypot(...away), 0.08 * Math.hypot(...extent));
       yaw = Math.atan2(dot(away, this.axisB), dot(away, this.axisA)) + 0.25;
       pitch = Math.asin(Math.max(-0.2, Math.min(0.9, height / (Math.hypot(...away) || 1)))) + 0.22;
@@ -124,7 +126,7 @@ class Viewer {
       const s = focal / depth;
       const u = (w / 2 + s * (x * right[0] + y * right[1] + z * right[2])) | 0;
       const v = (h / 2 - s * (x * upper[0] + y * upper[1] + z * upper[2])) | 0;
-      const r = Math.max(1, Math.min(5, Math.round(size * s)));
+      const r = Math.max(1, Math.min(14, Math.round(size * s)));
       if (u < 0 || v < 0 || u + r > w || v + r > h) continue;
       const c = rgbOf(i);
       for (let b = v; b < v + r; b++) for (let a = u; a < u + r; a++) {
@@ -143,13 +145,12 @@ class Viewer {
     new Uint32Array(this.image.data.buffer).fill(0xff24201e);
     this.depth.fill(Infinity);
     const rgb = [0, 0, 0];
-    const grain = 0.0022 * Math.hypot(...this.scene.step) * 65535 / 1.7;
     if (this.show.points) this.splat(this.staticXyz, 0, this.staticXyz.length / 3, (i) => {
-      for (let k = 0; k < 3; k++) rgb[k] = 0.82 * this.staticRgb[3 * i + k]; return rgb; }, grain, f);
+      for (let k = 0; k < 3; k++) rgb[k] = 0.82 * this.staticRgb[3 * i + k]; return rgb; }, 1.3 * this.scene.grain, f);
     if (this.show.moving) this.splat(this.movingXyz, this.starts[this.key], this.starts[this.key + 1], (i) => {
       const c = this.colourOf[this.movingId[i]];
       if (this.byObject && c) return c;
-      for (let k = 0; k < 3; k++) rgb[k] = this.movingRgb[3 * i + k]; return rgb; }, 1.2 * grain, f);
+      for (let k = 0; k < 3; k++) rgb[k] = this.movingRgb[3 * i + k]; return rgb; }, 1.3 * this.scene.movingGrain, f);
     this.context.putImageData(this.image, 0, 0);
     this.lines(f);
   }
@@ -208,7 +209,7 @@ class Viewer {
   }
 
   camera(c, f) {
-    const depth = 0.06 * Math.hypot(...this.scene.step) * 65535, [hw, hh] = this.scene.view;
+    const depth = 0.12 * this.reach, [hw, hh] = this.scene.view;
     const at = (x, y, z) => [0, 1, 2].map((r) => c[3 * r] * x + c[3 * r + 1] * y + c[3 * r + 2] * z + c[9 + r]);
     const corners = [[-1, -1], [1, -1], [1, 1], [-1, 1]].map(([x, y]) => at(x * hw * depth, y * hh * depth, depth));
     this.path([...corners, corners[0]], f);
