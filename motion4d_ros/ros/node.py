@@ -7,6 +7,7 @@ Callbacks enqueue (`inputs`), one worker owns the engine (`worker`), the rest is
 
 from __future__ import annotations
 
+import copy
 import time
 import traceback
 from collections import deque
@@ -24,7 +25,7 @@ from motion4d_ros.ros.conversions import choose_backend
 from motion4d_ros.ros.diagnostics import Snapshot, assess
 from motion4d_ros.ros.frames import Calibrations, FrameBuilder, FrameContext, ImageGroup
 from motion4d_ros.ros.inputs import Inputs
-from motion4d_ros.ros.parameters import Parameters, base_to_camera
+from motion4d_ros.ros.parameters import Parameters, base_to_camera, parameter_name
 from motion4d_ros.ros.prompting import Prompting
 from motion4d_ros.ros.publishers import Outputs
 from motion4d_ros.ros.queue import Counts, FrameQueue
@@ -36,7 +37,7 @@ from motion4d_ros.srv import SaveScene
 from motion4d_ros.types import Estimate, Health, Motion4DError
 
 STOP_S = 2.0
-"""A worker that does not end within this time is left behind, with its engine."""
+"""Within this time a worker ends, whatever it is doing."""
 LOOK_BACK = 10
 """Diagnostics compare the books with those of so many seconds ago."""
 
@@ -154,11 +155,11 @@ class Motion4DNode(LifecycleNode):
 
     def _activate(self) -> None:
         assert self._builder is not None
-        if self.engine is None:  # the last worker never ended, and kept it
+        if self.engine is None:  # the last worker had to be interrupted
             self.engine = self._engine_factory(self.config)
         elif self.engine.status().frames:
             self.engine.reset("activated again")  # what moved meanwhile was not seen
-        self._before = self.engine.status()
+        self._before = copy.deepcopy(self.engine.status())
         self._meters = Meters()
         self._books.clear()
         self._calibrations.clear()
@@ -192,9 +193,10 @@ class Motion4DNode(LifecycleNode):
             self._prompting.close()
             self._prompting = None
         if self.worker is not None and not self.worker.stop(STOP_S):
-            self.get_logger().error(f"the worker did not end within {STOP_S:g} s: left behind with its scene")
             self.queue.abandon("deactivated")
-            self.engine = None
+            self.engine = None  # interrupted in mid-window: half-done work is not to be trusted
+            if self.worker.alive:
+                self.get_logger().error(f"the worker did not end within {STOP_S:g} s: left behind")
         self.queue.clear("deactivated")
         if self.outputs is not None and self.worker is not None:
             self._publish_status()
@@ -226,8 +228,7 @@ class Motion4DNode(LifecycleNode):
     def _deliver(self, estimate: Estimate, context: FrameContext | None) -> None:
         if self.outputs is None or self.worker is None or self._builder is None or self.worker.stopping:
             return
-        hurry = estimate.stage.value == "live" and len(self.queue) > 0
-        self.outputs.publish_estimate(estimate, context, self.map_frame, self.worker.engine, hurry=hurry)
+        self.outputs.publish_estimate(estimate, context, self.map_frame, self.worker.engine)
         age_s = (self.get_clock().now().nanoseconds - estimate.stamp_ns) * 1e-9
         since_arrival_s = time.monotonic() - context.arrival_s if context else float("inf")
         self._meters.published(estimate.stage, age_s, since_arrival_s)
@@ -362,8 +363,11 @@ class Motion4DNode(LifecycleNode):
             return
         fresh = self.parameters.read()
         for tunable in fresh.tunables():
-            if tunable.live and tunable.path.removeprefix("ros.") in names:
-                self.config.set(tunable.path, fresh.get(tunable.path))
+            if tunable.live and parameter_name(tunable.path) in names:
+                value = fresh.get(tunable.path)
+                self.config.set(tunable.path, value)
+                if self.engine is not None:  # the engine has a copy of its own; setting one number is atomic
+                    self.engine.config.set(tunable.path, value)
         if self.outputs is not None:
             self.outputs.set_publish_tf(self.config.ros.publish_tf)
             self.outputs.set_trail(self.config.ros.trail)

@@ -107,16 +107,16 @@ class Outputs:
         self._publishers.clear()
 
     def publish_estimate(
-        self, estimate: Estimate, context: FrameContext | None, map_frame: str, engine: Engine, *, hurry: bool
+        self, estimate: Estimate, context: FrameContext | None, map_frame: str, engine: Engine
     ) -> None:
-        """Everything there is to say about one frame. In a `hurry`, pictures that must be rendered are left out."""
+        """Everything there is to say about one frame."""
         in_map = outgoing.header(estimate.stamp_ns, map_frame)
         if self.wants("tracked_objects"):
             self._publishers["tracked_objects"].publish(outgoing.objects_message(estimate, map_frame))
         if self.wants("tracked_points"):
             self._publishers["tracked_points"].publish(outgoing.tracked_points_message(estimate.points, in_map))
         if context is not None:
-            self._publish_pictures(estimate, context, engine, hurry)
+            self._publish_pictures(estimate, context, engine)
         if estimate.stage is not Stage.LIVE:
             return
         if self.wants("markers"):
@@ -141,7 +141,7 @@ class Outputs:
         head = outgoing.header(estimate.stamp_ns, map_frame)
         self._publishers["static_points"].publish(outgoing.static_points_message(engine.static_points(), head))
 
-    def _publish_pictures(self, estimate: Estimate, context: FrameContext, engine: Engine, hurry: bool) -> None:
+    def _publish_pictures(self, estimate: Estimate, context: FrameContext, engine: Engine) -> None:
         head = outgoing.header(estimate.stamp_ns, estimate.frame_id)
         overlay = self.wants("semantic_overlay") and estimate.stage is not Stage.GLOBAL
         if self.wants("semantic_mask") or overlay:
@@ -152,7 +152,7 @@ class Outputs:
                 labels = {state.object_id: state.label for state in estimate.objects}
                 self._publish_image("semantic_overlay", draw_overlay(context.image, masks, labels), "rgb8", head)
         wanted = [name for name in ("render", "depth", "confidence") if self.wants(name)]
-        if not wanted or hurry or estimate.stage is Stage.GLOBAL:
+        if not wanted or estimate.stage is not Stage.WINDOW:  # what has not been fitted yet cannot be rendered
             return
         rendered = engine.render(estimate.index)
         if "render" in wanted:

@@ -6,6 +6,8 @@ time refine globally, giving way to whatever comes. No exception of a frame ends
 
 from __future__ import annotations
 
+import copy
+import ctypes
 import threading
 import time
 import traceback
@@ -24,8 +26,14 @@ from motion4d_ros.types import Estimate, Frame, Health, Motion4DError, Prompt, R
 Result = TypeVar("Result")
 
 
+class Interrupted(BaseException):
+    """Raised inside a worker that would not end by itself."""
+
+
 class Engine(Protocol):
     """The part of `pipeline.Motion4D` that the node uses."""
+
+    config: Config
 
     def accept(self, frame: Frame) -> Estimate: ...
     def advance(self, should_yield: Callable[[], bool] | None = None) -> list[Estimate]: ...
@@ -76,7 +84,7 @@ class Worker:
         self.engine = engine
         self.report = report or WorkerReport()
         self.newest: Estimate | None = None
-        self.health = engine.status()  # as of the last step: read by other threads
+        self.health = copy.deepcopy(engine.status())  # as of the last step: read by other threads
         self._config = config
         self._queue = queue
         self._build = build
@@ -110,14 +118,23 @@ class Worker:
         self._thread.start()
 
     def stop(self, timeout_s: float = 2.0) -> bool:
-        """Asks the thread to end and waits; whether it did. Jobs that were not begun are cancelled."""
+        """Ends the thread within `timeout_s`; False if that took force: the engine is then broken and must go.
+
+        First it is asked. A window in the middle of its fit does not hear that; halfway through the time it is
+        interrupted between two lines of Python. Jobs that were not begun are cancelled.
+        """
         self._stop.set()
         self._queue.wake()
+        whole = True
         if self._thread is not None:
-            self._thread.join(timeout_s)
+            self._thread.join(timeout_s / 2)
+            if self._thread.is_alive():
+                whole = False
+                interrupt(self._thread)
+                self._thread.join(timeout_s / 2)
         while self._jobs:
             self._jobs.popleft()[1].cancel()
-        return not self.alive
+        return whole
 
     def submit(self, job: Callable[[Engine], Result]) -> Future[Result]:
         """Runs `job(engine)` in the worker's thread, between two frames or windows."""
@@ -139,12 +156,14 @@ class Worker:
         try:
             while not self._stop.is_set():
                 self._turn()
+        except Interrupted:
+            self._log("a window was interrupted: its scene is given up")
         except BaseException as error:  # the thread ends here; the node sees it and restarts it once
             self._note_exception("worker", error)
 
     def _turn(self) -> None:
         """One round: jobs, then frames, then windows, then refinement."""
-        self.health = self.engine.status()
+        self.health = copy.deepcopy(self.engine.status())
         self._do_jobs()
         busy = False
         for _ in range(self._config.window.length if self._config.budget.mode == "realtime" else 1):
@@ -240,7 +259,7 @@ class Worker:
 
     def _advance(self) -> bool:
         try:
-            estimates = self.engine.advance(self._should_stop)
+            estimates = self.engine.advance(self._should_give_way)
             self._failed_advances = 0
         except Exception as error:
             self._note_exception("window", error)
@@ -311,6 +330,8 @@ class Worker:
             return
         self.report.oom_at = time.monotonic()
         lower_budgets(self._config)
+        if self.engine.config is not self._config:
+            lower_budgets(self.engine.config)
         static, moving = self._config.budget.max_static, self._config.budget.max_dynamic
         self._log(f"out of memory: at most {static} static and {moving} moving Gaussians from now on")
         self._try_reset("out of memory")
@@ -321,6 +342,12 @@ class Worker:
             self.reset(reason)
         except Exception as error:
             self._note_exception("reset", error)
+
+
+def interrupt(thread: threading.Thread) -> None:
+    """Raises `Interrupted` in `thread` before its next line of Python."""
+    if thread.ident is not None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Interrupted))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

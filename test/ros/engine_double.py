@@ -13,6 +13,7 @@ from motion4d_ros.types import (
     Estimate,
     Frame,
     Health,
+    Motion4DError,
     ObjectPhase,
     ObjectState,
     PoseStatus,
@@ -59,9 +60,7 @@ class DoubleEngine:
             return []
         self._maybe_fail("advance")
         until = time.monotonic() + self.window_s
-        while time.monotonic() < until:
-            if should_yield and should_yield():
-                return []
+        while time.monotonic() < until:  # as in the real engine, only the refinement gives way
             time.sleep(0.005)
         length = self.config.window.length
         window, self.pending = self.pending[:length], self.pending[length:]
@@ -90,6 +89,8 @@ class DoubleEngine:
 
     def render(self, index: int) -> Rendered:
         self.rendered += 1
+        if index in {frame.index for frame in self.pending}:
+            raise Motion4DError("not fitted yet")
         frame = next(frame for frame in self.frames if frame.index == index)
         shape = frame.camera.size
         return Rendered(

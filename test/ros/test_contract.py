@@ -105,10 +105,11 @@ def test_nothing_is_computed_for_nobody(harness: Callable[..., Harness]) -> None
     h, _ = run_with_everything(harness)
     assert h.engine.rendered == 0
     h.listen("render")
-    h.send(5 * 10**9)
-    h.publisher("masks").publish(labels(5 * 10**9))
-    h.publisher("odometry").publish(odometry(5 * 10**9))
-    assert h.until(lambda: h.engine.rendered > 0)
+    for k in range(4):
+        h.publisher("masks").publish(labels(5 * 10**9 + k * 10**8))
+        h.publisher("odometry").publish(odometry(5 * 10**9 + k * 10**8))
+        h.send(5 * 10**9 + k * 10**8)
+    assert h.until(lambda: h.engine.rendered == 4)
 
 
 def test_qos_in_and_out(harness: Callable[..., Harness]) -> None:

@@ -214,7 +214,7 @@ def test_deactivation_in_mid_work_is_quick_and_clean(harness: Callable[..., Harn
     assert h.settled(1).processed >= 1
 
 
-def test_a_worker_that_does_not_end_is_left_behind(harness: Callable[..., Harness]) -> None:
+def test_a_worker_that_does_not_even_listen_is_left_behind(harness: Callable[..., Harness]) -> None:
     h = harness()
     h.connect()
     h.send(10**8)
