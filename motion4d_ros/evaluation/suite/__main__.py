@@ -56,7 +56,7 @@ def _shared_data() -> Path:
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
-    cases = all_cases(options.shared.resolve(), options.quick)
+    cases = all_cases(options.shared, options.quick)
     chosen = _choose(cases, options.only)
     options.out.mkdir(parents=True, exist_ok=True)
     store = options.out / "results.json"
@@ -67,7 +67,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
             console.print(f"{case.name}: left out, {reason}")
             continue
         console.print(f"{case.name}, {variant} …")
-        record = run_case(case, variant, options.out.resolve(), options.settings, with_inputs=variant == "full")
+        record = run_case(case, variant, options.out, options.settings, with_inputs=variant == "full")
         if record["error"]:
             failed += 1
             console.print(f"  failed: {record['error']}", markup=False)
