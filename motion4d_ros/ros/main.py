@@ -56,3 +56,7 @@ def run(stop: threading.Event, engine_factory: EngineFactory) -> int:
         executor.shutdown(timeout_sec=1.0)
         node.destroy_node()
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import numpy as np
+from geometry_msgs.msg import PoseStamped
 from numpy.typing import NDArray
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
@@ -26,6 +27,7 @@ TOPICS: dict[str, type] = {
     "tracked_points": PointCloud2,
     "static_points": PointCloud2,
     "tracked_objects": TrackedObjectArray,
+    "camera_pose": PoseStamped,
     "semantic_mask": Image,
     "semantic_overlay": Image,
     "render": Image,
@@ -36,7 +38,7 @@ TOPICS: dict[str, type] = {
 }
 """Every topic under ``~/`` with its type."""
 
-DEPTHS = {"tracked_objects": 200, "tracked_points": 64, "semantic_mask": 64, "static_points": 1}
+DEPTHS = {"tracked_objects": 200, "camera_pose": 200, "tracked_points": 64, "semantic_mask": 64, "static_points": 1}
 """Messages kept for slow subscribers: a global refinement reports a whole horizon at once."""
 
 
@@ -113,6 +115,9 @@ class Outputs:
         in_map = outgoing.header(estimate.stamp_ns, map_frame)
         if self.wants("tracked_objects"):
             self._publishers["tracked_objects"].publish(outgoing.objects_message(estimate, map_frame))
+        if self.wants("camera_pose"):
+            pose = outgoing.pose_message(estimate.T_map_cam)
+            self._publishers["camera_pose"].publish(PoseStamped(header=in_map, pose=pose))
         if self.wants("tracked_points"):
             self._publishers["tracked_points"].publish(outgoing.tracked_points_message(estimate.points, in_map))
         if context is not None:

@@ -38,6 +38,7 @@ class Engine(Protocol):
     def accept(self, frame: Frame) -> Estimate: ...
     def advance(self, should_yield: Callable[[], bool] | None = None) -> list[Estimate]: ...
     def refine(self, should_yield: Callable[[], bool] | None = None) -> list[Estimate]: ...
+    def flush(self) -> list[Estimate]: ...
     def reset(self, reason: str) -> None: ...
     def status(self) -> Health: ...
     def prompt(self, prompt: Prompt) -> int: ...
@@ -276,8 +277,8 @@ class Worker:
         return bool(estimates)
 
     def refine_now(self) -> str:
-        """A whole global round, new frames or not (in the worker's thread); one line on what came of it."""
-        estimates = self.engine.refine(self._should_stop)
+        """Closes the unfinished window and refines globally (in the worker's thread); one line on what came of it."""
+        estimates = self.engine.flush()
         self._unrefined = False
         for estimate in estimates:
             self._publish(estimate)
@@ -290,9 +291,6 @@ class Worker:
         except Exception as error:
             self._note_exception("refinement", error)
             self._recover(error)
-
-    def _should_stop(self) -> bool:
-        return self._stop.is_set()
 
     def _should_give_way(self) -> bool:
         return self._stop.is_set() or len(self._queue) > 0 or bool(self._jobs)

@@ -72,6 +72,10 @@ class DoubleEngine:
         self.refinements += 1
         return [self._estimate(frame, Stage.GLOBAL) for frame in self.frames]
 
+    def flush(self) -> list[Estimate]:
+        self.pending = []
+        return self.refine()
+
     def reset(self, reason: str) -> None:
         self._maybe_fail("reset")
         self.frames, self.pending = [], []

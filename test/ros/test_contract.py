@@ -18,7 +18,7 @@ from std_srvs.srv import Trigger
 
 from motion4d_ros.ros.publishers import TOPICS
 
-IN_MAP = ("tracked_objects", "tracked_points", "static_points", "status")
+IN_MAP = ("tracked_objects", "camera_pose", "tracked_points", "static_points", "status")
 IN_CAMERA = ("semantic_mask", "semantic_overlay", "render", "depth", "confidence")
 WITH_MASKS = {"masks.source": "topic", "pose.source": "odometry", "window.length": 4}
 

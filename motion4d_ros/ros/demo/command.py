@@ -1,0 +1,268 @@
+"""The demo from start to end: recording -> player -> DDS -> node -> DDS -> recorder -> score, pictures, page."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from std_srvs.srv import Trigger
+
+from motion4d_ros.msg import PipelineStatus
+from motion4d_ros.ros.demo import show
+from motion4d_ros.ros.demo.recording import Recording, made_up, own, read_pictures
+from motion4d_ros.ros.demo.results import NODE, Said, read_results
+from motion4d_ros.ros.demo.score import Scores, score_stages, score_table
+from motion4d_ros.ros.publishers import TOPICS
+from motion4d_ros.ros.recorder import Recorder
+from motion4d_ros.types import Motion4DError
+
+RECORDED = ("tracked_objects", "tracked_points", "static_points", "semantic_mask", "camera_pose", "markers", "status")
+NODE_COMMAND = [sys.executable, "-m", "motion4d_ros.ros.main"]
+START_S = 60.0
+SLOW_RATE = 0.2
+"""Without a GPU the recording is played this slowly: fitting takes longer than the camera's period."""
+
+
+def main(arguments: Sequence[str] | None = None, node_command: Sequence[str] = NODE_COMMAND) -> int:
+    """Command line; 0 if everything was processed and drawn."""
+    options = parse(arguments)
+    console = Console()
+    try:
+        folder = fresh_folder(options.out)
+        recording = prepare(options, folder, console)
+        live = options.rate >= 1.0
+        arguments_of_node = node_arguments(recording, live=live, settings=options.set)
+        said, seconds = run(recording, folder / "output", [*node_command, *arguments_of_node], options, console)
+        report(recording, said, seconds, options, folder, console)
+    except Motion4DError as error:
+        console.print(f"[red]demo: {error}[/red]")
+        return 2
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(prog="python -m motion4d_ros.ros.demo", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="where to; what a former demo left there is replaced")
+    parser.add_argument("--bag", type=Path, help="your own rosbag2 instead of the made-up scene")
+    parser.add_argument("--image", default="", help="topic of the images in it")
+    parser.add_argument("--depth", default="", help="topic of registered depth in it")
+    parser.add_argument("--masks", default="", help="topic of label images in it")
+    parser.add_argument("--odometry", default="", help="topic of the camera's odometry in it")
+    parser.add_argument("--scene", default="tabletop_like", help="which made-up scene")
+    parser.add_argument("--frames", type=int, default=40, help="its length, at 10 Hz")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rate", type=float, default=0.0, help="speed of the player; 0 = 1 on a GPU, else slower")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the node")
+    options = parser.parse_args(arguments)
+    if options.rate <= 0:
+        import torch
+
+        options.rate = 1.0 if torch.cuda.is_available() else SLOW_RATE
+    return options
+
+
+def fresh_folder(out: Path) -> Path:
+    """Makes `out`, removing only what a former demo wrote there."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("bag", "output"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    for name in ("gt.npz", "queries.npy", "overlay.png", "demo.mp4", "report.html", "node.log"):
+        (out / name).unlink(missing_ok=True)
+    return out.resolve()
+
+
+def prepare(options: argparse.Namespace, folder: Path, console: Console) -> Recording:
+    """The recording to play."""
+    if options.bag is not None:
+        named = {name: getattr(options, name) for name in ("depth", "masks", "odometry") if getattr(options, name)}
+        return own(options.bag, options.image, named)
+    with console.status(f"making up a scene: {options.scene}, {options.frames} frames …"):
+        return made_up(folder, options.scene, options.frames, options.seed)
+
+
+def node_arguments(recording: Recording, *, live: bool, settings: Sequence[str]) -> list[str]:
+    """What the node is started with."""
+    parameters = {
+        "autostart": "true",
+        "budget.mode": "realtime" if live else "lossless",
+        "budget.queue_size": "16" if live else "1000",
+        **({"depth.source": "topic"} if "depth" in recording.sources else {}),
+        **({"masks.source": "topic"} if "masks" in recording.sources else {}),
+        **({"pose.source": "odometry"} if "odometry" in recording.sources else {}),
+    }
+    if not live:  # the player waits for nobody: nothing may get lost on the way
+        for topic in (recording.image, recording.info, *recording.sources.values()):
+            parameters[f"qos_overrides.{topic}.subscription.reliability"] = "reliable"
+            parameters[f"qos_overrides.{topic}.subscription.depth"] = "1000"
+    parameters.update(dict(setting.split("=", 1) for setting in settings))
+    remappings = {"image": recording.image, **recording.sources}
+    arguments = ["--ros-args"]
+    for name, topic in remappings.items():
+        arguments += ["-r", f"{name}:={topic}"]
+    for name, value in parameters.items():
+        arguments += ["-p", f"{name}:={value}"]
+    return arguments
+
+
+def run(
+    recording: Recording, output: Path, command: Sequence[str], options: argparse.Namespace, console: Console
+) -> tuple[Said, float]:
+    """Plays the recording through the node in a process of its own; what it said, and how long it took, s."""
+    rclpy.init(args=[])
+    listener = rclpy.create_node("motion4d_demo")
+    executor = SingleThreadedExecutor()
+    executor.add_node(listener)
+    newest: list[Any] = []
+    listener.create_subscription(PipelineStatus, f"{NODE}/status", lambda message: newest.append(message), 10)
+    log = (output.parent / "node.log").open("w", encoding="utf-8")
+    node = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    player: subprocess.Popen[bytes] | None = None
+    try:
+        with Recorder(listener, output, {f"{NODE}/{name}": TOPICS[name] for name in RECORDED}) as recorder:
+            _spin_until(executor, lambda: bool(newest), node, START_S, "the node did not come up", log.name)
+            play = [sys.executable, "-m", "motion4d_ros.ros.player", str(recording.bag)]
+            player = subprocess.Popen([*play, "--rate", str(options.rate), "--wait-for", recording.image])
+            began = time.monotonic()
+            _follow(executor, newest, node, player, recording, console, log.name)
+            refined = listener.create_client(Trigger, f"{NODE}/refine").call_async(Trigger.Request())
+            with console.status("the last window, and a last refinement …"):
+                _spin_until(executor, refined.done, node, 900.0, "no answer from the node", log.name)
+            seconds = time.monotonic() - began
+            quiet = _Quiet(recorder)
+            _spin_until(executor, quiet, node, 30.0, "the node does not come to rest", log.name)
+    finally:
+        for process in (player, node):
+            if process is not None:
+                _end(process)
+        log.close()
+        listener.destroy_node()
+        rclpy.try_shutdown()
+    return read_results(output), seconds
+
+
+def report(
+    recording: Recording, said: Said, seconds: float, options: argparse.Namespace, folder: Path, console: Console
+) -> None:
+    """Scores, draws and says where everything lies."""
+    with console.status("drawing …"):
+        pictures, camera = read_pictures(recording)
+        show.write_picture(folder / "overlay.png", pictures, said, camera)
+        video: Path | None = folder / "demo.mp4"
+        if not show.write_video(folder / "demo.mp4", pictures, said, camera, min(30.0, recording.rate_hz)):
+            video = None
+    scores = score_stages(recording.scene, said) if recording.scene is not None else {}
+    if scores:
+        console.print(score_table(scores))
+    sentences = account(recording, said, seconds, options)
+    for sentence in sentences:
+        console.print(sentence, highlight=False)
+    show.write_page(
+        folder / "report.html", f"motion4d_node on {recording.bag.name}", sentences, score_rows(scores), video,
+        folder / "overlay.png",
+    )  # fmt: skip
+    for name in ("overlay.png", "demo.mp4", "output", "node.log", "report.html"):
+        if (folder / name).exists():
+            console.print(f"  {folder / name}", highlight=False)
+
+
+def account(recording: Recording, said: Said, seconds: float, options: argparse.Namespace) -> list[str]:
+    """What happened, honestly."""
+    status = said.status
+    ids = sorted({item.id for items in said.objects["final"].values() for item in items})
+    played = f"{recording.frames} images of a {recording.rate_hz:.0f} Hz camera, played at {options.rate:g} times its pace"
+    if options.rate < 1.0:
+        played += ": this machine fits more slowly than that (no GPU), so the node ran in lossless mode"
+    books = (
+        f"{status.received} received = {status.processed} processed + {status.dropped} dropped + "
+        f"{status.rejected} rejected + {status.queued} queued"
+    )
+    return [
+        f"{played}; {seconds:.0f} s in all.",
+        f"{books}; {status.windows} windows, {status.refinements} refinements on {status.device}.",
+        f"objects {', '.join(map(str, ids)) or 'none'}; {status.gaussians_static} static and "
+        f"{status.gaussians_dynamic} moving Gaussians; scale {status.scale}.",
+        f"image to live estimate {status.latency_live:.2f} s, to window {status.latency_window:.1f} s (medians, "
+        "waiting in the queue included).",
+    ]
+
+
+def score_rows(scores: dict[str, Scores]) -> list[list[str]]:
+    """The scores as rows of text, the first one the head."""
+    if not scores:
+        return []
+    rows = [["", "J&F", "identity flips", "3D track error", "within 10 cm"]]
+    for name, row in scores.items():
+        tracks = ["", ""] if row.epe_m != row.epe_m else [f"{100 * row.epe_m:.1f} cm", f"{100 * row.d10:.0f} %"]
+        rows.append([name, f"{row.JF:.3f}", str(row.flips), *tracks])
+    return rows
+
+
+class _Quiet:
+    """Whether nothing has been recorded for a second."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._total, self._since = -1, time.monotonic()
+
+    def __call__(self) -> bool:
+        total = sum(count for topic, count in self._recorder.counts.items() if not topic.endswith("status"))
+        if total != self._total:
+            self._total, self._since = total, time.monotonic()
+        return time.monotonic() - self._since > 1.0
+
+
+def _follow(
+    executor: Any, newest: list[Any], node: Any, player: Any, recording: Recording, console: Console, log: str
+) -> None:
+    """Shows the progress until the player has ended and no frame waits."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+        played = progress.add_task("received", total=recording.frames)
+        done = progress.add_task("processed", total=recording.frames)
+        ended = time.monotonic()
+        while True:
+            executor.spin_once(timeout_sec=0.1)
+            del newest[:-1]
+            status = newest[0]
+            progress.update(played, completed=status.received)
+            progress.update(done, completed=status.processed)
+            if node.poll() is not None:
+                raise Motion4DError(f"the node ended with status {node.returncode}: see {log}")
+            if player.poll() is None:
+                ended = time.monotonic()
+            elif player.returncode != 0:
+                raise Motion4DError("the player failed")
+            elif time.monotonic() - ended > 3.0 and status.queued == 0:
+                return
+
+
+def _spin_until(executor: Any, done: Any, node: Any, timeout_s: float, problem: str, log: str) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not done():
+        executor.spin_once(timeout_sec=0.1)
+        if node.poll() is not None:
+            raise Motion4DError(f"the node ended with status {node.returncode}: see {log}")
+        if time.monotonic() > deadline:
+            raise Motion4DError(f"{problem} within {timeout_s:.0f} s: see {log}")
+
+
+def _end(process: Any) -> None:
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(10.0)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,82 @@
+"""The recording that the demo plays: a made-up scene with exact truth, or the user's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.highlevel import AnyReader, AnyReaderError
+
+from motion4d_ros.evaluation.synthetic import SyntheticScene, make_scene, write_bag
+from motion4d_ros.ros.camera import Rectifier
+from motion4d_ros.ros.conversions import choose_backend, rgb_from_compressed, rgb_from_image
+from motion4d_ros.types import Camera, Motion4DError
+
+IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+
+
+@dataclass
+class Recording:
+    """A bag, and what is to be known of it before it is played."""
+
+    bag: Path
+    image: str  # topic
+    info: str
+    frames: int
+    rate_hz: float
+    sources: dict[str, str] = field(default_factory=dict)  # further inputs: depth, masks, odometry -> topic
+    scene: SyntheticScene | None = None  # the truth, where there is one
+
+
+def made_up(folder: Path, name: str, frames: int, seed: int) -> Recording:
+    """Ray-casts a scene and writes it, with network-like faults in masks and depth, to `folder`/bag."""
+    scene = make_scene(name, seed=seed, frames=frames, size=(240, 320))
+    write_bag(scene, folder / "bag")
+    scene.save_npz(folder / "gt.npz")
+    sources = {"depth": "/camera/depth", "masks": "/camera/mask", "odometry": "/odom"}
+    return Recording(folder / "bag", "/camera/image_raw", "/camera/camera_info", frames, 10.0, sources, scene)
+
+
+def own(bag: Path, image: str, sources: dict[str, str]) -> Recording:
+    """The user's bag. Without `image`, the only image topic in it. Raises `Motion4DError`."""
+    try:
+        with AnyReader([bag]) as reader:
+            counts = {item.topic: item.msgcount for item in reader.connections}
+            pictures = [item.topic for item in reader.connections if item.msgtype in IMAGE_TYPES]
+            duration_s = reader.duration * 1e-9
+    except (AnyReaderError, OSError) as error:
+        raise Motion4DError(f"{bag}: cannot be read as a bag ({error})") from None
+    if not image:
+        if len(pictures) != 1:
+            raise Motion4DError(f"say which images to use: IMAGE=… one of {', '.join(pictures) or '(none in the bag)'}")
+        image = pictures[0]
+    for topic in (image, *sources.values()):
+        if topic not in counts:
+            raise Motion4DError(f"{topic} is not in {bag}: it has {', '.join(sorted(counts))}")
+    info = image.removesuffix("/compressed").rsplit("/", 1)[0] + "/camera_info"
+    if info not in counts:
+        raise Motion4DError(f"{info} is not in {bag}: the images need a camera_info beside them")
+    return Recording(bag, image, info, counts[image], counts[image] / max(duration_s, 1e-3), sources)
+
+
+def read_pictures(recording: Recording) -> tuple[dict[int, NDArray[np.uint8]], Camera]:
+    """Stamp (ns) -> (H, W, 3) RGB of every image, and the (rectified) camera."""
+    pictures: dict[int, NDArray[np.uint8]] = {}
+    camera: Camera | None = None
+    backend = choose_backend()
+    with AnyReader([recording.bag]) as reader:
+        wanted = [item for item in reader.connections if item.topic in (recording.image, recording.info)]
+        for connection, _, raw in reader.messages(connections=wanted):
+            if connection.topic == recording.info:
+                if camera is None:
+                    camera = Rectifier(reader.deserialize(raw, connection.msgtype)).camera
+                continue
+            message = reader.deserialize(raw, connection.msgtype)
+            stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec  # type: ignore[attr-defined]
+            compressed = hasattr(message, "format")
+            pictures[stamp] = rgb_from_compressed(message) if compressed else rgb_from_image(message, backend)
+    if camera is None or not pictures:
+        raise Motion4DError(f"{recording.bag}: no image with a camera_info")
+    return pictures, camera

@@ -1,0 +1,109 @@
+"""Pictures worth showing: the overlay, a video with identities and trajectories, and a page that holds both."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from motion4d_ros.evaluation.files import write_text
+from motion4d_ros.offline.report.overlay import data_uri, encode_video
+from motion4d_ros.ros.demo.results import Said
+from motion4d_ros.ros.overlay import draw_overlay, object_colour
+from motion4d_ros.types import Camera
+
+TRAIL = 15  # frames
+TRAILS_PER_OBJECT = 14
+_STYLE = (
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}"
+    "video,img{width:100%;border-radius:6px}table{border-collapse:collapse;margin:1em 0}"
+    "td,th{padding:.3em .9em;border-bottom:1px solid #ddd;text-align:right}"
+    "td:first-child,th:first-child{text-align:left}"
+    "p.note{color:#666}"
+)
+
+
+def draw_frame(
+    image: NDArray[np.uint8], stamp: int, said: Said, camera: Camera, stage: str = "final"
+) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB: the image with masks, ids and the recent paths of some points, as the camera sees them now."""
+    labels = {item.id: item.label for item in said.objects[stage].get(stamp, [])}
+    masks = said.masks[stage].get(stamp)
+    picture = image.copy() if masks is None else draw_overlay(image, masks, labels)
+    if stamp in said.poses and stamp in said.clouds[stage]:
+        _draw_trails(picture, stamp, said, camera, stage)
+    return picture
+
+
+def draw_all(images: dict[int, NDArray[np.uint8]], said: Said, camera: Camera) -> Iterator[NDArray[np.uint8]]:
+    """Every frame, in order: live on the left, final on the right."""
+    for stamp in sorted(images):
+        both = [draw_frame(images[stamp], stamp, said, camera, stage) for stage in ("live", "final")]
+        for picture, text in zip(both, ("live", "after refinement"), strict=True):
+            _write(picture, text)
+        wide = np.concatenate(both, 1)
+        yield np.ascontiguousarray(wide[: wide.shape[0] // 2 * 2])  # video wants even sides
+
+
+def write_video(path: Path, images: dict[int, NDArray[np.uint8]], said: Said, camera: Camera, rate_hz: float) -> bool:
+    """The video; False where no encoder is at hand."""
+    return encode_video(path, draw_all(images, said, camera), rate_hz)
+
+
+def write_picture(path: Path, images: dict[int, NDArray[np.uint8]], said: Said, camera: Camera) -> None:
+    """Four moments of the run in one picture."""
+    stamps = sorted(images)
+    chosen = [stamps[round(share * (len(stamps) - 1))] for share in (0.25, 0.5, 0.75, 1.0)]
+    tiles = [draw_frame(images[stamp], stamp, said, camera) for stamp in chosen]
+    rows = [np.concatenate(tiles[0:2], 1), np.concatenate(tiles[2:4], 1)]
+    cv2.imwrite(str(path), cv2.cvtColor(np.concatenate(rows), cv2.COLOR_RGB2BGR))
+
+
+def write_page(
+    path: Path, title: str, sentences: list[str], rows: list[list[str]], video: Path | None, picture: Path
+) -> None:
+    """A self-contained page; the first of `rows` is the head of the table."""
+    parts = [f"<!doctype html><meta charset='utf-8'><title>{html.escape(title)}</title><style>{_STYLE}</style>"]
+    parts.append(f"<h1>{html.escape(title)}</h1>")
+    if video is not None:
+        parts.append(f"<video controls loop autoplay muted src='{data_uri(video.read_bytes(), 'video/mp4')}'></video>")
+        parts.append("<p class='note'>Left: the live estimates as they went out. Right: the same frames, refined.</p>")
+    parts += [f"<p>{html.escape(sentence)}</p>" for sentence in sentences]
+    if rows:
+        head = "".join(f"<th>{html.escape(cell)}</th>" for cell in rows[0])
+        body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows[1:])
+        parts.append(f"<table><tr>{head}</tr>{body}</table>")
+    parts.append(f"<img alt='four moments' src='{data_uri(picture.read_bytes(), 'image/png')}'>")
+    write_text(path, "\n".join(parts))
+
+
+def _draw_trails(picture: NDArray[np.uint8], stamp: int, said: Said, camera: Camera, stage: str) -> None:
+    stamps = said.stamps
+    now = stamps.index(stamp)
+    T_cam_map = np.linalg.inv(said.poses[stamp])
+    recent = [said.clouds[stage].get(s) for s in stamps[max(0, now - TRAIL + 1) : now + 1]]
+    tables = [{} if c is None else dict(zip(c.point_id.tolist(), c.xyz_map, strict=True)) for c in recent]
+    cloud = said.clouds[stage][stamp]
+    for object_id in np.unique(cloud.object_id):
+        points = np.sort(cloud.point_id[cloud.object_id == object_id])
+        step = max(1, len(points) // TRAILS_PER_OBJECT)
+        colour = object_colour(int(object_id))
+        for point in points[::step][:TRAILS_PER_OBJECT].tolist():
+            path = np.array([table[point] for table in tables if point in table])
+            if len(path) < 2:
+                continue
+            uv = camera.project(path @ T_cam_map[:3, :3].T + T_cam_map[:3, 3])
+            if np.isfinite(uv).all() and np.abs(uv).max() < 4 * camera.width:
+                line = (uv * 16).round().astype(np.int32).reshape(-1, 1, 2)
+                cv2.polylines(picture, [line], False, colour, 1, cv2.LINE_AA, 4)
+
+
+def _write(picture: NDArray[np.uint8], text: str) -> None:
+    scale = max(0.35, picture.shape[1] / 900)
+    at = (6, round(30 * scale) + 2)
+    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), 3, cv2.LINE_AA)
+    cv2.putText(picture, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), 1, cv2.LINE_AA)
