@@ -31,7 +31,7 @@ help:  ## This list
 
 # --- set-up ---------------------------------------------------------------------------------------------------------------
 $(ENVIRONMENT): requirements/constraints.txt requirements/runtime.txt requirements/dev.txt requirements/ros-build.txt \
-                requirements/ros-wheels.txt tools/setup_venv.sh tools/repair_ros_wheels.py
+                requirements/ros-wheels.txt requirements/networks.txt tools/setup_venv.sh tools/repair_ros_wheels.py
 	@bash tools/setup_venv.sh "$(VENV)"
 	@touch $@
 
@@ -65,7 +65,7 @@ lint: $(ENVIRONMENT)  ## ruff and mypy
 	@$(RUN) ruff check . && mypy
 
 bench: $(BUILD)  ## Times the rasteriser beside the PyTorch oracle
-	@$(RUN) python -m motion4d_ros.evaluation.bench $(ARGS)
+	@$(RUN) python -m motion4d_ros.evaluation.bench_render $(ARGS)
 
 eval: $(BUILD)  ## Accuracy and speed on the synthetic scenes and, where it is there, on ../shared/data
 	@$(RUN) python -m motion4d_ros.evaluation.suite $(ARGS)
@@ -74,7 +74,7 @@ gpu-check: $(BUILD)  ## gsplat on CUDA against the other back ends (says so and 
 	@$(RUN) python -m motion4d_ros.evaluation.gpu_check $(ARGS)
 
 gpu-bench: $(BUILD)  ## Times gsplat on CUDA (says so and skips without CUDA)
-	@$(RUN) python -m motion4d_ros.evaluation.bench --device cuda $(ARGS)
+	@$(RUN) python -m motion4d_ros.evaluation.bench_render --device cuda $(ARGS)
 
 clean:  ## Removes what was built, keeps the virtual environment
 	rm -rf build install log out dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

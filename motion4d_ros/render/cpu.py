@@ -131,18 +131,16 @@ class _Raster(torch.autograd.Function):
         )
         image = torch.empty((*size, channels))
         alpha, depth_sum = torch.empty(size), torch.empty(size)
-        # The background's gradient: 1 - alpha would lose it to rounding where the scene is nearly opaque.
-        transmittance = torch.empty(size) if ctx.needs_input_grad[6] else None
         radii = torch.empty(count)
         weight_sum, weight_max = (torch.empty(count if stats else 0) for _ in range(2))
-        images = ImagesStruct(*map(_address, (image, alpha, depth_sum, transmittance, radii, weight_sum, weight_max)))
+        images = ImagesStruct(*map(_address, (image, alpha, depth_sum, radii, weight_sum, weight_max)))
         wants_gradients = any(ctx.needs_input_grad)
         memory = _Pass() if wants_gradients or stats else None
         _check(library.m4d_raster_forward(scene, images, None if memory is None else ctypes.byref(memory.pointer)))
         if stats and memory is not None:
             counter.pairs = library.m4d_raster_pairs(memory.pointer)
         if wants_gradients:
-            ctx.save_for_backward(transmittance, T_cam_map, *inputs)
+            ctx.save_for_backward(T_cam_map, *inputs)
             ctx.scene, ctx.memory, ctx.background = scene, memory, plain_background
             ctx.dtypes = [tensor.dtype for tensor in (means, quats, scales, opacities, features)]
         ctx.mark_non_differentiable(radii, weight_sum, weight_max)
@@ -152,13 +150,15 @@ class _Raster(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:
-        transmittance, T_cam_map, *inputs = ctx.saved_tensors
+        T_cam_map, *inputs = ctx.saved_tensors
         images = [None if tensor is None else _plain(tensor) for tensor in given[:3]]
         gradients = [torch.empty_like(tensor) for tensor in inputs]
+        background = torch.empty_like(ctx.background) if ctx.needs_input_grad[6] else None
         pose = torch.zeros(4, 4, dtype=torch.float64)
         wanted = SceneGradientsStruct(
             *map(_address, gradients[:4]),
             _address(gradients[4]) if ctx.needs_input_grad[4] else None,
+            _address(background),
             _address(pose) if ctx.needs_input_grad[5] else None,
         )
         _check(
@@ -171,9 +171,4 @@ class _Raster(torch.autograd.Function):
             for gradient, dtype, needed in zip(gradients, ctx.dtypes, ctx.needs_input_grad[:5], strict=True)
         ]
         results.append(pose.to(T_cam_map.dtype) if ctx.needs_input_grad[5] else None)
-        behind = None
-        if ctx.needs_input_grad[6]:
-            behind = torch.zeros_like(ctx.background)
-            if images[0] is not None:
-                behind = (transmittance[..., None] * images[0]).sum((0, 1))
-        return (*results, behind, None, None, None, None, None)
+        return (*results, background, None, None, None, None, None)

@@ -48,8 +48,7 @@ class ImagesStruct(ctypes.Structure):
     """`m4d_images`."""
 
     _fields_ = [
-        (name, c_void_p)
-        for name in ("features", "alpha", "depth_sum", "transmittance", "radii", "weight_sum", "weight_max")
+        (name, c_void_p) for name in ("features", "alpha", "depth_sum", "radii", "weight_sum", "weight_max")
     ]
 
 
@@ -62,7 +61,10 @@ class ImageGradientsStruct(ctypes.Structure):
 class SceneGradientsStruct(ctypes.Structure):
     """`m4d_scene_gradients`."""
 
-    _fields_ = [(name, c_void_p) for name in ("means", "quats", "scales", "opacities", "features", "T_cam_map")]
+    _fields_ = [
+        (name, c_void_p)
+        for name in ("means", "quats", "scales", "opacities", "features", "background", "T_cam_map")
+    ]
 
 
 def candidates() -> list[Path]:

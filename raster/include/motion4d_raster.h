@@ -37,15 +37,14 @@ typedef struct {
     const float *background;   /* (C,) or NULL for zeros */
 } m4d_scene;
 
-/* Where the forward pass writes. The last four may be NULL: they cost time only when asked for. */
+/* Where the forward pass writes. The last three may be NULL: they cost time only when asked for. */
 typedef struct {
-    float *features;      /* (H, W, C) alpha-composited, background included */
-    float *alpha;         /* (H, W) */
-    float *depth_sum;     /* (H, W) m, alpha-composited depth, not divided by alpha */
-    float *transmittance; /* (H, W) 1 - alpha without the rounding */
-    float *radii;         /* (N,) px, larger half extent of the drawn box; 0 = not drawn */
-    float *weight_sum;    /* (N,) sum over pixels of the blending weight */
-    float *weight_max;    /* (N,) its maximum over pixels */
+    float *features;    /* (H, W, C) alpha-composited, background included */
+    float *alpha;       /* (H, W) */
+    float *depth_sum;   /* (H, W) m, alpha-composited depth, not divided by alpha */
+    float *radii;       /* (N,) px, larger half extent of the drawn box; 0 = not drawn */
+    float *weight_sum;  /* (N,) sum over pixels of the blending weight */
+    float *weight_max;  /* (N,) its maximum over pixels */
 } m4d_images;
 
 /* Gradients of the loss with respect to the images; a NULL pointer means zero. */
@@ -55,10 +54,11 @@ typedef struct {
     const float *depth_sum;  /* (H, W) */
 } m4d_image_gradients;
 
-/* Gradients of the loss with respect to the inputs; every pointer but features and T_cam_map is required. */
+/* Gradients of the loss with respect to the inputs; the last three pointers may be NULL. */
 typedef struct {
     float *means, *quats, *scales, *opacities;
     float *features;    /* (N, C) or NULL */
+    float *background;  /* (C,) or NULL */
     double *T_cam_map;  /* (12,) or NULL */
 } m4d_scene_gradients;
 

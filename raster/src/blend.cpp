@@ -138,7 +138,6 @@ M4D_INLINE void write_block(const Frame &f, const m4d_images &images, const Tile
             to[c] = sums[c * kLanes + i] + (f.background ? rest[i] * f.background[c] : 0.0f);
         images.depth_sum[pixel] = sums[f.channels * kLanes + i];
         images.alpha[pixel] = 1.0f - rest[i];
-        if (images.transmittance) images.transmittance[pixel] = rest[i];
     });
 }
 
@@ -303,13 +302,14 @@ void backward_tile(const Frame &f, const Backward &out, int index, const Scratch
     pack(f, t, s);
     gather(f, *out.given, t, s.image);
 
-    alignas(64) float T[kBlocks][kLanes], behind[kBlocks][kLanes];
+    // Per pixel: transmittance (0 once the ray has ended), what it ended with, radiance from behind.
+    alignas(64) float T[kBlocks][kLanes], rest[kBlocks][kLanes], behind[kBlocks][kLanes];
     uint32_t live = 0;  // blocks with a ray that has not ended
     for (int b = 0; b < kBlocks; ++b) {
         inside(f, t, b, T[b]);
         if (t.x + b % 4 * kBlock < f.width && t.y + b / 4 * kBlock < f.height) live |= 1u << b;
         for (int i = 0; i < kLanes; ++i) {
-            behind[b][i] = 0.0f;
+            behind[b][i] = 0.0f, rest[b][i] = 1.0f;
             if (f.background)
                 for (int c = 0; c < f.channels; ++c)
                     behind[b][i] += f.background[c] * s.image[(b * rows + c) * kLanes + i];
@@ -332,9 +332,16 @@ void backward_tile(const Frame &f, const Backward &out, int index, const Scratch
             store(stream, where_greater(next, stop, alpha));
             store(stream + kLanes, before);
             store(T[b], where_greater(next, stop, next));
+            if (out.tile_background) store(rest[b], choose_greater(next, stop, next, load(rest[b])));
             stream += 2 * kLanes;
             if (!any_greater(next, stop)) live &= ~(1u << b);
         }
+    }
+    for (int c = 0; out.tile_background && c < padded; c += 4) {
+        Vec sums[4] = {fill(0.0f), fill(0.0f), fill(0.0f), fill(0.0f)};
+        for (int b = 0; b < kBlocks; ++b)
+            for (int j = 0; j < 4; ++j) sums[j] = sums[j] + load(rest[b]) * load(s.image + (b * rows + c + j) * kLanes);
+        store_quad(out.tile_background + index * padded + c, sum4(sums[0], sums[1], sums[2], sums[3]));
     }
     for (int64_t k = count; k < t.count; ++k) {
         float *slot = out.slots + f.entry_slot[t.begin + k] * (kMoments + padded);

@@ -66,7 +66,8 @@ struct Forward {
 
 struct Backward {
     const m4d_image_gradients *given;
-    float *slots;  // (slots, kMoments + padded)
+    float *slots;            // (slots, kMoments + padded)
+    float *tile_background;  // (tiles, padded) gradient of the background, or null
 };
 
 // Everything that is compiled once per instruction set.

@@ -229,7 +229,9 @@ void backward(const m4d_scene &scene, const m4d_pass &pass, const m4d_image_grad
     const int stride = kMoments + pass.padded;
     Buffer<float> slots(static_cast<int64_t>(pass.entry_splat.size()) * stride);
     const Frame frame = frame_of(scene, pass);
-    const Backward out{&given, slots.get()};
+    const int tiles = pass.tiles_x * pass.tiles_y;
+    Buffer<float> tile_background(wanted.background ? tiles * pass.padded : 0);
+    const Backward out{&given, slots.get(), wanted.background ? tile_background.get() : nullptr};
     const Kernels &kernel = kernels();
     for_each_tile_in_parallel(pass, true, false, [&](int tile, const Scratch &scratch) {
         kernel.backward(frame, out, tile, scratch);
@@ -260,6 +262,11 @@ void backward(const m4d_scene &scene, const m4d_pass &pass, const m4d_image_grad
                                     T.data() + chunk * 12);
         }
     });
+    for (int c = 0; wanted.background && c < pass.channels; ++c) {
+        double sum = 0.0;
+        for (int tile = 0; tile < tiles; ++tile) sum += tile_background.get()[tile * pass.padded + c];
+        wanted.background[c] = static_cast<float>(sum);
+    }
     if (!wanted.T_cam_map) return;
     std::fill_n(wanted.T_cam_map, 12, 0.0);
     for (int64_t chunk = 0; chunk < chunks(scene.count); ++chunk)

@@ -39,10 +39,9 @@ def composite_by_brute_force(scene: SplatScene) -> Reference:
             continue
         R = Rotation.from_quat(np.roll(quats[i], -1)).as_matrix()
         covariance = T[:3, :3] @ R @ np.diag(scales[i] ** 2) @ R.T @ T[:3, :3].T
-        half_x, half_y = 0.5 * camera.width / camera.fx, 0.5 * camera.height / camera.fy
-        centre_x, centre_y = (camera.width / 2 - camera.cx - 0.5) / camera.fx, (camera.height / 2 - camera.cy - 0.5) / camera.fy
-        u = np.clip(x / z, centre_x - 1.3 * half_x, centre_x + 1.3 * half_x)
-        v = np.clip(y / z, centre_y - 1.3 * half_y, centre_y + 1.3 * half_y)
+        half = np.array([0.5 * camera.width / camera.fx, 0.5 * camera.height / camera.fy])
+        middle = camera.unproject(np.array([(camera.width - 1) / 2, (camera.height - 1) / 2]), np.array(1.0))[:2]
+        u, v = np.clip(xyz[i, :2] / z, middle - 1.3 * half, middle + 1.3 * half)
         J = np.array([[camera.fx / z, 0, -camera.fx * u / z], [0, camera.fy / z, -camera.fy * v / z]])
         inverse = np.linalg.inv(J @ covariance @ J.T + 0.3 * np.eye(2))
         d = grid - camera.project(np.array([x, y, z]))
