@@ -71,12 +71,14 @@ pip() { "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c
 echo "installing pinned dependencies into $venv ($("$venv/bin/python" -V))"
 pip pip  # an old one may not know the wheels' platform tags
 pip "$torch"
+files=(-r "$requirements/runtime.txt" -r "$requirements/dev.txt" -r "$requirements/ros-build.txt"
+       -r "$requirements/networks.txt")
 if [[ -f $ros_root/setup.bash ]]; then
     echo "ROS 2 from $ros_root"
-    pip -r "$requirements/runtime.txt" -r "$requirements/dev.txt" -r "$requirements/ros-build.txt"
+    pip "${files[@]}"
 else
     echo "ROS 2 from the PyPI wheels ($ros_root is not there)"
-    pip -r "$requirements/runtime.txt" -r "$requirements/dev.txt" -r "$requirements/ros-build.txt" \
-        -r "$requirements/ros-wheels.txt"
+    pip "${files[@]}" -r "$requirements/ros-wheels.txt"
     "$venv/bin/python" "$here/repair_ros_wheels.py"
 fi
+SAM2_BUILD_CUDA=0 pip --no-deps --no-build-isolation sam2
