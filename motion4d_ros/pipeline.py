@@ -98,11 +98,14 @@ class Motion4D:
             estimates += self.refine(should_yield)
         return estimates
 
-    def flush(self) -> list[Estimate]:
-        """Closes the unfinished window, refines once more; the final estimates of all frames in the horizon."""
+    def flush(self, should_yield: Callable[[], bool] | None = None) -> list[Estimate]:
+        """Closes the unfinished window, refines once more; the final estimates of all frames in the horizon.
+
+        The refinement stops early, keeping the gain, once `should_yield()`.
+        """
         estimates = self._fit_window() if self.intake.pending else []
         if self.config.fit.global_stage and len(self.horizon):
-            return estimates + self._refine(self.config.fit.final_iterations, None, whole_horizon=True)
+            return estimates + self._refine(self.config.fit.final_iterations, should_yield, whole_horizon=True)
         return estimates
 
     # -- the fit -------------------------------------------------------------------------------------------------------

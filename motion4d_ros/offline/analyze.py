@@ -183,8 +183,9 @@ class _Run:
         if not self._interrupted:
             self._tell(Progress(len(self._log.stamps_ns), self._total, "last window and global refinement"))
             with self._timeline.timed("fitting"):
-                estimates = self._engine.flush()
+                estimates = self._engine.flush(self._stop.requested)
             self._take(estimates)
+            self._interrupted = self._stop.requested()
         self._log.drop_unfinished()
         if not self._log.finished:
             raise Motion4DError("interrupted before the first window was fitted: nothing to keep")
@@ -281,9 +282,7 @@ class _Run:
             found.append("only one frame: nothing is known about motion")
         if self._interrupted:
             found.insert(
-                0,
-                f"interrupted: only the {self._log.finished} frames whose window was closed are here, "
-                "without the last global refinement",
+                0, f"interrupted after {self._log.finished} frames: the last global refinement is missing or short"
             )
         if self._failure:
             found.insert(0, f"the input could not be read to its end: {self._failure}")

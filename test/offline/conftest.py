@@ -64,7 +64,7 @@ class EngineDouble:
     def refine(self, should_yield=None):
         return []
 
-    def flush(self):
+    def flush(self, should_yield=None):
         self.closed, self.flushed = len(self.frames), True
         return [self._estimate(i, Stage.GLOBAL) for i in range(len(self.frames))]
 

@@ -234,6 +234,20 @@ def test_ctrl_c_keeps_what_is_finished(make_bag, topics, out, engine_double):
     assert "interrupted" in result.warnings[0] and "interrupted" in (out / "report.html").read_text()
 
 
+def test_ctrl_c_during_the_last_refinement_keeps_all_frames(make_bag, topics, out, engine_double):
+    interrupt = Interrupt()
+
+    class Slow(engine_double):
+        def flush(self, should_yield=None):
+            interrupt.request()
+            assert should_yield()
+            return super().flush()
+
+    options = AnalyzeOptions(make_bag(frames=FRAMES), out, topics)
+    result = analyze(options, engine_factory=Slow, interrupt=interrupt)
+    assert result.interrupted and result.frames == FRAMES
+
+
 def test_ctrl_c_before_anything_is_finished(make_bag, topics, out, engine_double):
     interrupt = Interrupt()
     interrupt.request()

@@ -21,6 +21,7 @@ from motion4d_ros.offline.sources import SourceReport
 from motion4d_ros.types import FloatArray, ObjectPhase, ObjectState, QueryTracks, StaticPoints
 
 MAX_RENDERS = 8
+_SAID_ELSEWHERE = ("the input could not be read", "interrupted after", "no --intrinsics:", "only one frame:")
 _HERE = Path(__file__).parent
 _PHASE_STRENGTH = {ObjectPhase.TRACKED: 1.0, ObjectPhase.NEW: 0.75, ObjectPhase.OCCLUDED: 0.4, ObjectPhase.LOST: 0.12}
 
@@ -69,7 +70,8 @@ def _content(data: ReportInput, path: Path) -> dict[str, Any]:
         "missing": metrics["input"]["missing"],
         "scale_sentence": words.scale_sentence(metrics["scale"]),
         "distrust": words.distrust(metrics),
-        "warnings": [w for w in metrics["warnings"] if not w.startswith("the input could not be read")],
+        "warnings": [w for w in metrics["warnings"] if not w.startswith(_SAID_ELSEWHERE)],
+        "aspect": "{width} / {height}".format(**metrics["input"]),
         "overlay": overlay,
         "objects": [_object_row(i, states, log, unit) for i, states in sorted(log.objects().items())],
         "plan": plan,

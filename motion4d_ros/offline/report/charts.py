@@ -138,7 +138,7 @@ def plan(
     parts.append(
         f"<g transform='translate(14 {height - 16})'><line x2='{step * scale:.1f}' stroke='{INK}' stroke-width='2'/>"
         f"<text x='{step * scale / 2:.1f}' y='-6' text-anchor='middle' class='value halo'>{step:g} "
-        f"{escape(unit)}</text>"
+        f"{escape(unit.rstrip('s') if step == 1 else unit)}</text>"
         "</g>"
     )
     return _svg(width, height, "".join(parts), "seen from above")

@@ -73,7 +73,9 @@ def distrust(metrics: dict[str, Any]) -> list[str]:
     if metrics["failure"]:
         found.append(f"The recording could not be read to its end: {metrics['failure']}")
     if metrics["interrupted"]:
-        found.append("The analysis was interrupted: the last frames and the last global refinement are missing.")
+        found.append(
+            "The analysis was interrupted: what came later and the last global refinement are missing or cut short."
+        )
     if lost := poses.get("lost", 0):
         found.append(f"The camera pose was lost in {lost} of {frames} frames: nothing in 3D holds there.")
     if predicted := poses.get("predicted", 0):
@@ -100,6 +102,8 @@ def distrust(metrics: dict[str, Any]) -> list[str]:
         )
     if visible is not None and visible < 0.3:
         found.append(f"Tracked points are hidden most of the time (visible in {100 * visible:.0f} % of the frames).")
-    if frames < 2 * int(configuration.get("window.length", 8)):
+    if frames == 1:
+        found.append("There was only one frame: nothing is known about motion.")
+    elif frames < 2 * int(configuration.get("window.length", 8)):
         found.append(f"Only {frames} frames: too few for the scene to settle.")
     return found
