@@ -38,7 +38,8 @@ class BudgetConfig:
         choices=("realtime", "lossless"),
     )
     load: float = tunable(
-        0.7, "Share of the time between frames that fitting may use in realtime mode", minimum=0.05, maximum=1.0, live=True
+        0.7, "Share of the time between frames that fitting may use in realtime mode",
+        minimum=0.05, maximum=1.0, live=True,
     )
     queue_size: int = tunable(16, "Frames that may wait; the oldest is dropped when full", minimum=1, maximum=1000)
     max_static: int = tunable(14000, "Static Gaussians kept at most", minimum=100, maximum=2_000_000)
@@ -57,7 +58,9 @@ class WindowConfig:
     horizon: int = tunable(
         64, "Frames kept in the active scene; older times are archived", unit="frames", minimum=4, maximum=1024
     )
-    global_every: int = tunable(3, "Windows between two global refinements; 0 = only at the end", minimum=0, maximum=1000)
+    global_every: int = tunable(
+        3, "Windows between two global refinements; 0 = only at the end", minimum=0, maximum=1000
+    )
 
 
 @dataclass
@@ -70,7 +73,9 @@ class TracksConfig:
         choices=("flow", "tapir"),
     )
     model: str = tunable("auto", "Network behind source tapir: a name of `motion4d models list` or a path")
-    spacing: int = tunable(8, "Distance between started tracks (half of it on objects)", unit="px", minimum=2, maximum=64)
+    spacing: int = tunable(
+        8, "Distance between started tracks (half of it on objects)", unit="px", minimum=2, maximum=64
+    )
     max_tracks: int = tunable(4000, "Tracks alive at most", minimum=50, maximum=100_000)
     forward_backward: float = tunable(
         1.0, "Largest forward-backward disagreement of the flow", unit="px", minimum=0.05, maximum=20.0
@@ -213,11 +218,15 @@ class RosConfig:
 class GeometryConfig:
     """Depth alignment and object motion before any rendering."""
 
-    vote_reach: int = tunable(4, "Neighbouring frames, each way, that vote on labels", unit="frames", minimum=0, maximum=32)
+    vote_reach: int = tunable(
+        4, "Neighbouring frames, each way, that vote on labels", unit="frames", minimum=0, maximum=32
+    )
     chain_drift: float = tunable(
         0.12, "Noise that a chained track gains per frame", unit="px", minimum=0.0, maximum=10.0
     )
-    chain_reach: int = tunable(16, "Chained tracks are trusted this far from their start", unit="frames", minimum=1, maximum=512)
+    chain_reach: int = tunable(
+        16, "Chained tracks are trusted this far from their start", unit="frames", minimum=1, maximum=512
+    )
     keyframe_spacing: int = tunable(
         6, "Distance between the points of a keyframe (half of it on objects)", unit="px", minimum=2, maximum=64
     )
@@ -237,7 +246,9 @@ class GeometryConfig:
     sigma_object_scale: float = tunable(
         0.01, "Expected error of the depth of one object in one frame, after alignment", minimum=0.0001, maximum=10.0
     )
-    sigma_acceleration: float = tunable(4.0, "Expected acceleration of objects", unit="m/s^2", minimum=0.001, maximum=1000.0)
+    sigma_acceleration: float = tunable(
+        4.0, "Expected acceleration of objects", unit="m/s^2", minimum=0.001, maximum=1000.0
+    )
     sigma_angular_acceleration: float = tunable(
         8.0, "Expected angular acceleration of objects", unit="rad/s^2", minimum=0.001, maximum=10_000.0
     )
@@ -261,10 +272,22 @@ class FitConfig:
     confidence_color: float = tunable(
         0.12, "Largest change of colour of a consistent pixel (delta)", unit="of 1", minimum=0.001, maximum=1.0
     )
+    witnesses: int = tunable(
+        24, "Frames of the horizon that vote on every Gaussian's label and existence",
+        unit="frames", minimum=2, maximum=1024,
+    )
+    min_witnesses: int = tunable(
+        4, "Frames that must have seen a Gaussian to remove it", unit="frames", minimum=1, maximum=1024
+    )
+    vote_doubt: float = tunable(
+        1.0, "Weight of a Gaussian's former label against the frames' votes", unit="frames", minimum=0.0, maximum=1000.0
+    )
     stride: int = tunable(3, "One new static Gaussian per so many pixels squared", unit="px", minimum=1, maximum=32)
     object_stride: int = tunable(2, "The same on objects", unit="px", minimum=1, maximum=32)
     error_rgb: float = tunable(0.1, "Resample where the colour is off by more (theta_rgb)", minimum=0.0, maximum=1.0)
-    error_semantic: float = tunable(0.5, "Resample where a label's probability is off by more (theta_sem)", minimum=0.0, maximum=1.0)
+    error_semantic: float = tunable(
+        0.5, "Resample where a label's probability is off by more (theta_sem)", minimum=0.0, maximum=1.0
+    )
     resample_budget: int = tunable(400, "Gaussians inserted per resampling at most", minimum=0, maximum=100_000)
 
 
@@ -294,15 +317,21 @@ class RatesConfig:
     semantics: float = tunable(1e-1, "Semantic logits", minimum=0.0, maximum=1.0)
     uncertainty: float = tunable(3e-2, "Confidence logits", minimum=0.0, maximum=1.0)
     motion_weights: float = tunable(1e-2, "Logits of the motion weights", minimum=0.0, maximum=1.0)
-    bases: float = tunable(3e-5, "Poses of the motion bases: adjusted in closed form, Adam may only polish", minimum=0.0, maximum=1.0)
+    bases: float = tunable(
+        3e-5, "Poses of the motion bases: adjusted in closed form, Adam may only polish", minimum=0.0, maximum=1.0
+    )
 
 
 @dataclass
 class ObjectsConfig:
     """Tracked objects: boxes, velocities, life cycle."""
 
-    confirm_frames: int = tunable(3, "Frames an object must be seen in before it counts as tracked", minimum=1, maximum=100)
-    min_pixels: int = tunable(20, "Fewer measured pixels than this are no sighting", unit="px", minimum=1, maximum=100_000)
+    confirm_frames: int = tunable(
+        3, "Frames an object must be seen in before it counts as tracked", minimum=1, maximum=100
+    )
+    min_pixels: int = tunable(
+        20, "Fewer measured pixels than this are no sighting", unit="px", minimum=1, maximum=100_000
+    )
     min_share: float = tunable(
         0.1, "A sighting measures at least this share of the pixels expected to be visible", minimum=0.0, maximum=1.0
     )
@@ -328,7 +357,8 @@ class ObjectsConfig:
         unit="m/s", minimum=0.001, maximum=1000.0,
     )
     turn_agility: float = tunable(
-        2.0, "How much an object's rate of rotation changes within one second", unit="rad/s", minimum=0.001, maximum=1000.0
+        2.0, "How much an object's rate of rotation changes within one second",
+        unit="rad/s", minimum=0.001, maximum=1000.0,
     )
     position_noise: float = tunable(
         0.015, "One standard deviation of the fitted position of an object in full view", unit="m", minimum=1e-5,

@@ -112,7 +112,7 @@ def section(cls: type) -> Any:
 
 def walk(config: Any, prefix: str = "") -> Iterator[Tunable]:
     """Every tunable below `config` (a section instance), in order of declaration."""
-    hints = _hints(type(config))
+    hints = _hints(config.__class__)
     for item in dataclasses.fields(config):
         path = f"{prefix}{item.name}"
         if dataclasses.is_dataclass(getattr(config, item.name)):

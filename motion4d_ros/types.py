@@ -149,9 +149,9 @@ class Frame:
                     f"{name} has shape {value.shape}, its image {self.camera.size}: "
                     "register or resize it to the colour image"
                 )
-        if self.T_map_cam is not None:
-            if self.T_map_cam.shape != (4, 4) or not np.isfinite(self.T_map_cam).all():
-                raise Motion4DError("T_map_cam must be a finite 4x4 matrix: check the pose source")
+        pose = self.T_map_cam
+        if pose is not None and (pose.shape != (4, 4) or not np.isfinite(pose).all()):
+            raise Motion4DError("T_map_cam must be a finite 4x4 matrix: check the pose source")
 
     def with_index(self, index: int) -> Frame:
         """A shallow copy that carries its running number."""
