@@ -142,6 +142,7 @@ class _Raster(torch.autograd.Function):
         if wants_gradients:
             ctx.save_for_backward(T_cam_map, *inputs)
             ctx.scene, ctx.memory, ctx.background = scene, memory, plain_background
+            ctx.background_dtype = None if background is None else background.dtype
             ctx.dtypes = [tensor.dtype for tensor in (means, quats, scales, opacities, features)]
         ctx.mark_non_differentiable(radii, weight_sum, weight_max)
         ctx.set_materialize_grads(False)
@@ -171,4 +172,5 @@ class _Raster(torch.autograd.Function):
             for gradient, dtype, needed in zip(gradients, ctx.dtypes, ctx.needs_input_grad[:5], strict=True)
         ]
         results.append(pose.to(T_cam_map.dtype) if ctx.needs_input_grad[5] else None)
-        return (*results, background, None, None, None, None, None)
+        results.append(None if background is None else background.to(ctx.background_dtype))
+        return (*results, None, None, None, None, None)

@@ -27,11 +27,9 @@ def render_gsplat(
     stats: bool,
 ) -> RenderOutput:
     """See `render`. Computes in float32 on the GPU of `gaussians.means`; `weight_max` and `pairs` are not to be had."""
-    rasterization = _load_gsplat()
     means = gaussians.means
-    if not means.is_cuda:
-        raise Motion4DError("the gsplat renderer needs tensors on a GPU: move the scene there, or use backend='cpu'")
     device, dtype = means.device, means.dtype
+    rasterization = _load_gsplat(device)
     features = features.to(device)
     pose = T_cam_map.to(device=device, dtype=torch.float32)
     index = drawable(gaussians, T_cam_map.to(means), features, near).nonzero()[:, 0]
@@ -51,32 +49,34 @@ def render_gsplat(
         [[camera.fx, 0.0, camera.cx + 0.5], [0.0, camera.fy, camera.cy + 0.5], [0.0, 0.0, 1.0]], device=device
     )
     counting = torch.zeros(len(index), 1, device=device, requires_grad=True) if stats else None
-    if counting is not None:
-        colours = torch.cat([colours, counting], -1)
-        if backgrounds is not None:
-            backgrounds = torch.cat([backgrounds, torch.zeros(1, 1, device=device)], -1)
-    image, alpha, meta = rasterization(
-        means=chosen.means.float(),
-        quats=chosen.quats.float(),
-        scales=chosen.scales.float(),
-        opacities=chosen.opacities.float(),
-        colors=colours,
-        viewmats=pose[None],
-        Ks=K[None],
-        width=camera.width,
-        height=camera.height,
-        near_plane=near,
-        eps2d=DILATION,
-        packed=False,
-        backgrounds=backgrounds,
-        render_mode="RGB+D",  # the sum of w z; the mean is formed in RenderOutput, alike for all back ends
-        channel_chunk=CHANNEL_CHUNK,
-    )
+    if counting is not None and backgrounds is not None:
+        backgrounds = torch.cat([backgrounds, torch.zeros(1, 1, device=device)], -1)
+    wants_gradients = torch.is_grad_enabled()
+    with torch.set_grad_enabled(wants_gradients or stats):
+        image, alpha, meta = rasterization(
+            means=chosen.means.float(),
+            quats=chosen.quats.float(),
+            scales=chosen.scales.float(),
+            opacities=chosen.opacities.float(),
+            colors=colours if counting is None else torch.cat([colours, counting], -1),
+            viewmats=pose[None],
+            Ks=K[None],
+            width=camera.width,
+            height=camera.height,
+            near_plane=near,
+            eps2d=DILATION,
+            packed=False,
+            backgrounds=backgrounds,
+            render_mode="RGB+D",  # the sum of w z; the mean is formed in RenderOutput, alike for all back ends
+            channel_chunk=CHANNEL_CHUNK,
+        )
+        if counting is not None and weight_sum is not None:
+            # The image of a channel is linear in it, so its derivative is the sum of the weights.
+            (sums,) = torch.autograd.grad(image[..., -2].sum(), counting, retain_graph=True)
+            weight_sum[index] = sums[:, 0]
     radii[index] = meta["radii"][0].amax(-1).float()
-    if counting is not None and weight_sum is not None:
-        # The image of a channel is linear in it, so its derivative is the sum of the weights.
-        (sums,) = torch.autograd.grad(image[..., -2].sum(), counting, retain_graph=True)
-        weight_sum[index] = sums[:, 0]
+    if not wants_gradients:
+        image, alpha = image.detach(), alpha.detach()
     return RenderOutput(
         features=image[0, ..., :channels].to(dtype),
         alpha=alpha[0, ..., 0].to(dtype),
@@ -86,10 +86,12 @@ def render_gsplat(
     )
 
 
-def _load_gsplat() -> Callable[..., tuple[Tensor, Tensor, dict[str, Any]]]:
+def _load_gsplat(device: torch.device) -> Callable[..., tuple[Tensor, Tensor, dict[str, Any]]]:
     # `import gsplat` succeeds without CUDA and fails later with messages that mislead, hence the order.
     if not torch.cuda.is_available():
         raise Motion4DError("the gsplat renderer needs a CUDA GPU and a CUDA build of PyTorch: use backend='cpu' here")
+    if device.type != "cuda":
+        raise Motion4DError("the gsplat renderer needs tensors on a GPU: move the scene there, or use backend='cpu'")
     try:
         from gsplat import rasterization
     except ImportError as error:

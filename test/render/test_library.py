@@ -70,30 +70,41 @@ def test_other_python_threads_run_meanwhile():
     assert during > 3, f"one tick a millisecond was due, a switch takes {interval} s"
 
 
-@pytest.mark.parametrize("isa", ["baseline", "avx2", "avx512"])
-def test_every_instruction_set_draws_the_same(isa, tmp_path):
-    """Each in a process of its own, since the choice is made by an environment variable."""
-    script = """
+SCRIPT = """
 import sys, torch
-from motion4d_ros.evaluation.splat_scenes import INPUTS, gradients, random_image_gradients, random_scene
+from motion4d_ros.evaluation.splat_scenes import gradients, random_image_gradients, random_scene
 from motion4d_ros.render.library import load_library
 from motion4d_ros.types import Camera
 scene = random_scene(3, 400, 9, Camera(55.0, 50.0, 34.0, 21.0, 70, 45), size=0.1)
 _, found = gradients(scene, "cpu", random_image_gradients(scene, 4), threads=1)
-isa = load_library().m4d_raster_isa().decode()
-torch.save({"isa": isa, **found}, sys.argv[1])
+torch.save({"isa": load_library().m4d_raster_isa().decode(), **found}, sys.argv[1])
 """
-    results = []
-    for wanted in (isa, "baseline"):
-        path = tmp_path / f"{wanted}.pt"
-        environment = {**os.environ, "MOTION4D_RASTER_ISA": wanted, "PYTHONPATH": os.pathsep.join(sys.path)}
-        subprocess.run([sys.executable, "-c", script, str(path)], env=environment, check=True)
-        results.append(torch.load(path, weights_only=True))
-    if results[0]["isa"] != isa:
+
+
+@pytest.fixture(scope="module")
+def gradients_by(tmp_path_factory):
+    """Runs SCRIPT with the given kernels, in a process of its own: they are chosen by an environment variable."""
+    results = {}
+
+    def run(isa: str):
+        if isa not in results:
+            path = tmp_path_factory.mktemp("isa") / "gradients.pt"
+            environment = {**os.environ, "MOTION4D_RASTER_ISA": isa, "PYTHONPATH": os.pathsep.join(sys.path)}
+            subprocess.run([sys.executable, "-c", SCRIPT, str(path)], env=environment, check=True)
+            results[isa] = torch.load(path, weights_only=True)
+        return results[isa]
+
+    return run
+
+
+@pytest.mark.parametrize("isa", ["avx2", "avx512"])
+def test_every_instruction_set_draws_the_same(isa, gradients_by):
+    found, plain = gradients_by(isa), gradients_by("baseline")
+    assert plain["isa"] == "baseline"
+    if found["isa"] != isa:
         pytest.skip(f"this machine has no {isa}")
     for name in INPUTS:
-        largest = results[1][name].abs().max()
-        assert (results[0][name] - results[1][name]).abs().max() < 2e-5 * largest, name
+        assert (found[name] - plain[name]).abs().max() < 2e-5 * plain[name].abs().max(), name
 
 
 @pytest.fixture
