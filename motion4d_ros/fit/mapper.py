@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from motion4d_ros.config import Config
+from motion4d_ros.fit.census import adopt_votes, contradicted, horizon_sample, take_census
 from motion4d_ros.fit.fitter import Fitter, TrackTargets, View
 from motion4d_ros.fit.geometry import Geometry
 from motion4d_ros.fit.horizon import FrameState, Horizon
@@ -81,6 +82,8 @@ class Mapper:
             if fit.resampling:
                 self.resample(horizon, new)
                 self.fitter.run("motion", chosen, camera, motion - half, self._tracks, replay)
+        self._adopt_poses()
+        self.census(horizon)
         with self.clock("semantic"):
             rounds = 2 if fit.semantic_refinement else 1
             for turn in range(rounds):
@@ -95,7 +98,26 @@ class Mapper:
         """Stage 3 over the whole horizon; how many steps were done before `should_yield()`."""
         with self.clock("global"):
             targets = [self.targets[state.index] for state in horizon.frames]
-            return self.fitter.run("global", targets, horizon.camera, iterations, self._tracks, should_stop=should_yield)
+            done = self.fitter.run("global", targets, horizon.camera, iterations, self._tracks, should_stop=should_yield)
+            self._adopt_poses()
+            return done
+
+    def census(self, horizon: Horizon) -> int:
+        """Labels every Gaussian by the vote of the frames, and removes those the frames contradict; how many."""
+        with self.clock("census"):
+            witnesses = horizon_sample(self.targets, self.config.fit.witnesses)
+            census = take_census(self.scene, witnesses, horizon.camera)
+            adopt_votes(self.scene, census, self.config.fit.vote_doubt)
+            gone = contradicted(census, self._own_channels(), self.config.fit.min_witnesses)
+            self.scene.prune(~gone)
+        return int(gone.sum())
+
+    def _own_channels(self) -> Tensor:
+        """(N,) semantic channel of the object that every Gaussian belongs to."""
+        table = torch.zeros(int(max(self.channel_of)) + 1, dtype=torch.int64, device=self.scene.device)
+        for label, channel in self.channel_of.items():
+            table[label] = channel
+        return table[self.scene.object_id]
 
     def prune(self) -> int:
         """Removes what is invisible, what is fog, what has changed sides, and what exceeds the budget; how many."""
@@ -106,10 +128,7 @@ class Mapper:
             size = scene.params["log_scales"].exp().max(1).values
             keep = (opacity > PRUNE_OPACITY) & finite & (size < self._fog_size())
             voted = scene.params["semantics"].argmax(1)
-            own = torch.as_tensor(
-                [self.channel_of.get(int(v), 0) for v in scene.object_id.tolist()], device=scene.device, dtype=torch.int64
-            )
-            keep &= voted == own
+            keep &= voted == self._own_channels()
             for dynamic, limit in ((False, budget.max_static), (True, budget.max_dynamic)):
                 rows = (keep & (scene.dynamic == dynamic)).nonzero().squeeze(1)
                 if len(rows) > limit:
@@ -195,6 +214,18 @@ class Mapper:
                 scene.bases.quats[rows] = quats.to(scene.device)
                 scene.bases.trans[rows] = t.to(scene.device)
 
+    def _adopt_poses(self) -> None:
+        """What the optimiser made of the bases' poses goes back to the geometry, where the next adjustment starts."""
+        bases = self.scene.bases
+        transforms = bases.poses_at(list(bases.indices)).transforms().detach().double().cpu().numpy()
+        for row, label in enumerate(bases.owner.tolist()):
+            motion = self.geometry.motions.get(label)
+            if motion is None:
+                continue
+            for column, index in enumerate(bases.indices):
+                R, offset = transforms[row, column, :, :3], transforms[row, column, :, 3]
+                motion.poses[index] = (R, offset - motion.center + R @ motion.center)
+
     def _fill_one(self, state: FrameState) -> int:
         if self.scene.count == 0:
             wanted = np.ones(state.labels.shape, bool)
@@ -205,7 +236,8 @@ class Mapper:
             shown = view.labels.argmax(-1).cpu().numpy()
             with np.errstate(invalid="ignore"):
                 nearer = state.depth_m < NEARER_SHARE * depth
-            wanted = (alpha < COVERED_ALPHA) | (nearer & (channels > 0)) | ((channels > 0) & (shown != channels))
+            unknown = ~np.isin(channels, self._own_channels().unique().cpu().numpy())  # an object without a single Gaussian
+            wanted = (alpha < COVERED_ALPHA) | (nearer & (channels > 0) & (shown != channels)) | unknown
         pixels = pixels_to_fill(state, wanted, self.config.fit.stride, self.config.fit.object_stride)
         return self._spawn(state, pixels, state.depth_m[pixels[:, 0], pixels[:, 1]].astype(float))
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from motion4d_ros.fit.anchors import Anchors
 from motion4d_ros.fit.archive import Archive, ArchivedFrame
 from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.mapper import Mapper
@@ -67,6 +68,7 @@ def query_scene(points_tyx: FloatArray, mapper: Mapper, horizon: Horizon, archiv
     first = min(archive.frames, default=horizon.first_index)
     count = horizon.frames[-1].index - first + 1
     cache: dict[int, Snapshot] = {}
+    anchors = Anchors(mapper.geometry, horizon)
 
     def shot(index: int) -> Snapshot:
         if index in archive.frames:
@@ -74,6 +76,7 @@ def query_scene(points_tyx: FloatArray, mapper: Mapper, horizon: Horizon, archiv
             return Snapshot(old.stamp_ns, old.T_map_cam, old.labels(), old.depth_m(), None)
         if index not in cache:
             cache[index] = snapshot(mapper, horizon.get(index))
+            cache[index].anchors = anchors.at(index)
         return cache[index]
 
     result = trace(working, first, count, shot, lambda label: _moving(mapper, archive, label, first, count), camera)

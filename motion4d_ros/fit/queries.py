@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from motion4d_ros.fit.anchors import FrameAnchors
 from motion4d_ros.types import Camera, FloatArray, IntArray, QueryTracks
 
 NEIGHBOURS = 8  # Gaussians whose motion a query point shares
-HIDDEN_SHARE = 0.035  # rendered depth nearer than the point by this share: it is hidden
+HIDDEN_SHARE = 0.02  # rendered depth nearer than the point by this share: it is hidden
 EDGE_JUMP = 0.03  # a pixel's depth off by more from its neighbours of the same label is a blend of near and far
 
 
@@ -29,6 +30,7 @@ class Snapshot:
     labels: IntArray  # (H, W)
     depth_m: FloatArray  # (H, W) NaN = nothing there
     confidence: FloatArray | None  # (H, W); None once archived
+    anchors: FrameAnchors | None = None  # measured points of this frame; None once archived
 
 
 @dataclass
@@ -75,6 +77,8 @@ def trace(
     for column in range(count):
         shot = snapshot(first_index + column)
         stamps[column] = shot.stamp_ns
+        if shot.anchors is not None:
+            xyz[:, column] = _shifted(xyz[:, column], labels, shot, shot.anchors, camera)
         tracks[:, column], occluded[:, column] = _see(xyz[:, column], labels, shot, camera)
     rows = np.arange(total)
     tracks[rows, order - first_index] = points_tyx[:, :0:-1]
@@ -143,10 +147,24 @@ def _lift(uv_px: FloatArray, shot: Snapshot, camera: Camera) -> tuple[FloatArray
     if lost.any():  # nothing rendered there: the frame's typical depth, and no trust
         finite = shot.depth_m[np.isfinite(shot.depth_m)]
         depth = np.where(lost, np.median(finite) if finite.size else 1.0, depth)
+    if shot.anchors is not None:
+        depth = depth * shot.anchors.depth_ratio(uv_px, label, shot.depth_m)
     xyz_cam = camera.unproject(uv_px, depth)
     xyz = xyz_cam @ shot.T_map_cam[:3, :3].T + shot.T_map_cam[:3, 3]
     trust = np.full(len(uv_px), 0.5) if shot.confidence is None else shot.confidence[row, column]
     return xyz, label, np.where(lost, 0.0, trust)
+
+
+def _shifted(
+    xyz: FloatArray, labels: NDArray[np.int64], shot: Snapshot, anchors: FrameAnchors, camera: Camera
+) -> FloatArray:
+    """(Q, 3) map points, moved at their depth to where measured points around them say they are in this frame."""
+    T = np.linalg.inv(shot.T_map_cam)
+    xyz_cam = xyz @ T[:3, :3].T + T[:3, 3]
+    uv = camera.project(xyz_cam)
+    shift = anchors.shift(uv, labels)
+    moved = camera.unproject(uv + shift, xyz_cam[:, 2]) @ shot.T_map_cam[:3, :3].T + shot.T_map_cam[:3, 3]
+    return np.where(np.isfinite(moved).all(1, keepdims=True), moved, xyz)
 
 
 def _see(xyz: FloatArray, labels: NDArray[np.int64], shot: Snapshot, camera: Camera) -> tuple[FloatArray, NDArray[np.bool_]]:
