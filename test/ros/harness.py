@@ -141,9 +141,9 @@ class Harness:
             self.publisher("camera/camera_info", CameraInfo).publish(camera_info(stamp_ns, width, height))
         self.publisher("camera/image_raw", Image).publish(picture(stamp_ns, width, height))
 
-    def stream(self, count: int, *, start_ns: int = 10**9, period_ns: int = 100_000_000, pace_s: float = 0.01) -> list[int]:
-        """Several images; their stamps."""
-        stamps = [start_ns + period_ns * number for number in range(count)]
+    def stream(self, count: int, *, start_ns: int = 10**9, pace_s: float = 0.01) -> list[int]:
+        """Several images, 100 ms apart by their stamps; these."""
+        stamps = [start_ns + 10**8 * number for number in range(count)]
         for stamp in stamps:
             self.send(stamp)
             time.sleep(pace_s)
@@ -157,7 +157,12 @@ class Harness:
 
     def settled(self, received: int, timeout_s: float = 10.0) -> Any:
         """Waits until `received` images have arrived and none waits; the books."""
-        assert self.until(lambda: self.counts().received >= received and self.counts().queued == 0, timeout_s), self.counts()
+
+        def done() -> bool:
+            counts = self.counts()
+            return bool(counts.received >= received and counts.queued == 0)
+
+        assert self.until(done, timeout_s), self.counts()
         return self.counts()
 
     @staticmethod

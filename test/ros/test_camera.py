@@ -48,7 +48,7 @@ def test_a_rectified_picture_of_a_line_is_straight_and_the_way_back_is_exact(mod
     K, coefficients, zero = np.array(info().k).reshape(3, 3), np.array(d), np.zeros(3)
     project = cv2.fisheye.projectPoints if model == "equidistant" else cv2.projectPoints
     points = line.reshape(-1, 1, 3)
-    raw = (project(points, zero, zero, K, coefficients) if model == "equidistant" else project(points, zero, zero, K, coefficients))[0]
+    raw = project(points, zero, zero, K, coefficients)[0]
     straight = rectifier.rectify_points(raw.reshape(-1, 2))
     assert np.abs(straight - rectifier.camera.project(line)).max() < 0.05
     labels = np.zeros((H, W), np.uint16)
@@ -76,7 +76,9 @@ def test_projection_matrix_binning_and_region_of_interest() -> None:
     width=st.sampled_from([0, 64, W, 2**32 - 1]),
     binning=st.sampled_from([0, 1, 2, 10**6]),
 )
-def test_nonsense_is_rejected_and_nothing_else(k: list[float], d: list[float], model: str, width: int, binning: int) -> None:
+def test_nonsense_is_rejected_and_nothing_else(
+    k: list[float], d: list[float], model: str, width: int, binning: int
+) -> None:
     try:
         rectifier = Rectifier(info(k=k, d=d, distortion_model=model, width=width, binning_x=binning))
     except Rejection as error:

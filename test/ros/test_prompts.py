@@ -26,7 +26,8 @@ def read(message: Any) -> Any:
 
 
 def test_points_box_and_mask() -> None:
-    message = ObjectPrompt(object_id=3, points=[Point(x=5.0, y=6.0), Point(x=7.0, y=8.0)], positive=[True, False], name="cup")
+    points = [Point(x=5.0, y=6.0), Point(x=7.0, y=8.0)]
+    message = ObjectPrompt(object_id=3, points=points, positive=[True, False], name="cup")
     message.box = [1.0, 2.0, 30.0, 40.0]
     message.mask = labels(1, ids=(9,))
     prompt = read(message)

@@ -31,7 +31,12 @@ def test_books_balance_after_every_step(steps: list[str]) -> None:
             queue.clear("deactivated")
         elif in_hand:
             in_hand -= 1
-            {"done": queue.finish_processed, "bad": lambda: queue.finish_rejected("x"), "give up": lambda: queue.finish_dropped("y")}[step]()
+            if step == "done":
+                queue.finish_processed()
+            elif step == "bad":
+                queue.finish_rejected("x")
+            else:
+                queue.finish_dropped("y")
         counts = queue.counts()
         assert counts.balanced and len(queue) <= 3
         assert counts.queued == len(queue) + in_hand

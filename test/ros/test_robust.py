@@ -1,4 +1,4 @@
-"""What a robot does to a node: overload, bad frames, jumping clocks, changing cameras, lifecycle at the wrong moment."""
+"""What a robot does to a node: overload, bad frames, jumping clocks, new cameras, lifecycle at the wrong moment."""
 
 from __future__ import annotations
 
@@ -289,12 +289,12 @@ def test_odometry_in_another_frame_is_refused_not_mislabelled(harness: Callable[
 def test_depth_and_extrinsic_reach_the_engine(harness: Callable[..., Harness]) -> None:
     from motion4d_ros.ros import outgoing
 
-    h = harness(
-        parameters={"pose.source": "odometry", "depth.source": "topic", "base_to_camera": "0 0 0.5 0 0 0 1", "slop": 0.02}
-    )
+    sources = {"pose.source": "odometry", "depth.source": "topic"}
+    h = harness(parameters={**sources, "base_to_camera": "0 0 0.5 0 0 0 1", "slop": 0.02})
     h.connect()
     depth = np.full((48, 64), 1500, np.uint16)
-    h.publisher("depth", Image).publish(outgoing.image_message(depth, "16UC1", outgoing.header(10**9 + 10**7, "camera")))
+    head = outgoing.header(10**9 + 10**7, "camera")
+    h.publisher("depth", Image).publish(outgoing.image_message(depth, "16UC1", head))
     h.publisher("odometry", Odometry).publish(odometry(10**9 - 5 * 10**6, x=2.0))
     h.send(10**9)
     assert h.settled(1).processed == 1

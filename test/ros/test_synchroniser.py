@@ -22,7 +22,9 @@ def at(stamp_ns: int) -> Any:
 
 
 class Collector:
-    def __init__(self, source: Any, names: tuple[str, ...] = ("image", "depth"), slop: float = 0.0, queue: int = 5) -> None:
+    def __init__(
+        self, source: Any, names: tuple[str, ...] = ("image", "depth"), slop: float = 0.0, queue: int = 5
+    ) -> None:
         self.groups: list[tuple[int, ...]] = []
         self.lost: dict[str, int] = {}
         self.fails = 0

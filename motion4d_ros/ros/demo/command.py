@@ -181,7 +181,7 @@ def account(recording: Recording, said: Said, seconds: float, options: argparse.
     """What happened, honestly."""
     status = said.status
     ids = sorted({item.id for items in said.objects["final"].values() for item in items})
-    played = f"{recording.frames} images of a {recording.rate_hz:.0f} Hz camera, played at {options.rate:g} times its pace"
+    played = f"{recording.frames} images of a {recording.rate_hz:.0f} Hz camera, played {options.rate:g} times as fast"
     if options.rate < 1.0:
         played += ": this machine fits more slowly than that (no GPU), so the node ran in lossless mode"
     books = (
