@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+
 import pytest
 
 from motion4d_ros import cli
+from motion4d_ros.config import Config
+from motion4d_ros.offline.command import add_config_options, read_config
+from motion4d_ros.offline.resources import find_files, preset
 
 
 def run(capsys, *words):
@@ -46,6 +51,22 @@ def test_usage_errors_are_status_2(capsys, words):
 def test_help(capsys, words):
     status, out, _ = run(capsys, *words)
     assert status == 0 and "usage: motion4d" in out
+
+
+def test_every_preset_can_be_read():
+    found = find_files("config", "*.yaml")
+    assert found
+    for path in found:
+        Config().update_from_yaml(preset(path.stem))
+
+
+def test_later_settings_win(tmp_path):
+    (tmp_path / "own.yaml").write_text("window: {length: 5, horizon: 20}")
+    words = ["--config", str(tmp_path / "own.yaml"), "--set", "window.length=6"]
+    parser = argparse.ArgumentParser()
+    add_config_options(parser)
+    config, explicit = read_config(parser.parse_args(words))
+    assert (config.window.length, config.window.horizon, explicit) == (6, 20, {"window.length"})
 
 
 def test_version(capsys):

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -162,30 +164,21 @@ class _Run:
             self._total = min(options.limit, source.count or options.limit)
         self._online = OnlineTracks(None)
         self._failure = ""
+        self._broken = False  # the engine has failed in a way nobody foresaw: it is asked for nothing new
         self._interrupted = False
 
     def read(self, queries: FloatArray | None, prompt_labels: IntArray | None) -> None:
         """Frames in, until the input ends, breaks off, or Ctrl-C comes."""
         self._online = OnlineTracks(queries)
-        try:
-            for count, frame in enumerate(self._timeline.timed_iteration("reading", self._source)):
-                if self._stop.requested() or (self._options.limit is not None and count >= self._options.limit):
-                    break
-                if count == 0 and queries is not None:
-                    check_queries(queries, frame.camera.size, None if self._options.limit else self._total)
-                self._push(frame, prompt_labels if count == 0 else None)
-                self._tell(Progress(count + 1, self._total, "frames"))
-        except Motion4DError as error:
-            if not self._log.finished:
-                raise
-            self._failure = str(error)
-        self._interrupted = self._stop.requested()
-        if not self._interrupted:
+        with self._keeping_what_is_finished():
+            self._read_frames(queries, prompt_labels)
+        if not (self._stop.requested() or self._broken):
             self._tell(Progress(len(self._log.stamps_ns), self._total, "last window and global refinement"))
-            with self._timeline.timed("fitting"):
-                estimates = self._engine.flush(self._stop.requested)
-            self._take(estimates)
-            self._interrupted = self._stop.requested()
+            with self._keeping_what_is_finished():
+                with self._timeline.timed("fitting"):
+                    estimates = self._engine.flush(self._stop.requested)
+                self._take(estimates)
+        self._interrupted = self._stop.requested()
         self._log.drop_unfinished()
         if not self._log.finished:
             raise Motion4DError("interrupted before the first window was fitted: nothing to keep")
@@ -228,7 +221,11 @@ class _Run:
         report = ReportInput(
             metrics, log, tracks, T_map_cams, static, self._renders, self._timeline, self._source.report
         )
-        write_report(products / "report.html", report)
+        try:
+            write_report(products / "report.html", report)
+        except Exception as error:  # the page is for people; the data beside it must not be lost with it
+            traceback.print_exc()
+            warnings.append(f"report.html could not be written ({type(error).__name__}: {error}); please report it")
         metrics["timings"]["writing_seconds"] = round(self._timeline.seconds_since_end_of("fitting"), 3)
         metrics["memory"]["peak_mib"] = peak_memory_mib()
         write_metrics(products / "metrics.json", metrics)
@@ -236,6 +233,31 @@ class _Run:
         return AnalysisResult(
             self._options.out, files, log.finished, metrics, warnings, self._interrupted, self._failure
         )
+
+    def _read_frames(self, queries: FloatArray | None, prompt_labels: IntArray | None) -> None:
+        for count, frame in enumerate(self._timeline.timed_iteration("reading", self._source)):
+            if self._stop.requested() or (self._options.limit is not None and count >= self._options.limit):
+                break
+            if count == 0 and queries is not None:
+                check_queries(queries, frame.camera.size, None if self._options.limit else self._total)
+            self._push(frame, prompt_labels if count == 0 else None)
+            self._tell(Progress(count + 1, self._total, "frames"))
+
+    @contextmanager
+    def _keeping_what_is_finished(self) -> Iterator[None]:
+        """Once a window has been closed, an error ends the reading and is reported, but costs no finished work."""
+        try:
+            yield
+        except Motion4DError as error:
+            if not self._log.finished:
+                raise
+            self._failure = str(error)
+        except Exception as error:  # a defect of ours must not cost the user hours
+            if not self._log.finished:
+                raise
+            traceback.print_exc()
+            self._broken = True
+            self._failure = f"internal error ({type(error).__name__}: {error}); please report it"
 
     def _push(self, frame: Frame, prompt_labels: IntArray | None) -> None:
         with self._timeline.timed("accepting"):

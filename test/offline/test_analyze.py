@@ -264,6 +264,25 @@ def test_input_that_breaks_off_keeps_what_is_finished(make_bag, topics, out, eng
     assert len(list((out / "masks").iterdir())) == 10
 
 
+def test_defect_in_the_engine_keeps_what_is_finished(make_bag, topics, out, engine_double, capsys):
+    def factory(config):
+        engine = engine_double(config)
+        engine.on_accept = lambda index: 1 // (12 - index)
+        engine.flush = None  # must not be asked any more
+        return engine
+
+    result = analyze(AnalyzeOptions(make_bag(frames=20), out, topics), engine_factory=factory)
+    assert result.frames == 8 and "ZeroDivisionError" in result.failure
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_defect_in_the_report_keeps_the_data(make_bag, topics, out, engine_double, monkeypatch, capsys):
+    monkeypatch.setattr("motion4d_ros.offline.analyze.write_report", lambda *_: 1 // 0)
+    result = analyze(AnalyzeOptions(make_bag(), out, topics), engine_factory=engine_double)
+    assert any("report.html could not be written" in text for text in result.warnings)
+    assert {path.name for path in out.iterdir()} == set(PRODUCTS) - {"report.html"}
+
+
 def test_one_frame_only(make_bag, topics, out, engine_double):
     result = analyze(AnalyzeOptions(make_bag(frames=1), out, topics), engine_factory=engine_double)
     assert result.frames == 1 and any("only one frame" in text for text in result.warnings)

@@ -108,7 +108,7 @@ def _grain(xyz: FloatArray) -> float:
         return 0.01
     sample = xyz[np.unique(np.linspace(0, len(xyz) - 1, min(2000, len(xyz))).round().astype(int))]
     distances, _ = cKDTree(xyz).query(sample, k=2)
-    return float(np.median(distances[:, 1]))
+    return float(np.median(np.asarray(distances)[:, 1]))
 
 
 def _thin_static(static: StaticPoints) -> tuple[FloatArray, NDArray[np.uint8]]:
