@@ -111,6 +111,8 @@ class Snapshot:
     lacks_tf2: bool = False
     unknown_parameters: tuple[str, ...] = ()
     health: Health = field(default_factory=Health)
+    callback_p50_s: float = 0.0  # of the last image callbacks
+    callback_p99_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -64,8 +65,7 @@ class Inputs:
         self.camera_problem = ""
         self.last_rejection = ""
         self.qos_problem = ""
-        self.callback_seconds: list[float] = []  # filled only while `measure` is set
-        self.measure = False
+        self.callback_seconds: deque[float] = deque(maxlen=5000)  # how long the last image callbacks took
         self._node = node
         self._queue = queue
         self._calibrations = calibrations
@@ -126,7 +126,7 @@ class Inputs:
                 callback(message)
             except Exception as error:
                 self._note(f"{type(error).__name__} in a callback: {error}")
-            if self.measure:
+            if callback == self._on_image:
                 self.callback_seconds.append(time.perf_counter() - began)
 
         return run

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -336,6 +337,8 @@ class Motion4DNode(LifecycleNode):
             snapshot.processed_age_s, snapshot.oom_age_s = now - report.processed_at, now - report.oom_at
             snapshot.exception_age_s, snapshot.last_exception = now - report.exception_at, report.last_exception
             snapshot.worker_alive = worker.alive
+            times = list(inputs.callback_seconds) or [0.0]
+            snapshot.callback_p50_s, snapshot.callback_p99_s = np.percentile(times, [50, 99]).tolist()
         if self._prompting is not None:
             snapshot.prompt_problem = self._prompting.problem
             snapshot.prompt_problem_age_s = now - self._prompting.problem_at

@@ -17,7 +17,9 @@ from motion4d_ros.ros.overlay import draw_overlay, object_colour
 from motion4d_ros.types import Camera
 
 TRAIL = 15  # frames
-TRAILS_PER_OBJECT = 14
+TRAILS_PER_OBJECT = 12
+DRAWN_WIDTH = 640
+"""Smaller images are enlarged to about this width, so that lines and ids stay fine."""
 _STYLE = (
     "body{font:16px/1.5 system-ui,sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}"
     "video,img{width:100%;border-radius:6px}table{border-collapse:collapse;margin:1em 0}"
@@ -33,10 +35,23 @@ def draw_frame(
     """(H, W, 3) RGB: the image with masks, ids and the recent paths of some points, as the camera sees them now."""
     labels = {item.id: item.label for item in said.objects[stage].get(stamp, [])}
     masks = said.masks[stage].get(stamp)
-    picture = image.copy() if masks is None else draw_overlay(image, masks, labels)
+    zoom = max(1, round(DRAWN_WIDTH / image.shape[1]))
+    size = (image.shape[1] * zoom, image.shape[0] * zoom)
+    picture = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_CUBIC), np.uint8)
+    if masks is not None:
+        picture = draw_overlay(picture, smooth_labels(masks, size), labels)
     if stamp in said.poses and stamp in said.clouds[stage]:
-        _draw_trails(picture, stamp, said, camera, stage)
+        _draw_trails(picture, stamp, said, camera.scaled(zoom), stage)
     return picture
+
+
+def smooth_labels(masks: NDArray[np.uint16], size: tuple[int, int]) -> NDArray[np.uint16]:
+    """(H, W) ids enlarged to `size` (width, height) with round outlines instead of steps."""
+    out = np.zeros(size[::-1], np.uint16)
+    for object_id in np.unique(masks[masks > 0]):
+        area = cv2.resize((masks == object_id).astype(np.float32), size, interpolation=cv2.INTER_CUBIC)
+        out[area > 0.5] = object_id
+    return out
 
 
 def draw_all(images: dict[int, NDArray[np.uint8]], said: Said, camera: Camera) -> Iterator[NDArray[np.uint8]]:
