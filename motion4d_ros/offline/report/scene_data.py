@@ -17,6 +17,7 @@ MAX_STATIC = 24_000
 MAX_MOVING_TOTAL = 220_000  # over all keyframes
 MAX_KEYFRAMES = 200
 MAX_TRAILS = 120
+SIZE_STEPS = 32  # steps of a point's size up to the typical one
 
 
 def up_direction(T_map_cams: dict[int, FloatArray]) -> FloatArray:
@@ -47,6 +48,7 @@ def pack_scene(
     frames = log.finished
     keyframes = np.unique(np.linspace(0, frames - 1, min(frames, MAX_KEYFRAMES)).round().astype(int)).tolist()
     xyz, colours = _thin_static(static)
+    sizes, size_unit = _sizes(xyz)
     box_of = _Box(_interesting(log, T_map_cams, xyz, keyframes))
     moving, rgb, ids, counts = _moving(log, keyframes)
     return {
@@ -55,14 +57,14 @@ def pack_scene(
         "up": up_direction(T_map_cams).tolist(),
         "keyframes": keyframes,
         "seconds": [(log.stamps_ns[i] - log.stamps_ns[0]) / 1e9 for i in keyframes],
-        "static": {"xyz": box_of.pack(xyz), "rgb": _b64(colours)},
+        "static": {"xyz": box_of.pack(xyz), "rgb": _b64(colours), "size": _b64(sizes)},
         "moving": {"xyz": box_of.pack(moving), "rgb": _b64(rgb), "id": _b64(ids.astype("<u2")), "counts": counts},
         "objects": _objects(log, keyframes),
         "trails": _trails(log, tracks, keyframes),
         "cameras": [_pose(T_map_cams.get(i)) for i in keyframes],
         "view": _frustum(log),
-        "grain": _grain(xyz),
-        "movingGrain": _grain(log.points(keyframes[len(keyframes) // 2]).xyz_map.astype(float)),
+        "sizeUnit": size_unit,
+        "movingSize": _sizes(log.points(keyframes[len(keyframes) // 2]).xyz_map.astype(float))[1] * 0.6 * SIZE_STEPS,
     }
 
 
@@ -101,14 +103,19 @@ def _interesting(
     return np.concatenate(parts)
 
 
-def _grain(xyz: FloatArray) -> float:
-    """Typical distance of neighbouring points: drawn that large, they close to a surface."""
-    xyz = xyz[np.isfinite(xyz).all(1)]
-    if len(xyz) < 4:
-        return 0.01
-    sample = xyz[np.unique(np.linspace(0, len(xyz) - 1, min(2000, len(xyz))).round().astype(int))]
-    distances, _ = cKDTree(xyz).query(sample, k=2)
-    return float(np.median(np.asarray(distances)[:, 1]))
+def _sizes(xyz: FloatArray) -> tuple[NDArray[np.uint8], float]:
+    """How large each point is drawn so that neighbours close to a surface: (P,) steps, and the length of one step.
+
+    Points lie as densely as the image saw them, so far surfaces need larger ones.
+    """
+    if len(xyz) < 4 or not np.isfinite(xyz).all():
+        return np.full(len(xyz), SIZE_STEPS, np.uint8), 0.01 / SIZE_STEPS
+    distances, _ = cKDTree(xyz).query(xyz, k=4)
+    own = np.asarray(distances)[:, 1:].mean(1)
+    step = max(float(np.median(own)), 1e-6) / SIZE_STEPS
+    alone = own > 3.0 * SIZE_STEPS * step  # strays belong to no surface
+    steps = np.where(alone, SIZE_STEPS // 2, np.clip(np.round(own / step), 1, 2 * SIZE_STEPS))
+    return steps.astype(np.uint8), step
 
 
 def _thin_static(static: StaticPoints) -> tuple[FloatArray, NDArray[np.uint8]]:

@@ -28,6 +28,7 @@ class Viewer {
     this.byObject = false;
     this.staticXyz = unpack(scene, scene.static.xyz);
     this.staticRgb = decode(scene.static.rgb, Uint8Array);
+    this.staticSize = decode(scene.static.size, Uint8Array);
     this.movingXyz = unpack(scene, scene.moving.xyz);
     this.movingRgb = decode(scene.moving.rgb, Uint8Array);
     this.movingId = decode(scene.moving.id, Uint16Array);
@@ -61,7 +62,7 @@ class Viewer {
       const away = [0, 1, 2].map((k) => camera[9 + k] - this.target[k]);
       const height = dot(away, up);
       this.reach = Math.hypot(...away);
-      distance = 1.25 * Math.max(Math.hypot(...away), 0.08 * Math.hypot(...extent));
+      distance = 1.05 * Math.max(Math.hypot(...away), 0.08 * Math.hypot(...extent));
       yaw = Math.atan2(dot(away, this.axisB), dot(away, this.axisA)) + 0.25;
       pitch = Math.asin(Math.max(-0.2, Math.min(0.9, height / (Math.hypot(...away) || 1)))) + 0.22;
     }
@@ -116,7 +117,7 @@ class Viewer {
     return [this.canvas.width / 2 + s * dot(d, f.right), this.canvas.height / 2 - s * dot(d, f.upper), z];
   }
 
-  splat(xyz, begin, end, rgbOf, size, f) {
+  splat(xyz, begin, end, rgbOf, sizeOf, f) {
     const w = this.canvas.width, h = this.canvas.height, px = this.image.data, zb = this.depth;
     const { eye, right, upper, back } = f, focal = 1.2 * h, near = 1e-3 * this.distance;
     for (let i = begin; i < end; i++) {
@@ -126,7 +127,7 @@ class Viewer {
       const s = focal / depth;
       const u = (w / 2 + s * (x * right[0] + y * right[1] + z * right[2])) | 0;
       const v = (h / 2 - s * (x * upper[0] + y * upper[1] + z * upper[2])) | 0;
-      const r = Math.max(1, Math.min(14, Math.round(size * s)));
+      const r = Math.max(1, Math.min(10, Math.round(sizeOf(i) * s)));
       if (u < 0 || v < 0 || u + r > w || v + r > h) continue;
       const c = rgbOf(i);
       for (let b = v; b < v + r; b++) for (let a = u; a < u + r; a++) {
@@ -144,13 +145,13 @@ class Viewer {
     if (!this.image) { this.image = this.context.createImageData(w, h); this.depth = new Float32Array(w * h); }
     new Uint32Array(this.image.data.buffer).fill(0xff24201e);
     this.depth.fill(Infinity);
-    const rgb = [0, 0, 0];
+    const rgb = [0, 0, 0], grain = this.scene.sizeUnit;
     if (this.show.points) this.splat(this.staticXyz, 0, this.staticXyz.length / 3, (i) => {
-      for (let k = 0; k < 3; k++) rgb[k] = 0.82 * this.staticRgb[3 * i + k]; return rgb; }, 1.3 * this.scene.grain, f);
+      for (let k = 0; k < 3; k++) rgb[k] = 0.82 * this.staticRgb[3 * i + k]; return rgb; }, (i) => grain * this.staticSize[i], f);
     if (this.show.moving) this.splat(this.movingXyz, this.starts[this.key], this.starts[this.key + 1], (i) => {
       const c = this.colourOf[this.movingId[i]];
       if (this.byObject && c) return c;
-      for (let k = 0; k < 3; k++) rgb[k] = this.movingRgb[3 * i + k]; return rgb; }, 1.3 * this.scene.movingGrain, f);
+      for (let k = 0; k < 3; k++) rgb[k] = this.movingRgb[3 * i + k]; return rgb; }, () => this.scene.movingSize, f);
     this.context.putImageData(this.image, 0, 0);
     this.lines(f);
   }
