@@ -268,11 +268,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--warm-up", type=float, default=15.0, help="seconds before it")
     parser.add_argument("--rates", type=float, nargs="+", default=[5.0, 10.0, 30.0])
     parser.add_argument("--sizes", nargs="+", default=["320x240", "640x480"])
+    parser.add_argument("--frames", type=int, default=24, help="length of the made-up scene")
     parser.add_argument("--minutes", type=float, default=0.0, help="instead: a soak of this length")
     parser.add_argument("--note", default="", help="a remark on the circumstances")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    scene = make_scene("tabletop_like", seed=1, frames=24, size=(240, 320))
+    scene = make_scene("tabletop_like", seed=1, frames=options.frames, size=(240, 320))
     rclpy.init(args=[])
     try:
         if options.minutes:
