@@ -88,10 +88,11 @@ class Geometry:
             tracks.tracks(horizon.first_index, last), self.options.chain_drift, self.options.chain_reach
         )
         chains.vote(horizon)
-        known = self.keyframes.table(horizon) if self.keyframes is not None else PointTable.empty(len(horizon))
+        known = self.keyframes.table(horizon)
         self._align(horizon, chains.joined(known))
         self._move(horizon, chains.joined(known))
-        self.keyframes.add(horizon.get(new[0]))
+        for index in sorted({new[-1]} if self.keyframes.count else {new[0], new[-1]}):
+            self.keyframes.add(horizon.get(index))
         self.keyframes.link(horizon, self.relative_motions)
         self.table = self.keyframes.table(horizon)
         self._align(horizon, self._with_fallback(self.table, chains))
@@ -238,6 +239,8 @@ class Geometry:
         if usable.sum() < self.options.min_points:
             return
         chosen = points.select(usable)
+        few = chosen.seen.sum(0) < self.options.min_points
+        chosen.seen = chosen.seen & ~few[None]  # a handful of points on a hidden object are more likely its neighbour's
         body.points, known, old = body.points[usable], known[usable], old[usable]
         seen = chosen.observations(horizon, mended=True)
         options = BundleOptions(

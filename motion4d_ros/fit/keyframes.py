@@ -38,6 +38,11 @@ class Keyframes:
         self._keyframes: list[_Keyframe] = []
         self._next_id = 1 << 40  # far from the ids of chains
 
+    @property
+    def count(self) -> int:
+        """Number of keyframes."""
+        return len(self._keyframes)
+
     def forget_before(self, index: int) -> None:
         """Drops keyframes and measurements older than frame `index`."""
         self._keyframes = [keyframe for keyframe in self._keyframes if keyframe.index >= index]
