@@ -189,6 +189,12 @@ class FlowCache:
             self._consistency[key] = consistency(self.between(first, second), self.between(second, first))
         return self._consistency[key]
 
+    def replace(self, first: int, second: int, flow: NDArray[np.float32]) -> None:
+        """Puts a better flow (h, w, 2) in the place of `between(first, second)`."""
+        self._flow[first, second] = flow
+        self._consistency.pop((first, second), None)
+        self._consistency.pop((second, first), None)
+
     def forget_before(self, index: int) -> None:
         """Drops frames older than `index`."""
         for held in [i for i in self._rgb if i < index]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
 from motion4d_ros.priors.flow import FlowCache, sample
+from motion4d_ros.priors.guided_flow import guided
 from motion4d_ros.types import BoolArray, FloatArray, Frame, IntArray, PointTracks
 
 STEP_NOISE_PX = 0.12  # error that every link adds, one standard deviation
@@ -82,6 +83,7 @@ class FlowTracks:
 
     def _clear(self) -> None:
         self._indices: list[int] = []
+        self._labels: IntArray | None = None  # of the newest frame
         self._chains = _Chains.empty(0)
 
     def push(self, frame: Frame, masks: IntArray | None) -> None:
@@ -93,9 +95,11 @@ class FlowTracks:
         self._chains = self._chains.with_blank_column()
         self._indices.append(frame.index)
         if len(self._indices) > 1:
+            self._guide(self._indices[-2], self._indices[-1], masks)
             alive = np.flatnonzero(self._chains.visible[:, -2])
             self._follow(self._chains, alive, len(self._indices) - 2, len(self._indices) - 1)
         self._start(frame.index, masks)
+        self._labels = masks
 
     def tracks(self, first_index: int, last_index: int) -> PointTracks:
         """All chains with at least two visible positions between the frame indices, inclusive."""
@@ -128,6 +132,15 @@ class FlowTracks:
         """Forgets everything but the counter of ids."""
         self._clear()
         self.flows.reset()
+
+    def _guide(self, a: int, b: int, labels: IntArray | None) -> None:
+        """Helps the flow between two neighbours, both ways, on objects that move fast."""
+        before = self._labels
+        if before is None or labels is None or before.shape != self.flows.size or labels.shape != self.flows.size:
+            return
+        for source, target, here, there in ((a, b, before, labels), (b, a, labels, before)):
+            gray, other = self.flows.gray(source), self.flows.gray(target)
+            self.flows.replace(source, target, guided(self.flows.between(source, target), gray, other, here, there))
 
     # -- chains ----------------------------------------------------------------------------------------------------
 
