@@ -26,6 +26,7 @@ from motion4d_ros.priors.prompting import ObjectBook, box_of, inner_point, label
 from motion4d_ros.types import BoolArray, FloatArray, Frame, IntArray, Motion4DError, Prompt
 
 LOOKS_ALIKE = 0.82  # cosine; measured: the object itself >= 0.91, its surroundings <= 0.75 (docs/models.md)
+LOOKS_WORSE = 0.03  # loss of cosine that a refreshed mask may bring: outlines matter more than that
 LOOKS_RENEWED = 0.05  # share of the newest look in the remembered one
 AREA_RATIO = 4.0  # largest jump of the area from one frame to the next
 SMALLEST_AREA = 16  # px
@@ -97,7 +98,8 @@ class SamOnnxMasks:
         """(H, W) ids of a seen frame, asked anew for the given objects; the others stay as they were.
 
         Only points and boxes are used. A mask in a prompt is ignored: networks follow mask prompts so strictly that a
-        rendered mask's blur would become the answer.
+        rendered mask's blur would become the answer. An answer that looks less like the object than the present mask
+        is refused: the scene may be wrong, too.
         """
         seen = self._recall(frame)
         embedding = seen.embedding
@@ -108,7 +110,9 @@ class SamOnnxMasks:
             answer = self._sam.decode(embedding, pointed.points_px, pointed.positive, pointed.box_px)
             if (answer.logits > 0).sum() < SMALLEST_AREA:
                 continue  # an empty answer to a rendered object is the network's failure, not news
-            self._settle(self._book.id_of(prompt), answer.logits, answer.low, frame.index, seen)
+            object_id = self._book.id_of(prompt)
+            if self._plausible(object_id, answer.logits > 0, embedding, seen):
+                self._settle(object_id, answer.logits, answer.low, frame.index, seen)
         return seen.labels()
 
     def prompt(self, frame: Frame, prompt: Prompt) -> None:
@@ -188,8 +192,19 @@ class SamOnnxMasks:
             self._objects[object_id] = Followed(object_id, _mask(logits), look, float(mask.sum()))
             return
         item.soft, item.area, item.hidden_for = _mask(logits), float(mask.sum()), 0
-        # the scene has seen more than one frame: if it says that the object looks different, it does
-        item.look = _blend(item.look, look) if look @ item.look > LOOKS_ALIKE else look
+        item.look = _blend(item.look, look)
+
+    def _plausible(self, object_id: int, mask: BoolArray, embedding: Embedding, seen: Seen) -> bool:
+        """Whether a refreshed mask looks like the object, and about as much so as the present mask does."""
+        item = self._objects.get(object_id)
+        if item is None:
+            return True
+        likeness = float(embedding.describe(mask) @ item.look)
+        present = seen.logits.get(object_id)
+        if present is None:
+            return likeness > LOOKS_ALIKE
+        kept = float(embedding.describe(full_size(present, seen.size) > 0) @ item.look)
+        return likeness > min(LOOKS_ALIKE, kept) and likeness > kept - LOOKS_WORSE
 
     def _replay(self, object_id: int, start: int) -> None:
         """Follows an object from the kept frame `start` to the newest, after a prompt in the past."""

@@ -147,27 +147,38 @@ def test_another_object_in_the_predicted_place_is_not_taken_for_it(source: SamOn
     assert not source.masks(second, hint_of(inside(100, 40, 24, 24))).any()
 
 
+def refreshing(x: int, y: int, w: int, h: int, mask: np.ndarray | None = None) -> Prompt:
+    """Box and one point, as the semantic stage asks for object 1."""
+    box = np.array([x, y, x + w - 1, y + h - 1], float)
+    return Prompt(0, 1, np.array([[x + w * 0.7, y + h * 0.75]]), np.array([True]), box_px=box, mask=mask)
+
+
 def test_refresh_asks_with_points_and_box_but_never_with_a_mask(source: SamOnnxMasks) -> None:
     red, blue = (10, 20, 30, 24), (100, 80, 24, 30)
-    frame = scene(0, (*red, RED), (*blue, BLUE))
-    source.masks(frame, None)
-    source.prompt(frame, Prompt(0, mask=inside(*blue)))  # id 1 on the wrong thing
+    for k in range(2):
+        frame = scene(k, (*red, RED), (*blue, BLUE))
+        source.masks(frame, None)
+        if k == 0:
+            source.prompt(frame, Prompt(0, mask=inside(*red)))
+    swapped = np.where(inside(*blue), 5.0, -5.0).astype(np.float16)
+    source._seen[1].logits[1] = swapped  # as if the network had jumped to the other thing
     network = source._sam
     assert isinstance(network, ColourSam)
     network.asked.clear()
-    prompt = Prompt(
-        0,
-        1,
-        points_px=np.array([[30.0, 38.0]]),
-        positive=np.array([True]),
-        box_px=np.array([10.0, 20, 39, 43]),
-        mask=inside(*blue),
-    )
-    labels = source.refresh(frame, [prompt, Prompt(0, 1, mask=inside(*blue))])
+    labels = source.refresh(frame, [refreshing(*red, mask=inside(*blue)), Prompt(0, 1, mask=inside(*blue))])
     assert len(network.asked) == 1 and network.asked[0]["mask"] is None
     assert iou(labels == 1, inside(*red)) > 0.8
-    after = scene(1, (12, 20, 30, 24, RED), (*blue, BLUE))
+    after = scene(2, (12, 20, 30, 24, RED), (*blue, BLUE))
     assert iou(source.masks(after, None) == 1, inside(12, 20, 30, 24)) > 0.8  # followed from the new mask
+
+
+def test_refresh_of_a_scene_that_is_wrong_is_refused(source: SamOnnxMasks) -> None:
+    red, blue = (10, 20, 30, 24), (100, 80, 24, 30)
+    frame = scene(0, (*red, RED), (*blue, BLUE))
+    source.masks(frame, None)
+    source.prompt(frame, Prompt(0, mask=inside(*red)))
+    labels = source.refresh(frame, [refreshing(*blue)])
+    assert iou(labels == 1, inside(*red)) > 0.99
 
 
 def test_prompt_in_the_past_is_followed_to_the_newest_frame(source: SamOnnxMasks) -> None:
