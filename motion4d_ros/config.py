@@ -236,6 +236,11 @@ class GeometryConfig:
     static_points: int = tunable(700, "Points used to align depth to the static scene", minimum=20, maximum=100_000)
     object_points: int = tunable(500, "Points used for the motion of one object", minimum=12, maximum=100_000)
     min_points: int = tunable(6, "Fewer points than this say nothing about an object's motion", minimum=4, maximum=1000)
+    coast: int = tunable(20, "An unseen object is carried on at constant velocity this long", unit="frames", minimum=0, maximum=1000)
+    reunion_pixels: int = tunable(80, "A lost object is looked for where its mask has so many pixels", unit="px", minimum=10, maximum=1_000_000)
+    max_parts: int = tunable(6, "Bodies that an object which is not rigid is divided into at most; 1 = all are rigid", minimum=1, maximum=32)
+    split_share: float = tunable(0.3, "Share of badly explained points from which an object is divided", minimum=0.0, maximum=1.0)
+    split_gain: float = tunable(0.7, "A division must bring that share down to so much of itself", minimum=0.0, maximum=1.0)
     iterations: int = tunable(8, "Gauss-Newton steps per adjustment", minimum=1, maximum=100)
     sigma_scale: float = tunable(
         0.05, "Expected error of a frame's depth scale (metric depth)", minimum=0.0001, maximum=10.0

@@ -7,62 +7,21 @@ horizon, warm-started, in a few Gauss-Newton steps: its cost does not grow with 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
-from scipy.spatial.transform import Rotation
+from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
 from motion4d_ros.fit import labels as label_votes
 from motion4d_ros.fit.bundle import Body, BundleOptions, Observations, solve
 from motion4d_ros.fit.horizon import Horizon
 from motion4d_ros.fit.keyframes import Keyframes
+from motion4d_ros.fit.object_motion import ObjectMotion, Pose
+from motion4d_ros.fit.parts import Split, mean_residual, select, split, unexplained
+from motion4d_ros.fit.reacquire import describe, find_motion
 from motion4d_ros.fit.points import PointTable, from_chains, lift
 from motion4d_ros.geometry.rigid import fit_rigid
 from motion4d_ros.priors.base import TrackSource
 from motion4d_ros.types import FloatArray
-
-Pose = tuple[FloatArray, FloatArray]  # R (3, 3), t (3,): x -> R (x - c) + c + t
-
-
-@dataclass
-class ObjectMotion:
-    """Rigid motion of one object (or of a part that moves as one), canonical -> map, by frame index."""
-
-    object_id: int
-    center: FloatArray  # (3,) m
-    poses: dict[int, Pose]
-    points: dict[int, FloatArray] = field(default_factory=dict)  # point id -> canonical position (3,), m
-    scale_error: dict[int, float] = field(default_factory=dict)  # frame index -> log error of its depth prior
-    covariance: dict[int, FloatArray] = field(default_factory=dict)  # frame index -> (6, 6) translation, rotation
-    support: dict[int, int] = field(default_factory=dict)  # frame index -> points seen
-
-    def matrix(self, index: int) -> FloatArray:
-        """(4, 4) motion canonical -> map at a frame."""
-        R, t = self.poses[index]
-        T = np.eye(4)
-        T[:3, :3] = R
-        T[:3, 3] = self.center + t - R @ self.center
-        return T
-
-    def between(self, start: int, end: int) -> FloatArray:
-        """(4, 4) motion, map frame, from frame `start` to frame `end`."""
-        return self.matrix(end) @ np.linalg.inv(self.matrix(start))
-
-    def extrapolate(self, index: int, direction: int) -> Pose:
-        """Pose at `index`, one step in `direction` beyond the known ones, at constant velocity."""
-        last = self.poses[index - direction]
-        if index - 2 * direction not in self.poses:
-            return last
-        before = self.poses[index - 2 * direction]
-        return last[0] @ before[0].T @ last[0], 2 * last[1] - before[1]
-
-    def forget_before(self, index: int) -> None:
-        """Drops what is older than frame `index`."""
-        for table in (self.poses, self.scale_error, self.covariance, self.support):
-            for old in [k for k in table if k < index]:
-                del table[old]  # type: ignore[attr-defined]
-
 
 class Geometry:
     """Depth alignment and object motions over the horizon."""
@@ -76,6 +35,7 @@ class Geometry:
         self.offset: dict[int, float] = {}  # frame index -> b_k
         self.table = PointTable.empty(0)
         self.static_points: dict[int, FloatArray] = {}
+        self.reunions: set[tuple[int, int]] = set()  # (keyframe, frame) to be linked whatever their distance
         self._rng = np.random.default_rng(config.run.seed)
 
     def update(self, horizon: Horizon, tracks: TrackSource, new: list[int]) -> None:
@@ -93,7 +53,7 @@ class Geometry:
         self._move(horizon, chains.joined(known))
         for index in sorted({new[-1]} if self.keyframes.count else {new[0], new[-1]}):
             self.keyframes.add(horizon.get(index))
-        self.keyframes.link(horizon, self.relative_motions)
+        self.keyframes.link(horizon, self.relative_motions, self.reunions)
         self.table = self.keyframes.table(horizon)
         self._align(horizon, self._with_fallback(self.table, chains))
         self._move(horizon, self._with_fallback(self.table, chains))
@@ -213,12 +173,58 @@ class Geometry:
                 both = points.seen[:, column] & points.seen[:, before]
                 both &= np.isfinite(xyz[:, column]).all(1) & np.isfinite(xyz[:, before]).all(1)
                 if both.sum() < self.options.min_points:
-                    motion.poses[index] = motion.extrapolate(index, direction)
+                    motion.poses[index] = self._carry_on(motion, index, direction)
+                    motion.support[index] = 0
+                    if direction == 1 and motion.detached_at is None:
+                        motion.detached_at = index
                     continue
                 step = fit_rigid(xyz[both, before], xyz[both, column], tolerance=0.01 * horizon_depth(horizon, column))
                 R, t = motion.poses[index - direction]
                 image = step[:3, :3] @ (motion.center + t) + step[:3, 3]
                 motion.poses[index] = (step[:3, :3] @ R, image - motion.center)
+        if motion.detached_at is not None:
+            self._reunite(motion, horizon)
+
+    def _carry_on(self, motion: ObjectMotion, index: int, direction: int) -> Pose:
+        """Where an unseen object probably is: at constant velocity for a while, then at rest."""
+        unseen = 0
+        while motion.support.get(index - direction * (unseen + 1), 1) == 0:
+            unseen += 1
+        if unseen < self.options.coast:
+            return motion.extrapolate(index, direction)
+        return motion.poses[index - direction]
+
+    def _reunite(self, motion: ObjectMotion, horizon: Horizon) -> None:
+        """Looks for an object that was lost, where it is seen best since, in the keyframes that saw it best before.
+
+        When it is found, all its poses since then move along: they were right among themselves, not as a whole.
+        """
+        since = motion.detached_at
+        assert since is not None
+        areas = {state.index: int((state.labels == motion.object_id).sum()) for state in horizon.frames if state.index >= since}
+        best = sorted((k for k, area in areas.items() if area >= self.options.reunion_pixels), key=lambda k: -areas[k])[:2]
+        for index in best:
+            now = describe(horizon.get(index), motion.object_id)
+            for keyframe in self.keyframes.best_for(motion.object_id, horizon, before=since):
+                before = describe(horizon.get(keyframe), motion.object_id)
+                if now is None or before is None:
+                    continue
+                distance = horizon_depth(horizon, index - horizon.first_index)
+                found = find_motion(before, now, distance, self._rng)
+                if found is None:
+                    continue
+                correction = found @ motion.matrix(keyframe) @ np.linalg.inv(motion.matrix(index))
+                for k in [k for k in motion.poses if k >= since and areas.get(k, 0) > 0]:
+                    motion.set_matrix(k, correction @ motion.matrix(k))
+                self.reunions.update((keyframe, k) for k in areas if abs(k - index) <= self.options.keyframe_reach)
+                motion.points = {k: X for k, X in motion.points.items() if self._picked_before(k, since)}
+                motion.detached_at = None
+                return
+
+    def _picked_before(self, point_id: int, index: int) -> bool:
+        """Whether a point was picked before frame `index`, while its object was still linked to its canonical frame."""
+        rows = np.flatnonzero(self.table.ids == point_id)
+        return bool(len(rows)) and bool(self.table.query[rows[0]] < index)
 
     def _adjust(self, motion: ObjectMotion, points: PointTable, xyz: FloatArray, horizon: Horizon) -> None:
         """Bundle adjustment of one object over the horizon; the canonical frame stays where its points were."""
@@ -251,12 +257,78 @@ class Geometry:
         solve(body, seen, options)
         if known.sum() >= 6:
             _hold_gauge(body, old[known], body.points[known])
-        motion.points = dict(zip(chosen.ids.tolist(), body.points, strict=True))
-        for column, k in enumerate(indices):
-            motion.poses[k] = (body.R[column], body.t[column])
-            motion.scale_error[k] = float(body.depth_scale[column])
-            motion.covariance[k] = body.pose_covariance[column]
-            motion.support[k] = int(body.inliers[:, column].sum())
+        _store(motion, body, chosen.ids, horizon)
+        if self.options.max_parts > 1:
+            self._articulate(motion, chosen, body, seen, options, horizon)
+
+    # -- parts ---------------------------------------------------------------------------------------------------------
+
+    def _articulate(
+        self, motion: ObjectMotion, points: PointTable, body: Body, seen: Observations, options: BundleOptions,
+        horizon: Horizon,
+    ) -> None:
+        """Divides an object that one rigid motion does not explain, or adjusts the parts it has."""
+        if not motion.parts:
+            before = unexplained(body, seen)
+            if before < self.options.split_share or len(horizon) < self.config.window.length:
+                return
+            for groups in (2, 4, 6):
+                if groups > self.options.max_parts:
+                    break
+                found = split(body, seen, groups, options, self.config.run.seed)
+                if found is None:
+                    break
+                after = _unexplained_by(found, seen)
+                if after < self.options.split_gain * before:
+                    self._adopt_parts(motion, found, points, horizon)
+                    before = after
+                if after < 0.5 * self.options.split_share:
+                    break
+            return
+        self._adjust_parts(motion, points, body, seen, options, horizon)
+
+    def _adopt_parts(self, motion: ObjectMotion, found: Split, points: PointTable, horizon: Horizon) -> None:
+        motion.parts = []
+        ids = points.ids
+        for body, rows in zip(found.bodies, found.rows, strict=True):
+            part = ObjectMotion(motion.object_id, motion.center, {})
+            _store(part, body, ids[rows], horizon)
+            motion.parts.append(part)
+
+    def _adjust_parts(
+        self, motion: ObjectMotion, points: PointTable, body: Body, seen: Observations, options: BundleOptions,
+        horizon: Horizon,
+    ) -> None:
+        """New times follow the whole object, new points the part that explains them best; then each is adjusted."""
+        indices = [state.index for state in horizon.frames]
+        bodies = []
+        for part in motion.parts:
+            for k in indices:
+                if k not in part.poses:
+                    step = motion.between(k - 1, k) if k - 1 in motion.poses else np.eye(4)
+                    part.set_matrix(k, step @ part.matrix(k - 1) if k - 1 in part.poses else motion.matrix(k))
+            R, t = (np.stack([part.poses[k][i] for k in indices]) for i in (0, 1))
+            bodies.append(Body(part.center, R, t, np.zeros((0, 3)), body.depth_scale.copy(), body.depth_offset.copy()))
+        errors, lifted = [], []
+        first = np.array([int(np.flatnonzero(row)[0]) if row.any() else 0 for row in seen.visible])
+        place = body.at_frames(body.points)[np.arange(points.count), first]
+        for part_body in bodies:
+            back = np.einsum("nji,nj->ni", part_body.R[first], place - part_body.center - part_body.t[first]) + part_body.center
+            lifted.append(back)
+            whole = Body(part_body.center, part_body.R, part_body.t, back, body.depth_scale, body.depth_offset)
+            errors.append(mean_residual(whole, seen))
+        assignment = np.stack(errors, 1).argmin(1)
+        for number, (part, part_body) in enumerate(zip(motion.parts, bodies, strict=True)):
+            rows = np.flatnonzero(assignment == number)
+            if len(rows) < self.options.min_points:
+                continue
+            old = np.array([part.points.get(k, (np.nan,) * 3) for k in points.ids[rows].tolist()]).reshape(-1, 3)
+            known = np.isfinite(old).all(1)
+            part_body.points = np.where(known[:, None], old, lifted[number][rows])
+            solve(part_body, select(seen, rows), options)
+            if known.sum() >= 6:
+                _hold_gauge(part_body, old[known], part_body.points[known])
+            _store(part, part_body, points.ids[rows], horizon)
 
     # -- points --------------------------------------------------------------------------------------------------------
 
@@ -277,6 +349,7 @@ class Geometry:
 
     def _forget_before(self, index: int) -> None:
         self.keyframes.forget_before(index)
+        self.reunions = {pair for pair in self.reunions if pair[0] >= index}
         for motion in self.motions.values():
             motion.forget_before(index)
         for table in (self.scale, self.offset):
@@ -291,6 +364,25 @@ def horizon_depth(horizon: Horizon, column: int) -> float:
     return float(np.median(finite)) if finite.size else 1.0
 
 
+def _store(motion: ObjectMotion, body: Body, ids: NDArray[np.int64], horizon: Horizon) -> None:
+    """What an adjustment found becomes the motion."""
+    motion.points = dict(zip(ids.tolist(), body.points, strict=True))
+    for column, state in enumerate(horizon.frames):
+        k = state.index
+        motion.poses[k] = (body.R[column], body.t[column])
+        motion.scale_error[k] = float(body.depth_scale[column])
+        motion.covariance[k] = body.pose_covariance[column]
+        motion.support[k] = int(body.inliers[:, column].sum())
+
+
+def _unexplained_by(found: Split, seen: Observations) -> float:
+    """Share of all points that their own part leaves unexplained."""
+    total = sum(len(rows) for rows in found.rows)
+    return sum(
+        unexplained(body, select(seen, rows)) * len(rows) for body, rows in zip(found.bodies, found.rows, strict=True)
+    ) / max(1, total)
+
+
 def _hold_gauge(body: Body, old: FloatArray, new: FloatArray) -> None:
     """Moves the canonical frame back to where its points were; poses change along, so nothing moves in the map."""
     G = fit_rigid(old, new, tolerance=0.02)  # new = G old
@@ -302,8 +394,3 @@ def _hold_gauge(body: Body, old: FloatArray, new: FloatArray) -> None:
     shifted = body.R @ (R @ center + g - center) + body.t
     body.R = body.R @ R
     body.t = shifted
-
-
-def small_rotation(R: FloatArray) -> FloatArray:
-    """(..., 3) rotation vectors of (..., 3, 3) rotations, rad."""
-    return Rotation.from_matrix(R.reshape(-1, 3, 3)).as_rotvec().reshape(*R.shape[:-2], 3)

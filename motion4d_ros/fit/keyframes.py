@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 
 import cv2
@@ -66,14 +66,25 @@ class Keyframes:
         keyframe.found[state.index] = (uv, seen, np.full(len(uv), SEED_SIGMA_PX, np.float32))
         self._keyframes.append(keyframe)
 
-    def link(self, horizon: Horizon, motions: Motions) -> int:
-        """Measures every keyframe in every frame within reach where it has not been measured; the number of links."""
+    def best_for(self, label: int, horizon: Horizon, before: int, most: int = 3) -> list[int]:
+        """Indices of the keyframes older than `before` that show most of an object, best first."""
+        areas = {
+            keyframe.index: int((horizon.get(keyframe.index).labels == label).sum())
+            for keyframe in self._keyframes
+            if keyframe.index < before
+        }
+        return sorted((k for k, area in areas.items() if area > 0), key=lambda k: -areas[k])[:most]
+
+    def link(self, horizon: Horizon, motions: Motions, reunions: Set[tuple[int, int]] = frozenset()) -> int:
+        """Measures every keyframe in every frame within reach, and in those `reunions` (keyframe, frame) names, where it
+        has not been measured; the number of links."""
         views: dict[int, View] = {}
         links = 0
         for keyframe in self._keyframes:
             source_state = horizon.get(keyframe.index)
             for state in horizon.frames:
-                if abs(state.index - keyframe.index) > self.reach or state.index in keyframe.found:
+                near = abs(state.index - keyframe.index) <= self.reach or (keyframe.index, state.index) in reunions
+                if not near or state.index in keyframe.found:
                     continue
                 source = views.setdefault(keyframe.index, _view(source_state))
                 target = views.setdefault(state.index, _view(state))

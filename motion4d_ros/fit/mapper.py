@@ -223,8 +223,9 @@ class Mapper:
             if motion is None:
                 continue
             for column, index in enumerate(bases.indices):
-                R, offset = transforms[row, column, :, :3], transforms[row, column, :, 3]
-                motion.poses[index] = (R, offset - motion.center + R @ motion.center)
+                T = np.eye(4)
+                T[:3] = transforms[row, column]
+                motion.set_matrix(index, T)
 
     def _fill_one(self, state: FrameState) -> int:
         if self.scene.count == 0:

@@ -1,0 +1,84 @@
+"""The motion of one object over the horizon: rigid, or in several parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from motion4d_ros.fit.parts import shares
+from motion4d_ros.types import FloatArray
+
+Pose = tuple[FloatArray, FloatArray]  # R (3, 3), t (3,): x -> R (x - c) + c + t
+
+
+@dataclass
+class ObjectMotion:
+    """Rigid motion of one object (or of a part that moves as one), canonical -> map, by frame index."""
+
+    object_id: int
+    center: FloatArray  # (3,) m
+    poses: dict[int, Pose]
+    points: dict[int, FloatArray] = field(default_factory=dict)  # point id -> canonical position (3,), m
+    scale_error: dict[int, float] = field(default_factory=dict)  # frame index -> log error of its depth prior
+    covariance: dict[int, FloatArray] = field(default_factory=dict)  # frame index -> (6, 6) translation, rotation
+    support: dict[int, int] = field(default_factory=dict)  # frame index -> points seen
+    parts: list[ObjectMotion] = field(default_factory=list)  # empty: rigid
+    detached_at: int | None = None  # first frame since which nothing links the object to its canonical frame
+
+    def matrix(self, index: int) -> FloatArray:
+        """(4, 4) motion canonical -> map at a frame."""
+        R, t = self.poses[index]
+        T = np.eye(4)
+        T[:3, :3] = R
+        T[:3, 3] = self.center + t - R @ self.center
+        return T
+
+    def set_matrix(self, index: int, T: FloatArray) -> None:
+        """Sets the pose at a frame from a (4, 4) motion canonical -> map."""
+        R = T[:3, :3]
+        self.poses[index] = (R, T[:3, 3] - self.center + R @ self.center)
+
+    def between(self, start: int, end: int) -> FloatArray:
+        """(4, 4) motion, map frame, from frame `start` to frame `end`."""
+        return self.matrix(end) @ np.linalg.inv(self.matrix(start))
+
+    def extrapolate(self, index: int, direction: int) -> Pose:
+        """Pose at `index`, one step in `direction` beyond the known ones, at constant velocity."""
+        last = self.poses[index - direction]
+        if index - 2 * direction not in self.poses:
+            return last
+        before = self.poses[index - 2 * direction]
+        return last[0] @ before[0].T @ last[0], 2 * last[1] - before[1]
+
+    # -- parts ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def bodies(self) -> list[ObjectMotion]:
+        """The parts, or the object itself when it is rigid: one motion base each."""
+        return self.parts or [self]
+
+    def shares(self, xyz_map: FloatArray, index: int) -> FloatArray:
+        """(M, K) share of every body in (M, 3) map points at a frame."""
+        if len(self.bodies) == 1:
+            return np.ones((len(xyz_map), 1))
+        places = []
+        for part in self.parts:
+            T = part.matrix(index)
+            places.append(np.array(list(part.points.values())) @ T[:3, :3].T + T[:3, 3])
+        return shares(xyz_map, places)
+
+    def canonical(self, xyz_map: FloatArray, index: int) -> tuple[FloatArray, FloatArray]:
+        """(M, 3) map points at a frame -> (M, 3) canonical points, and (M, K) shares of the bodies."""
+        weights = self.shares(xyz_map, index)
+        matrices = np.einsum("mk,kij->mij", weights, np.stack([part.matrix(index) for part in self.bodies]))
+        back = np.linalg.solve(matrices[:, :3, :3], (xyz_map - matrices[:, :3, 3])[..., None])
+        return back[..., 0], weights
+
+    def forget_before(self, index: int) -> None:
+        """Drops what is older than frame `index`."""
+        for table in (self.poses, self.scale_error, self.covariance, self.support):
+            for old in [k for k in table if k < index]:
+                del table[old]  # type: ignore[attr-defined]
+        for part in self.parts:
+            part.forget_before(index)
