@@ -228,6 +228,8 @@ def test_command_refuses_unknown_names_and_shows_what_it_has(
 ) -> None:
     assert main(["--only", "moon", "--out", str(tmp_path)]) == 2
     assert "choose among tabletop" in capsys.readouterr().err
+    assert main(["--quick", "--docs", str(tmp_path / "page.md"), "--out", str(tmp_path)]) == 2
+    assert "nothing worth a page" in capsys.readouterr().err
     (tmp_path / "results.json").write_text(json.dumps({"bounce": {"full": record(SCORES)}}))
     assert main(["--tables", "--out", str(tmp_path)]) == 0
     assert "| bounce | final | 0.900 |" in capsys.readouterr().out

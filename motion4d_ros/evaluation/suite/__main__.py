@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="for all runs")
     parser.add_argument("--shared", type=Path, default=_shared_data(), metavar="DIR", help="default: ../shared/data")
-    parser.add_argument("--out", type=Path, default=Path("out/eval"), metavar="DIR", help="default: out/eval")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="default: out/eval, with --quick out/eval_quick")
     parser.add_argument("--docs", type=Path, metavar="FILE", help="page whose tables are renewed, docs/evaluation.md")
     parser.add_argument("--tables", action="store_true", help="run nothing, only show the tables of OUT/results.json")
     return parser
@@ -56,6 +56,9 @@ def _shared_data() -> Path:
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
+    if options.quick and options.docs is not None:
+        raise Motion4DError("--quick measures nothing worth a page: leave out --docs or --quick")
+    options.out = options.out or Path("out/eval_quick" if options.quick else "out/eval")
     cases = all_cases(options.shared, options.quick)
     chosen = _choose(cases, options.only)
     options.out.mkdir(parents=True, exist_ok=True)

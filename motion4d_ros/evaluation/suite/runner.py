@@ -30,7 +30,7 @@ VARIANTS: dict[str, list[str]] = {
 def run_case(case: Case, variant: str, place: Path, settings: list[str], with_inputs: bool) -> dict[str, Any]:
     """Analyses `case` and measures it; everything is left below `place`.
 
-    Returns the record of the run: "scores" by name, "cost", "command", "date", and "error" ("" if there was none).
+    Returns the record of the run: "scores" by name, "cost", "command", "date", "revision", and "error" ("" if none).
     """
     inputs = place / "inputs" / case.name
     inputs.mkdir(parents=True, exist_ok=True)
@@ -44,6 +44,7 @@ def run_case(case: Case, variant: str, place: Path, settings: list[str], with_in
     record: dict[str, Any] = {
         "command": "motion4d " + shlex.join(words),
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "revision": _revision(),
         "error": "",
         "scores": {},
         "cost": {},
@@ -67,6 +68,15 @@ def run_case(case: Case, variant: str, place: Path, settings: list[str], with_in
     except Motion4DError as error:
         record["error"] = str(error)
     return record
+
+
+def _revision() -> str:
+    """The commit in the working directory, marked if files differ from it; empty where git cannot say."""
+    try:
+        found = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
+    return found.stdout.strip()
 
 
 def _last_line(log: Path) -> str:

@@ -101,7 +101,7 @@ def _ablation_table(records: Records) -> str:
 
 
 def _commands(full: Mapping[str, dict[str, Any]]) -> str:
-    lines = [f"{record['date']}  {record['command']}" for record in full.values()]
+    lines = [f"{record['date']} {record.get('revision', '')}  {record['command']}" for record in full.values()]
     return "```\n" + "\n".join(lines) + "\n```" if lines else ""
 
 
