@@ -74,13 +74,16 @@ class Anchors:
         self.geometry = geometry
         self.horizon = horizon
         table = geometry.table
-        known: dict[int, tuple[int, FloatArray]] = {k: (0, X) for k, X in geometry.static_points.items()}
+        known: dict[int, tuple[int, int, FloatArray]] = {k: (0, 0, X) for k, X in geometry.static_points.items()}
         for label, motion in geometry.motions.items():
-            known.update({k: (label, X) for k, X in motion.points.items()})
+            for number, body in enumerate(motion.bodies):
+                known.update({k: (label, number, X) for k, X in body.points.items()})
         rows = [row for row, k in enumerate(table.ids.tolist()) if k in known]
         self.table = table.select(np.array(rows, np.intp))
-        self.labels = np.array([known[k][0] for k in self.table.ids.tolist()], np.int64)
-        self.points = np.array([known[k][1] for k in self.table.ids.tolist()]).reshape(-1, 3)
+        found = [known[k] for k in self.table.ids.tolist()]
+        self.labels = np.array([entry[0] for entry in found], np.int64)
+        self.bodies = np.array([entry[1] for entry in found], np.int64)
+        self.points = np.array([entry[2] for entry in found]).reshape(-1, 3)
 
     def at(self, index: int) -> FrameAnchors:
         """Those seen in frame `index` of the horizon."""
@@ -88,8 +91,10 @@ class Anchors:
         rows = np.flatnonzero(self.table.seen[:, index - self.horizon.first_index])
         labels, xyz = self.labels[rows], self.points[rows].copy()
         for label in np.unique(labels[labels > 0]).tolist():
-            T = self.geometry.motions[label].matrix(index)
-            xyz[labels == label] = xyz[labels == label] @ T[:3, :3].T + T[:3, 3]
+            for number, body in enumerate(self.geometry.motions[label].bodies):
+                mine = (labels == label) & (self.bodies[rows] == number)
+                T = body.matrix(index)
+                xyz[mine] = xyz[mine] @ T[:3, :3].T + T[:3, 3]
         T = state.T_cam_map
         xyz_cam = xyz @ T[:3, :3].T + T[:3, 3]
         seen = self.table.uv_px[rows, index - self.horizon.first_index].astype(np.float64)

@@ -259,12 +259,12 @@ class Geometry:
             _hold_gauge(body, old[known], body.points[known])
         _store(motion, body, chosen.ids, horizon)
         if self.options.max_parts > 1:
-            self._articulate(motion, chosen, body, seen, options, horizon)
+            self._articulate(motion, chosen, xyz[usable], body, seen, options, horizon)
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
     def _articulate(
-        self, motion: ObjectMotion, points: PointTable, body: Body, seen: Observations, options: BundleOptions,
+        self, motion: ObjectMotion, points: PointTable, xyz: FloatArray, body: Body, seen: Observations, options: BundleOptions,
         horizon: Horizon,
     ) -> None:
         """Divides an object that one rigid motion does not explain, or adjusts the parts it has."""
@@ -285,7 +285,7 @@ class Geometry:
                 if after < 0.5 * self.options.split_share:
                     break
             return
-        self._adjust_parts(motion, points, body, seen, options, horizon)
+        self._adjust_parts(motion, points, xyz, body, seen, options, horizon)
 
     def _adopt_parts(self, motion: ObjectMotion, found: Split, points: PointTable, horizon: Horizon) -> None:
         motion.parts = []
@@ -296,22 +296,21 @@ class Geometry:
             motion.parts.append(part)
 
     def _adjust_parts(
-        self, motion: ObjectMotion, points: PointTable, body: Body, seen: Observations, options: BundleOptions,
+        self, motion: ObjectMotion, points: PointTable, xyz: FloatArray, body: Body, seen: Observations, options: BundleOptions,
         horizon: Horizon,
     ) -> None:
         """New times follow the whole object, new points the part that explains them best; then each is adjusted."""
         indices = [state.index for state in horizon.frames]
         bodies = []
         for part in motion.parts:
-            for k in indices:
-                if k not in part.poses:
-                    step = motion.between(k - 1, k) if k - 1 in motion.poses else np.eye(4)
-                    part.set_matrix(k, step @ part.matrix(k - 1) if k - 1 in part.poses else motion.matrix(k))
+            mine = np.array([k in part.points for k in points.ids.tolist()], bool)
+            self._continue(part, points.select(mine), xyz[mine], horizon)
             R, t = (np.stack([part.poses[k][i] for k in indices]) for i in (0, 1))
             bodies.append(Body(part.center, R, t, np.zeros((0, 3)), body.depth_scale.copy(), body.depth_offset.copy()))
         errors, lifted = [], []
-        first = np.array([int(np.flatnonzero(row)[0]) if row.any() else 0 for row in seen.visible])
-        place = body.at_frames(body.points)[np.arange(points.count), first]
+        first = np.clip(points.query - horizon.first_index, 0, len(horizon) - 1)  # where a point was picked, it is known best
+        place = xyz[np.arange(points.count), first]
+        place = np.where(np.isfinite(place), place, body.at_frames(body.points)[np.arange(points.count), first])
         for part_body in bodies:
             back = np.einsum("nji,nj->ni", part_body.R[first], place - part_body.center - part_body.t[first]) + part_body.center
             lifted.append(back)

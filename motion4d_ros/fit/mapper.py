@@ -41,6 +41,7 @@ class Mapper:
         self.channel_of: dict[int, int] = {BACKGROUND: 0}
         self.targets: dict[int, Target] = {}
         self.seconds: dict[str, float] = {}
+        self._divided: set[int] = set()  # objects whose Gaussians are to be made again
 
     # -- one window ----------------------------------------------------------------------------------------------------
 
@@ -63,6 +64,10 @@ class Mapper:
         with self.clock("spawn"):
             for index in new:
                 added += self._fill_one(horizon.get(index))
+            if self._divided:
+                for state in horizon.frames[:: max(1, len(horizon) // 6)]:
+                    added += self._fill_one(state)
+                self._divided.clear()
         return added
 
     def fit_window(self, horizon: Horizon, new: Sequence[int], refresh: MaskRefresh, scale: float = 1.0) -> None:
@@ -199,33 +204,43 @@ class Mapper:
         return self.channel_of[label]
 
     def _sync_bases(self, horizon: Horizon) -> None:
-        """The scene's bases follow the geometry: one per object, its pose at every frame of the horizon."""
+        """The scene's bases follow the geometry: one per body of every object, its pose at every frame of the horizon.
+
+        An object that has just been divided into parts starts anew: its Gaussians were brought to the canonical frame by
+        a motion that was not theirs.
+        """
         scene = self.scene
         indices = list(scene.bases.indices)
         for label, motion in self.geometry.motions.items():
-            R = np.stack([motion.poses[k][0] for k in indices])
-            t = torch.as_tensor(np.stack([motion.poses[k][1] for k in indices]), dtype=scene.dtype)
-            quats = torch.as_tensor(Rotation.from_matrix(R).as_quat()[:, [3, 0, 1, 2]], dtype=scene.dtype)
             rows = (scene.bases.owner == label).nonzero().squeeze(1)
+            if len(rows) not in (0, len(motion.bodies)):
+                scene.prune(scene.object_id != label)
+                scene.keep_bases(scene.bases.owner != label)
+                self._divided.add(label)
+                rows = rows[:0]
+            R = np.stack([[body.poses[k][0] for k in indices] for body in motion.bodies])
+            t = np.stack([[body.poses[k][1] for k in indices] for body in motion.bodies])
+            flat = Rotation.from_matrix(R.reshape(-1, 3, 3)).as_quat()[:, [3, 0, 1, 2]]
+            quats = torch.as_tensor(flat.reshape(*R.shape[:2], 4), dtype=scene.dtype, device=scene.device)
+            trans = torch.as_tensor(t, dtype=scene.dtype, device=scene.device)
             if len(rows) == 0:
-                scene.append_bases(label, torch.as_tensor(motion.center, dtype=scene.dtype), quats[None], t[None])
+                scene.append_bases(label, torch.as_tensor(motion.center, dtype=scene.dtype), quats, trans)
                 continue
             with torch.no_grad():
-                scene.bases.quats[rows] = quats.to(scene.device)
-                scene.bases.trans[rows] = t.to(scene.device)
+                scene.bases.quats[rows] = quats
+                scene.bases.trans[rows] = trans
 
     def _adopt_poses(self) -> None:
         """What the optimiser made of the bases' poses goes back to the geometry, where the next adjustment starts."""
         bases = self.scene.bases
         transforms = bases.poses_at(list(bases.indices)).transforms().detach().double().cpu().numpy()
-        for row, label in enumerate(bases.owner.tolist()):
-            motion = self.geometry.motions.get(label)
-            if motion is None:
-                continue
-            for column, index in enumerate(bases.indices):
-                T = np.eye(4)
-                T[:3] = transforms[row, column]
-                motion.set_matrix(index, T)
+        for label, motion in self.geometry.motions.items():
+            rows = (bases.owner == label).nonzero().squeeze(1).tolist()
+            for row, body in zip(rows, motion.bodies, strict=False):
+                for column, index in enumerate(bases.indices):
+                    T = np.eye(4)
+                    T[:3] = transforms[row, column]
+                    body.set_matrix(index, T)
 
     def _fill_one(self, state: FrameState) -> int:
         if self.scene.count == 0:

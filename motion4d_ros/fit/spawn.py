@@ -46,12 +46,14 @@ def lift_pixels(
     camera = state.frame.camera
     xyz_cam = camera.unproject(np.stack([column, row], -1).astype(float), depth_m)
     xyz = xyz_cam @ state.T_map_cam[:3, :3].T + state.T_map_cam[:3, 3]
+    logits = np.zeros((len(pixels), scene.bases.count), np.float32)
+    owner = scene.bases.owner.cpu().numpy()
     for label in np.unique(labels):
         motion = geometry.motions.get(int(label))
         if label and motion is not None:
             chosen = labels == label
-            back = np.linalg.inv(motion.matrix(state.index))
-            xyz[chosen] = xyz[chosen] @ back[:3, :3].T + back[:3, 3]
+            xyz[chosen], shares = motion.canonical(xyz[chosen], state.index)
+            logits[np.ix_(chosen, owner == label)] = np.log(shares + 1e-3)
     spacing = np.where(labels > 0, object_stride, stride)
     size = FOOTPRINT * spacing * depth_m / (0.5 * (camera.fx + camera.fy))
     semantics = np.zeros((len(pixels), scene.channels), np.float32)
@@ -63,13 +65,8 @@ def lift_pixels(
         torch.as_tensor(semantics),
         torch.as_tensor(labels.astype(np.int64)),
         dynamic=torch.as_tensor(moving),
-        motion_logits=_own_base_logits(scene, labels),
+        motion_logits=torch.as_tensor(logits),
         scale=torch.as_tensor(size.astype(np.float32)),
         opacity=INITIAL_OPACITY,
         uncertainty=INITIAL_CONFIDENCE_LOGIT,
     )
-
-
-def _own_base_logits(scene: Scene, labels: NDArray[np.integer]) -> torch.Tensor:
-    """(M, B) equal shares of an object's own bases."""
-    return torch.zeros(len(labels), scene.bases.count)
