@@ -123,7 +123,8 @@ def run(arguments: argparse.Namespace) -> int:
     for warning in result.warnings:
         out.write(f"note: {warning}\n")
     out.write(
-        f"{result.frames} frames, {counts['objects']} objects, {counts['queries']} tracks in {seconds:.1f} s "
+        f"{_many(result.frames, 'frame')}, {_many(counts['objects'], 'object')}, {_many(counts['queries'], 'track')} "
+        f"in {seconds:.1f} s "
         f"({seconds / result.frames:.2f} s a frame); scale: {result.metrics['scale']}\n"
         f"{result.out / 'report.html'}\n"
     )
@@ -133,6 +134,10 @@ def run(arguments: argparse.Namespace) -> int:
         sys.stderr.write(f"interrupted: the {result.frames} finished frames are in {result.out}\n")
         return INTERRUPTED
     return 0
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _intrinsics(text: str) -> tuple[float, float, float, float]:
