@@ -87,9 +87,7 @@ def time_render(
         backward.append(clock() - between)
     count, channels = scene.features.shape
     camera = scene.camera
-    return Timing(
-        backend, threads, count, channels, camera.width, camera.height, pairs, min(forward), min(backward)
-    )
+    return Timing(backend, threads, count, channels, camera.width, camera.height, pairs, min(forward), min(backward))
 
 
 def _nothing() -> None:

@@ -80,7 +80,8 @@ M4D_API int64_t m4d_raster_pairs(const m4d_pass *pass);
 
 M4D_API int m4d_raster_abi(void);
 
-/* The instruction set the kernels run with on this machine: "avx512", "avx2" or "baseline". */
+/* The instruction set the kernels run with on this machine: "avx512", "avx2" or "baseline". The environment variable
+ * MOTION4D_RASTER_ISA asks for a lesser one, for tests. */
 M4D_API const char *m4d_raster_isa(void);
 
 #ifdef __cplusplus
