@@ -14,7 +14,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from motion4d_ros.ros.validation import Encoding, Rejection, check_compressed, check_image, check_size
+from motion4d_ros.ros.validation import (
+    MAX_PIXELS,
+    Encoding,
+    Rejection,
+    check_compressed,
+    check_image,
+    check_png_chunks,
+    check_size,
+)
 
 
 @dataclass
@@ -136,14 +144,17 @@ def depth_from_image(message: Any) -> NDArray[np.float32]:
     return _metres(samples(message, encoding))
 
 
-def depth_from_compressed(message: Any) -> NDArray[np.float32]:
-    """`compressedDepth` (PNG) or a plain 16-bit PNG -> (H, W) m, 0 where unknown. Raises `Rejection`."""
+def depth_from_compressed(message: Any, most_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
+    """`compressedDepth` (PNG) or a plain 16-bit PNG -> (H, W) m, 0 where unknown. Raises `Rejection`.
+
+    Pictures that claim more than `most_pixels` are not unpacked at all.
+    """
     kind = message.format.lower()
     if "rvl" in kind:
         raise Rejection("encoding", "depth: RVL-compressed depth is not supported: set the publisher's format to png")
     data = np.frombuffer(message.data, np.uint8)
     if "compresseddepth" not in kind:
-        decoded = _imdecode(data, message.format, cv2.IMREAD_UNCHANGED, "depth")
+        decoded = _imdecode(data, message.format, cv2.IMREAD_UNCHANGED, "depth", most_pixels)
         if decoded.dtype != np.uint16 or decoded.ndim != 2:
             raise Rejection("encoding", f"depth: {message.format[:60]!r} decodes to {decoded.dtype}, not to 16-bit mm")
         return _metres(decoded)
@@ -151,7 +162,7 @@ def depth_from_compressed(message: Any) -> NDArray[np.float32]:
     if len(data) < header + 16:
         raise Rejection("data", f"depth: only {len(data)} B of compressedDepth")
     _, quant_a, quant_b = struct.unpack("<iff", data[:header].tobytes())
-    decoded = _imdecode(data[header:], message.format, cv2.IMREAD_UNCHANGED, "depth")
+    decoded = _imdecode(data[header:], message.format, cv2.IMREAD_UNCHANGED, "depth", most_pixels)
     if decoded.dtype != np.uint16 or decoded.ndim != 2:
         raise Rejection("encoding", f"depth: compressedDepth decodes to {decoded.dtype}{decoded.shape}")
     if "32fc1" not in kind:
@@ -192,8 +203,13 @@ def _metres(values: NDArray[Any]) -> NDArray[np.float32]:
     return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(0))
 
 
-def _imdecode(data: NDArray[np.uint8], kind: str, flags: int, what: str) -> NDArray[Any]:
-    check_compressed(data, what)
+def _imdecode(
+    data: NDArray[np.uint8], kind: str, flags: int, what: str, most_pixels: int = MAX_PIXELS
+) -> NDArray[Any]:
+    width, height = check_compressed(data, what)
+    if width * height > most_pixels:  # a decoder may need gigabytes to find out that the header lied
+        raise Rejection("size", f"{what}: {width}x{height} px is too large beside its image")
+    check_png_chunks(data.tobytes(), what)
     try:
         decoded = cv2.imdecode(data, flags)
     except cv2.error as error:

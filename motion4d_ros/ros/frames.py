@@ -17,7 +17,7 @@ from motion4d_ros.ros import conversions
 from motion4d_ros.ros.camera import Rectifier, same_calibration
 from motion4d_ros.ros.conversions import ImageBackend
 from motion4d_ros.ros.transforms import matrix_from_pose
-from motion4d_ros.ros.validation import Rejection, check_stamp
+from motion4d_ros.ros.validation import Rejection, check_compressed, check_stamp
 from motion4d_ros.types import FloatArray, Frame
 
 _INFO_WAIT_S = 0.1
@@ -59,6 +59,7 @@ class Calibrations:
         self._keep = keep
         self._by_stamp: OrderedDict[int, Rectifier] = OrderedDict()
         self._newest: tuple[Any, Rectifier] | None = None
+        self._newest_ns = 0
         self._changed = threading.Condition()
         self.frame_id = ""
 
@@ -71,6 +72,7 @@ class Calibrations:
             rectifier = Rectifier(info)
         with self._changed:
             self._newest = (info, rectifier)
+            self._newest_ns = stamp_ns
             self._by_stamp[stamp_ns] = rectifier
             while len(self._by_stamp) > self._keep:
                 self._by_stamp.popitem(last=False)
@@ -92,7 +94,7 @@ class Calibrations:
                     if rectifier is not None and (rectifier.width, rectifier.height) == (width, height):
                         return rectifier
                 left = deadline - time.monotonic()
-                if left <= 0 or not self._changed.wait(left):
+                if left <= 0 or self._newest_ns >= stamp_ns or not self._changed.wait(left):
                     break
             known = self._newest[1] if self._newest else None
         if known is None:
@@ -147,9 +149,9 @@ class FrameBuilder:
         if not frame_id:
             raise Rejection("frame", "image: header.frame_id is empty, in camera_info too: set it in the camera driver")
         compressed = hasattr(image, "format")
+        width, height = check_compressed(image.data) if compressed else (image.width, image.height)
+        rectifier = self._calibrations.find(stamp_ns, width, height)  # before a false size is unpacked
         raw = conversions.rgb_from_compressed(image) if compressed else conversions.rgb_from_image(image, self._backend)
-        height, width = raw.shape[:2]
-        rectifier = self._calibrations.find(stamp_ns, width, height)
         frame = Frame(
             stamp_ns=stamp_ns,
             image=np.ascontiguousarray(rectifier.rectify(raw)),
@@ -165,7 +167,7 @@ class FrameBuilder:
         if group.depth is None:
             return None
         if hasattr(group.depth, "format"):
-            depth = conversions.depth_from_compressed(group.depth)
+            depth = conversions.depth_from_compressed(group.depth, 4 * rectifier.width * rectifier.height)
         else:
             depth = conversions.depth_from_image(group.depth)
         depth = conversions.fit_size(depth, rectifier.height, rectifier.width, "depth")

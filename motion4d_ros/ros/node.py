@@ -8,6 +8,7 @@ Callbacks enqueue (`inputs`), one worker owns the engine (`worker`), the rest is
 from __future__ import annotations
 
 import copy
+import re
 import time
 import traceback
 from collections import deque
@@ -376,8 +377,10 @@ class Motion4DNode(LifecycleNode):
             self.outputs.set_trail(self.config.ros.trail)
 
     def _log(self, text: str) -> None:
-        """A warning, at most once in five seconds for texts that begin alike: a bad camera must not fill the disk."""
-        key, now = text[:40], time.monotonic()
+        """A warning, at most once in five seconds for texts that differ only in numbers: a bad camera must not fill the
+        disk.
+        """
+        key, now = re.sub(r"[\d.e+-]+", "#", text)[:60], time.monotonic()
         if now - self._last_logged.get(key, float("-inf")) < 5.0:
             return
         if len(self._last_logged) > 200:

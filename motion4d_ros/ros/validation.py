@@ -7,6 +7,7 @@ are few) beside the sentence for the log. Messages are duck-typed: `rclpy`'s, `r
 from __future__ import annotations
 
 import math
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from motion4d_ros.types import Motion4DError
 
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MIN_SIDE_PX = 16
 """Smaller pictures hold nothing to track."""
 MAX_SIDE_PX = 16384
@@ -113,19 +115,20 @@ def check_image(message: Any, what: str = "image") -> Encoding:
     return encoding
 
 
-def check_compressed(data: Any, what: str = "image") -> None:
-    """Checks that compressed `data` (bytes-like) may be a picture of a sane size."""
-    head = bytes(data[:65536])
-    if len(head) < 16:
-        raise Rejection("data", f"{what}: only {len(head)} B of compressed data")
-    size = encoded_size(head)
-    if size is not None:
-        check_size(*size, what)
+def check_compressed(data: Any, what: str = "image") -> tuple[int, int]:
+    """(width, height) that compressed `data` (bytes-like) claims to hold; only JPEG and PNG of a sane size pass."""
+    if len(data) < 16:
+        raise Rejection("data", f"{what}: only {len(data)} B of compressed data")
+    size = encoded_size(bytes(data))
+    if size is None:
+        raise Rejection("data", f"{what}: neither a JPEG nor a PNG, or its header is damaged")
+    check_size(*size, what)
+    return size
 
 
 def encoded_size(data: bytes) -> tuple[int, int] | None:
     """(width, height) that a JPEG or PNG header claims, before anything is allocated for it; None if it is neither."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
+    if data[:8] == PNG_SIGNATURE and len(data) >= 24:
         return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     if data[:2] != b"\xff\xd8":
         return None
@@ -141,6 +144,24 @@ def encoded_size(data: bytes) -> tuple[int, int] | None:
             return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None
+
+
+def check_png_chunks(data: bytes, what: str) -> None:
+    """Refuses a PNG whose chunks do not add up or fail their checksums; anything else passes.
+
+    OpenCV believes a damaged chunk length and takes gigabytes, for seconds, before it gives up.
+    """
+    if data[:8] != PNG_SIGNATURE:
+        return
+    at = 8
+    while at + 12 <= len(data):
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        if end > len(data) or zlib.crc32(data[at + 4 : end - 4]) != int.from_bytes(data[end - 4 : end], "big"):
+            break
+        if data[at + 4 : at + 8] == b"IEND":
+            return
+        at = end
+    raise Rejection("data", f"{what}: damaged PNG")
 
 
 def check_camera_info(message: Any) -> None:

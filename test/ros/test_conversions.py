@@ -160,6 +160,13 @@ def test_a_picture_bomb_is_refused_before_it_is_unpacked() -> None:
     png[16:24] = struct.pack(">II", 60000, 60000)
     with pytest.raises(Rejection, match="absurd"):
         rgb_from_compressed(SimpleNamespace(format="png", data=bytes(png)))
+    small = bytearray(cv2.imencode(".png", RGB)[1].tobytes())
+    small[small.index(b"IDAT") - 4] = 0x7F  # a chunk of two gigabytes
+    with pytest.raises(Rejection, match="damaged"):
+        rgb_from_compressed(SimpleNamespace(format="png", data=bytes(small)))
+    png[16:24] = struct.pack(">II", 7000, 7000)  # possible, but not beside an image of another size
+    with pytest.raises(Rejection, match="too large"):
+        depth_from_compressed(SimpleNamespace(format="png", data=bytes(png)), most_pixels=4 * W * H)
 
 
 @settings(max_examples=400, deadline=None)

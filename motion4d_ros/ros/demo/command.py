@@ -193,8 +193,8 @@ def account(recording: Recording, said: Said, seconds: float, options: argparse.
         f"{books}; {status.windows} windows, {status.refinements} refinements on {status.device}.",
         f"objects {', '.join(map(str, ids)) or 'none'}; {status.gaussians_static} static and "
         f"{status.gaussians_dynamic} moving Gaussians; scale {status.scale}.",
-        f"image to live estimate {status.latency_live:.2f} s, to window {status.latency_window:.1f} s (medians, with the "
-        "time in the queue). The first window's images have empty live masks: nothing was known yet.",
+        f"image to live estimate {status.latency_live:.2f} s, to window {status.latency_window:.1f} s (medians, queue "
+        "included). The first window's images have empty live masks: nothing was known yet.",
     ]
 
 

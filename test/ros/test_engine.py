@@ -1,0 +1,131 @@
+"""The node with the real engine in a process of its own, seen from another: steady ids, all stages, true masks."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from rosbags.highlevel import AnyReader
+
+from motion4d_ros.evaluation.metrics import score_masks
+from motion4d_ros.evaluation.synthetic import SyntheticScene, make_scene, write_bag
+from motion4d_ros.ros.demo.command import main as demo
+from motion4d_ros.ros.demo.results import Said, read_results
+
+SMALL = [
+    "window.length=4", "fit.motion_iterations=8", "fit.semantic_iterations=4", "fit.global_iterations=6",
+    "fit.final_iterations=6", "geometry.iterations=3", "budget.max_static=1500", "budget.max_dynamic=800",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scene() -> SyntheticScene:
+    return make_scene("tabletop_like", seed=1, frames=12, size=(96, 128))
+
+
+@pytest.fixture(scope="module")
+def said(scene: SyntheticScene, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Said, Path]]:
+    """What the node says when the demo plays it the scene."""
+    folder = tmp_path_factory.mktemp("demo")
+    write_bag(scene, folder / "given")
+    os.environ["ROS_DOMAIN_ID"] = str((int(os.environ["ROS_DOMAIN_ID"]) + 1) % 101)
+    settings = [word for setting in SMALL for word in ("--set", setting)]
+    arguments = ["--out", str(folder / "out"), "--bag", str(folder / "given"), "--image", "/camera/image_raw"]
+    inputs = ["--depth", "/camera/depth", "--masks", "/camera/mask", "--odometry", "/odom", "--rate", "0.5"]
+    assert demo([*arguments, *inputs, *settings]) == 0, (folder / "out" / "node.log").read_text()
+    yield read_results(folder / "out" / "output"), folder / "out"
+    os.environ["ROS_DOMAIN_ID"] = str((int(os.environ["ROS_DOMAIN_ID"]) - 1) % 101)
+
+
+def test_every_frame_is_reported_at_every_stage(said: tuple[Said, Path], scene: SyntheticScene) -> None:
+    results, _ = said
+    stamps = [int(stamp) for stamp in scene.stamps_ns]
+    assert results.stamps == stamps
+    for stage in ("live", "window"):
+        assert sorted(results.masks[stage]) == stamps, stage
+        assert sorted(results.objects[stage]) == stamps, stage
+    status = results.status
+    assert status.received == status.processed == len(stamps) and status.windows == 3 and status.refinements >= 1
+    assert status.scale == "metric" and status.gaussians_static > 0 and status.gaussians_dynamic > 0
+
+
+def test_a_second_process_sees_the_objects_with_steady_ids(said: tuple[Said, Path], scene: SyntheticScene) -> None:
+    results, _ = said
+    final = [{item.id for item in results.objects["final"][stamp]} for stamp in results.stamps]
+    steady = set.intersection(*final[2:])
+    assert len(steady) >= 2, final
+    masks = np.stack([results.masks["final"][stamp] for stamp in results.stamps]).astype(np.int64)
+    score = score_masks(masks, scene.masks.astype(np.int64))
+    given = score_masks(scene.in_masks.astype(np.int64), scene.masks.astype(np.int64))
+    assert score.J > 0.5 and score.flips <= given.flips
+    for stamp, pose in results.poses.items():
+        assert np.allclose(pose, scene.T_map_cam[list(scene.stamps_ns).index(stamp)], atol=1e-5)
+
+
+def test_the_moving_points_are_where_the_objects_are(said: tuple[Said, Path], scene: SyntheticScene) -> None:
+    results, _ = said
+    at = len(results.stamps) - 1
+    cloud = results.clouds["final"][results.stamps[at]]
+    assert len(cloud.point_id) > 50 and len(set(cloud.point_id)) == len(cloud.point_id)
+    T_cam_map = np.linalg.inv(scene.T_map_cam[at])
+    uv = scene.camera.project(cloud.xyz_map @ T_cam_map[:3, :3].T + T_cam_map[:3, 3]).round()
+    inside = np.isfinite(uv).all(-1) & (uv >= 0).all(-1) & (uv < (scene.camera.width, scene.camera.height)).all(-1)
+    x, y = uv[inside].astype(int).T
+    assert (scene.masks[at][y, x] > 0).mean() > 0.6
+
+
+def test_the_demo_leaves_pictures_and_a_page(said: tuple[Said, Path]) -> None:
+    _, out = said
+    for name, least in (("overlay.png", 10_000), ("demo.mp4", 5_000), ("report.html", 20_000)):
+        assert (out / name).stat().st_size > least, name
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "12 received = 12 processed" in page and "data:video/mp4" in page
+    with AnyReader([out / "output"]) as reader:
+        assert {c.topic for c in reader.connections} >= {"/motion4d/tracked_objects", "/motion4d/static_points"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_end_the_process_in_order(number: signal.Signals, tmp_path: Path) -> None:
+    log = (tmp_path / "log").open("w+")
+    command = [sys.executable, "-m", "motion4d_ros.ros.main", "--ros-args", "-p", "autostart:=true"]
+    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 90
+        while "active:" not in (tmp_path / "log").read_text() and time.monotonic() < deadline:
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(number)
+        assert process.wait(20) == 0, (tmp_path / "log").read_text()
+        assert not any(child.is_running() for child in children)
+        assert "Traceback" not in (tmp_path / "log").read_text()
+    finally:
+        process.kill()
+        log.close()
+
+
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [
+        ("window.length:=1000", "window.length"),
+        ("window.length:=text", "window.length"),
+        ("masks.source:=guess", "choose one of"),
+        ("base_to_camera:=1 2", "seven numbers"),
+        ("depth.minimum:=200.0", "below depth.maximum"),
+    ],
+)
+def test_a_start_with_wrong_parameters_ends_with_one_line_and_status_two(setting: str, complaint: str) -> None:
+    command = [sys.executable, "-m", "motion4d_ros.ros.main", "--ros-args", "-p", setting]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("motion4d_node:")]
+    assert done.returncode == 2 and len(lines) == 1, done.stderr
+    assert complaint in lines[0]
+    assert "Traceback" not in done.stderr
