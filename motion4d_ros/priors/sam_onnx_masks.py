@@ -26,7 +26,7 @@ from motion4d_ros.priors.prompting import ObjectBook, box_of, inner_point, label
 from motion4d_ros.types import BoolArray, FloatArray, Frame, IntArray, Motion4DError, Prompt
 
 LOOKS_ALIKE = 0.82  # cosine; measured: the object itself >= 0.91, its surroundings <= 0.75 (docs/models.md)
-LOOKS_WORSE = 0.03  # loss of cosine that a refreshed mask may bring: outlines matter more than that
+LOOKS_BETTER = 0.005  # gain of cosine that a refreshed mask must bring: rendered boxes are rarely exact
 LOOKS_RENEWED = 0.05  # share of the newest look in the remembered one
 AREA_RATIO = 4.0  # largest jump of the area from one frame to the next
 SMALLEST_AREA = 16  # px
@@ -98,8 +98,8 @@ class SamOnnxMasks:
         """(H, W) ids of a seen frame, asked anew for the given objects; the others stay as they were.
 
         Only points and boxes are used. A mask in a prompt is ignored: networks follow mask prompts so strictly that a
-        rendered mask's blur would become the answer. An answer that looks less like the object than the present mask
-        is refused: the scene may be wrong, too.
+        rendered mask's blur would become the answer. The answer counts where it looks more like the object than the
+        present mask does: the scene may be wrong, too.
         """
         seen = self._recall(frame)
         embedding = seen.embedding
@@ -195,7 +195,7 @@ class SamOnnxMasks:
         item.look = _blend(item.look, look)
 
     def _plausible(self, object_id: int, mask: BoolArray, embedding: Embedding, seen: Seen) -> bool:
-        """Whether a refreshed mask looks like the object, and about as much so as the present mask does."""
+        """Whether a refreshed mask looks like the object where the present one doesn't, or at least more like it."""
         item = self._objects.get(object_id)
         if item is None:
             return True
@@ -204,7 +204,7 @@ class SamOnnxMasks:
         if present is None:
             return likeness > LOOKS_ALIKE
         kept = float(embedding.describe(full_size(present, seen.size) > 0) @ item.look)
-        return likeness > min(LOOKS_ALIKE, kept) and likeness > kept - LOOKS_WORSE
+        return likeness > LOOKS_ALIKE and (kept < LOOKS_ALIKE or likeness > kept + LOOKS_BETTER)
 
     def _replay(self, object_id: int, start: int) -> None:
         """Follows an object from the kept frame `start` to the newest, after a prompt in the past."""
