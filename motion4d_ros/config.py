@@ -239,7 +239,7 @@ class GeometryConfig:
     coast: int = tunable(20, "An unseen object is carried on at constant velocity this long", unit="frames", minimum=0, maximum=1000)
     reunion_pixels: int = tunable(80, "A lost object is looked for where its mask has so many pixels", unit="px", minimum=10, maximum=1_000_000)
     max_parts: int = tunable(6, "Bodies that an object which is not rigid is divided into at most; 1 = all are rigid", minimum=1, maximum=32)
-    split_share: float = tunable(0.3, "Share of badly explained points from which an object is divided", minimum=0.0, maximum=1.0)
+    split_share: float = tunable(0.2, "Share of badly explained points from which an object is divided", minimum=0.0, maximum=1.0)
     split_gain: float = tunable(0.7, "A division must bring that share down to so much of itself", minimum=0.0, maximum=1.0)
     iterations: int = tunable(8, "Gauss-Newton steps per adjustment", minimum=1, maximum=100)
     sigma_scale: float = tunable(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from motion4d_ros.config import Config
 from motion4d_ros.fit import labels as label_votes
 from motion4d_ros.fit.bundle import Body, BundleOptions, Observations, solve
-from motion4d_ros.fit.horizon import Horizon
+from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.keyframes import Keyframes
 from motion4d_ros.fit.object_motion import ObjectMotion, Pose
 from motion4d_ros.fit.parts import Split, mean_residual, select, split, unexplained
@@ -175,8 +175,6 @@ class Geometry:
                 if both.sum() < self.options.min_points:
                     motion.poses[index] = self._carry_on(motion, index, direction)
                     motion.support[index] = 0
-                    if direction == 1 and motion.detached_at is None:
-                        motion.detached_at = index
                     continue
                 step = fit_rigid(xyz[both, before], xyz[both, column], tolerance=0.01 * horizon_depth(horizon, column))
                 R, t = motion.poses[index - direction]
@@ -214,12 +212,35 @@ class Geometry:
                 if found is None:
                     continue
                 correction = found @ motion.matrix(keyframe) @ np.linalg.inv(motion.matrix(index))
-                for k in [k for k in motion.poses if k >= since and areas.get(k, 0) > 0]:
-                    motion.set_matrix(k, correction @ motion.matrix(k))
+                motion.shift(correction, [k for k in motion.poses if k >= since and areas.get(k, 0) > 0])
                 self.reunions.update((keyframe, k) for k in areas if abs(k - index) <= self.options.keyframe_reach)
                 motion.points = {k: X for k, X in motion.points.items() if self._picked_before(k, since)}
                 motion.detached_at = None
                 return
+        visible = [k for k in areas if areas[k] >= self.options.reunion_pixels]
+        if not visible:
+            return
+        returned = visible[-1]
+        while returned - 1 in visible:
+            returned -= 1  # the first frame of its newest appearance
+        if returned not in motion.placed:
+            motion.placed.add(returned)
+            newest = [k for k in visible if k >= returned]
+            self._place(motion, horizon.get(max(newest, key=lambda k: areas[k])), newest)
+
+    def _place(self, motion: ObjectMotion, state: FrameState, frames: list[int]) -> None:
+        """Puts an object that could not be recognised where its mask and depth are: its place is right, its turn a guess."""
+        row, column = np.nonzero((state.labels == motion.object_id) & np.isfinite(state.depth_m))
+        if len(row) < self.options.reunion_pixels or len(motion.points) < self.options.min_points:
+            return
+        uv = np.stack([column, row], 1).astype(float)
+        seen_cam = np.median(state.frame.camera.unproject(uv, state.depth_m[row, column].astype(float)), axis=0)
+        T = state.T_cam_map @ motion.matrix(state.index)
+        expected = np.array(list(motion.points.values())) @ T[:3, :3].T + T[:3, 3]
+        facing = expected[expected[:, 2] <= np.median(expected[:, 2])]
+        correction = np.eye(4)
+        correction[:3, 3] = state.T_map_cam[:3, :3] @ (seen_cam - np.median(facing, axis=0))
+        motion.shift(correction, frames)
 
     def _picked_before(self, point_id: int, index: int) -> bool:
         """Whether a point was picked before frame `index`, while its object was still linked to its canonical frame."""
@@ -258,8 +279,27 @@ class Geometry:
         if known.sum() >= 6:
             _hold_gauge(body, old[known], body.points[known])
         _store(motion, body, chosen.ids, horizon)
+        self._note_detachment(motion, body, indices)
         if self.options.max_parts > 1:
             self._articulate(motion, chosen, xyz[usable], body, seen, options, horizon)
+
+    def _note_detachment(self, motion: ObjectMotion, body: Body, indices: list[int]) -> None:
+        """Since when no point links the object to what it was before: until then its canonical frame is its own."""
+        support = body.inliers.sum(0)
+        if motion.detached_at is None:
+            enough = np.flatnonzero(support >= self.options.min_points)
+            gaps = np.flatnonzero(support < self.options.min_points)
+            gaps = gaps[gaps > enough[0]] if len(enough) else gaps[:0]
+            if len(gaps) == 0:
+                return
+            motion.detached_at = indices[int(gaps[0])]
+        column = motion.detached_at - indices[0]
+        if column <= 0:  # what it was before has left the horizon
+            motion.detached_at = None
+            return
+        bridging = body.inliers[:, :column].any(1) & body.inliers[:, column:].any(1)
+        if bridging.sum() >= self.options.min_points:
+            motion.detached_at = None
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ class ObjectMotion:
     support: dict[int, int] = field(default_factory=dict)  # frame index -> points seen
     parts: list[ObjectMotion] = field(default_factory=list)  # empty: rigid
     detached_at: int | None = None  # first frame since which nothing links the object to its canonical frame
+    placed: set[int] = field(default_factory=set)  # first frames of appearances in which it was put where its mask is
 
     def matrix(self, index: int) -> FloatArray:
         """(4, 4) motion canonical -> map at a frame."""
@@ -38,6 +39,13 @@ class ObjectMotion:
         """Sets the pose at a frame from a (4, 4) motion canonical -> map."""
         R = T[:3, :3]
         self.poses[index] = (R, T[:3, 3] - self.center + R @ self.center)
+
+    def shift(self, correction: FloatArray, frames: list[int]) -> None:
+        """Moves the object by the (4, 4) motion `correction`, map frame, in all of `frames`."""
+        for body in [self, *self.parts]:
+            for index in frames:
+                if index in body.poses:
+                    body.set_matrix(index, correction @ body.matrix(index))
 
     def between(self, start: int, end: int) -> FloatArray:
         """(4, 4) motion, map frame, from frame `start` to frame `end`."""

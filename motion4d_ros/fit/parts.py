@@ -21,7 +21,7 @@ from motion4d_ros.types import FloatArray
 ROUNDS = 2
 MIN_PART_POINTS = 24  # a group of fewer points has no motion of its own
 NEIGHBOURS = 6
-UNEXPLAINED_PX = 0.9  # a point whose mean distance is larger is not explained
+UNEXPLAINED_PX = 0.7  # a point whose mean distance is larger is not explained
 
 
 @dataclass
