@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -16,6 +17,10 @@ os.environ.setdefault("ROS_DOMAIN_ID", str(1 + zlib.crc32(str(ROOT).encode()) % 
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"  # messages check the types of what they are given
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# A busy machine must not fail a test, so examples have no deadline; in CI the same ones are drawn every time.
+settings.register_profile("motion4d", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("motion4d")
 
 
 @pytest.fixture(scope="session")
