@@ -46,8 +46,13 @@ class _Table:
         )
 
     def select(self, rows: NDArray[np.int64] | BoolArray, columns: slice = slice(None)) -> _Table:
-        parts = (self.uv, self.visible, self.sigma)
-        return _Table(self.ids[rows], self.query[rows], *(part[rows][:, columns] for part in parts))
+        return _Table(
+            self.ids[rows],
+            self.query[rows],
+            self.uv[rows][:, columns],
+            self.visible[rows][:, columns],
+            self.sigma[rows][:, columns],
+        )
 
     def joined(self, other: _Table) -> _Table:
         names = ("ids", "query", "uv", "visible", "sigma")
@@ -79,7 +84,7 @@ class TapirTracks:
         self._grids: list[object] = []  # one per kept frame
         self._table = _Table.blank(np.zeros(0, np.int64), np.zeros(0, np.int64), 0)
         self._alive: Points | None = None
-        self._rows = np.zeros(0, np.int64)  # (P,) row of the table for each point alive
+        self._rows: NDArray[np.int64] = np.zeros(0, np.int64)  # (P,) row of the table for each point alive
 
     def push(self, frame: Frame, masks: IntArray | None) -> None:
         """Adds the next frame; points stand twice as densely where `masks` (H, W) are not background."""
@@ -131,10 +136,10 @@ class TapirTracks:
             return
         self._indices, self._grids = self._indices[drop:], self._grids[drop:]
         table = self._table.select(np.arange(len(self._table.ids)), slice(drop, None))
-        seen = table.visible.any(1)
+        seen: BoolArray = np.asarray(table.visible.any(1))
         alive = seen[self._rows]
         self._keep_alive(alive)
-        self._rows = (np.cumsum(seen) - 1)[self._rows]
+        self._rows = np.asarray((np.cumsum(seen) - 1)[self._rows], np.int64)
         self._table = table.select(seen)
         self._flows.forget_before(index)
 
@@ -148,7 +153,7 @@ class TapirTracks:
         table = self._table if table is None else table
         height, width = self._size
         inside = ((found.uv_px >= 0) & (found.uv_px <= [width - 1, height - 1])).all(-1)
-        cells = np.ix_(rows, columns)
+        cells = np.ix_(rows, np.asarray(columns))
         table.uv[cells] = found.uv_px
         table.visible[cells] = (found.visible > VISIBLE) & inside
         table.sigma[cells] = (SIGMA_SURE + SIGMA_DOUBT * found.doubt) * max(self._size) / SIDE
@@ -200,7 +205,7 @@ class TapirTracks:
         back = list(range(column, max(-1, column - self._window), -1))
         self._trace(fresh, rows, starts, back)
         points = self._trace(fresh, rows, starts, [column])
-        self._rows = np.concatenate([self._rows, len(self._table.ids) + rows])
+        self._rows = np.asarray(np.concatenate([self._rows, len(self._table.ids) + rows]), np.int64)
         self._table = self._table.joined(fresh)
         self._alive = points if self._alive is None else self._alive.joined(points)
 
