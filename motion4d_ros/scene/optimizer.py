@@ -160,5 +160,5 @@ def _share_of_newest(beta: float, steps: Tensor, like: Tensor) -> Tensor:
 
     Expanded in memory on purpose: broadcasting over rows of three makes `lerp_` ten times slower.
     """
-    share = (beta - 1) / torch.expm1(steps * math.log(beta))
+    share = ((beta - 1) / torch.expm1(steps * math.log(beta))).clamp_max(1.0)  # rounding above 1 would extrapolate
     return share.expand_as(like).contiguous()
