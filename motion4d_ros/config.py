@@ -42,7 +42,7 @@ class BudgetConfig:
         minimum=0.05, maximum=1.0, live=True,
     )
     queue_size: int = tunable(16, "Frames that may wait; the oldest is dropped when full", minimum=1, maximum=1000)
-    max_static: int = tunable(14000, "Static Gaussians kept at most", minimum=100, maximum=2_000_000)
+    max_static: int = tunable(20000, "Static Gaussians kept at most", minimum=100, maximum=2_000_000)
     max_dynamic: int = tunable(8000, "Moving Gaussians kept at most", minimum=100, maximum=1_000_000)
     working_width: int = tunable(
         320, "Images wider than this are fitted at this width (outputs keep the input's size); 0 = never shrink",
@@ -247,6 +247,9 @@ class GeometryConfig:
     )
     sigma_offset: float = tunable(
         0.005, "Expected offset of a frame's inverse depth, as a share of its median", minimum=0.0001, maximum=10.0
+    )
+    scale_conflict: float = tunable(
+        0.04, "Parallax that disagrees with metric depth by a larger share is not believed", minimum=0.0, maximum=10.0
     )
     sigma_object_scale: float = tunable(
         0.01, "Expected error of the depth of one object in one frame, after alignment", minimum=0.0001, maximum=10.0

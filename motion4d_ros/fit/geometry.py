@@ -23,6 +23,9 @@ from motion4d_ros.geometry.rigid import fit_rigid
 from motion4d_ros.priors.base import TrackSource
 from motion4d_ros.types import FloatArray
 
+DISTRUST = 30.0  # parallax that contradicts metric depth is believed so many times less
+
+
 class Geometry:
     """Depth alignment and object motions over the horizon."""
 
@@ -34,6 +37,7 @@ class Geometry:
         self.scale: dict[int, float] = {}  # frame index -> a_k of the static scene
         self.offset: dict[int, float] = {}  # frame index -> b_k
         self.table = PointTable.empty(0)
+        self.conflict = 0.0  # logarithm of the ratio between metric depth and what parallax says
         self.static_points: dict[int, FloatArray] = {}
         self.reunions: set[tuple[int, int]] = set()  # (keyframe, frame) to be linked whatever their distance
         self._rng = np.random.default_rng(config.run.seed)
@@ -88,7 +92,15 @@ class Geometry:
                 free_poses=False, free_offset=True, sigma_scale=self.options.sigma_scale,
                 sigma_offset=self.options.sigma_offset, iterations=self.options.iterations,
             )
+            start = (body.points.copy(), a.copy(), b.copy())
             solve(body, seen, options)
+            self.conflict = float(np.median(body.depth_scale))
+            if abs(self.conflict) > self.options.scale_conflict:  # wrong intrinsics, wrong poses: believe the depth
+                body.points, body.depth_scale, body.depth_offset = start
+                seen.sigma_px = seen.sigma_px * DISTRUST
+                solve(body, seen, options)
+                body.depth_scale = body.depth_scale - np.median(body.depth_scale)
+                body.depth_offset = body.depth_offset - np.median(body.depth_offset)
             self.static_points = dict(zip(static.ids.tolist(), body.points, strict=True))
             self.scale.update(zip(indices, body.depth_scale.tolist(), strict=True))
             self.offset.update(zip(indices, body.depth_offset.tolist(), strict=True))

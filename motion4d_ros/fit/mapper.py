@@ -41,6 +41,7 @@ class Mapper:
         self.channel_of: dict[int, int] = {BACKGROUND: 0}
         self.targets: dict[int, Target] = {}
         self.seconds: dict[str, float] = {}
+        self._looked_at = torch.zeros(0)  # (N,) frames of the horizon that look at each Gaussian, after a census
         self._divided: set[int] = set()  # objects whose Gaussians are to be made again
 
     # -- one window ----------------------------------------------------------------------------------------------------
@@ -114,6 +115,7 @@ class Mapper:
             census = take_census(self.scene, witnesses, horizon.camera)
             adopt_votes(self.scene, census, self.config.fit.vote_doubt)
             gone = contradicted(census, self._own_channels(), self.config.fit.min_witnesses)
+            self._looked_at = census.looked_at[~gone]
             self.scene.prune(~gone)
         return int(gone.sum())
 
@@ -134,10 +136,13 @@ class Mapper:
             keep = (opacity > PRUNE_OPACITY) & finite & (size < self._fog_size())
             voted = scene.params["semantics"].argmax(1)
             keep &= voted == self._own_channels()
+            importance = opacity
+            if len(self._looked_at) == scene.count:  # what no frame of the horizon looks at goes first
+                importance = opacity * (0.05 + (self._looked_at > 0))
             for dynamic, limit in ((False, budget.max_static), (True, budget.max_dynamic)):
                 rows = (keep & (scene.dynamic == dynamic)).nonzero().squeeze(1)
                 if len(rows) > limit:
-                    weakest = opacity[rows].argsort()[: len(rows) - limit]
+                    weakest = importance[rows].argsort()[: len(rows) - limit]
                     keep[rows[weakest]] = False
         removed = int((~keep).sum())
         if removed:
