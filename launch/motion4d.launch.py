@@ -86,7 +86,7 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument("use_sim_time", default_value="false", description="Take the time from /clock (bags)"),
         DeclareLaunchArgument("publish_tf", default_value="", description="true: a frame per object"),
         DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error"),
-        DeclareLaunchArgument("required", default_value="false", description="true: everything ends when the node does"),
+        DeclareLaunchArgument("required", default_value="false", description="true: all ends when the node does"),
         DeclareLaunchArgument("rviz", default_value="false", description="true: start RViz, too"),
     ]
     rviz = IncludeLaunchDescription(
