@@ -116,7 +116,7 @@ class FrameContext:
     """What the outputs of one frame need besides the estimate."""
 
     rectifier: Rectifier
-    image: NDArray[np.uint8]  # (H, W, 3) RGB as it arrived, not rectified
+    image: NDArray[np.uint8] | None  # (H, W, 3) RGB as it arrived, not rectified; None once nobody needs it
     arrival_s: float  # time.monotonic()
 
 

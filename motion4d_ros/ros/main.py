@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from types import FrameType
 
 import rclpy
-from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor
+from rclpy.exceptions import InvalidHandle
+from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from motion4d_ros.ros.node import EngineFactory, Motion4DNode, make_engine
@@ -47,15 +48,27 @@ def run(stop: threading.Event, engine_factory: EngineFactory) -> int:
     try:
         if node.parameters.read().ros.autostart and not node.autostart():
             return 2
-        while not stop.is_set():
-            executor.spin_once(timeout_sec=0.1)
-    except ExternalShutdownException:
-        pass
+        spin(executor, stop)
     finally:
         node.take_down()
         executor.shutdown(timeout_sec=1.0)
         node.destroy_node()
     return 0
+
+
+def spin(executor: Executor, stop: threading.Event) -> None:
+    """Spins until `stop` is set or the context goes down.
+
+    `rclpy` trips over a subscription that a transition destroys, in another thread, at the very moment when it gathers
+    what to wait for. Nothing is wrong then: the next round no longer sees it.
+    """
+    while not stop.is_set():
+        try:
+            executor.spin_once(timeout_sec=0.1)
+        except InvalidHandle:
+            continue
+        except ExternalShutdownException:
+            return
 
 
 if __name__ == "__main__":

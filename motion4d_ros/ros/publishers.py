@@ -124,6 +124,8 @@ class Outputs:
             self._publish_pictures(estimate, context, engine)
         if estimate.stage is not Stage.LIVE:
             return
+        if context is not None and not self.wants("semantic_overlay"):
+            context.image = None  # a horizon of pictures that nobody looks at would fill the memory
         if self.wants("markers"):
             self._publishers["markers"].publish(self._markers.make(estimate, map_frame))
         if self._publish_tf and self._broadcaster is not None and estimate.objects:
@@ -148,14 +150,15 @@ class Outputs:
 
     def _publish_pictures(self, estimate: Estimate, context: FrameContext, engine: Engine) -> None:
         head = outgoing.header(estimate.stamp_ns, estimate.frame_id)
-        overlay = self.wants("semantic_overlay") and estimate.stage is not Stage.GLOBAL
+        picture = context.image if estimate.stage is not Stage.GLOBAL else None
+        overlay = picture is not None and self.wants("semantic_overlay")
         if self.wants("semantic_mask") or overlay:
             masks = context.rectifier.unrectify(estimate.masks, nearest=True)
             if self.wants("semantic_mask"):
                 self._publish_image("semantic_mask", masks.astype(np.uint16), "16UC1", head)
-            if overlay:
+            if picture is not None and overlay:
                 labels = {state.object_id: state.label for state in estimate.objects}
-                self._publish_image("semantic_overlay", draw_overlay(context.image, masks, labels), "rgb8", head)
+                self._publish_image("semantic_overlay", draw_overlay(picture, masks, labels), "rgb8", head)
         wanted = [name for name in ("render", "depth", "confidence") if self.wants(name)]
         if not wanted or estimate.stage is not Stage.WINDOW:  # what has not been fitted yet cannot be rendered
             return

@@ -21,6 +21,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 
 from motion4d_ros.ros import outgoing
+from motion4d_ros.ros.main import spin
 from motion4d_ros.ros.node import Motion4DNode
 from motion4d_ros.ros.publishers import TOPICS
 
@@ -98,9 +99,10 @@ class Harness:
         self._publishers: dict[str, Any] = {}
         self._executors = [MultiThreadedExecutor(3, context=self.context), SingleThreadedExecutor(context=self.context)]
         self._threads = []
+        self._stop = threading.Event()
         for executor, node in zip(self._executors, (self.node, self.tester), strict=True):
             executor.add_node(node)
-            self._threads.append(threading.Thread(target=executor.spin, daemon=True))
+            self._threads.append(threading.Thread(target=spin, args=(executor, self._stop), daemon=True))
             self._threads[-1].start()
         if start:
             assert self.node.autostart()
@@ -188,10 +190,11 @@ class Harness:
         if not self.context.ok():
             return
         self.node.take_down()
-        for executor in self._executors:
-            executor.shutdown(timeout_sec=2.0)
+        self._stop.set()
         for thread in self._threads:
             thread.join(2.0)
+        for executor in self._executors:
+            executor.shutdown(timeout_sec=2.0)
         self.node.destroy_node()
         self.tester.destroy_node()
         self.context.try_shutdown()
