@@ -1,0 +1,93 @@
+"""Losses on examples that can be checked by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from motion4d_ros.fit import losses
+
+
+def images() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(20, 24, 3, generator=generator), torch.rand(20, 24, 3, generator=generator)
+
+
+def test_equal_images_have_structural_similarity_one() -> None:
+    a, b = images()
+    assert losses.ssim(a, a).item() == pytest.approx(1.0, abs=1e-4)
+    assert losses.ssim(a, b).item() < 0.5
+    assert losses.ssim(a, 1 - a).item() < 0  # inverted
+
+
+def test_photometric_mixes_l1_and_dissimilarity() -> None:
+    a, b = images()
+    assert losses.photometric(a, a, 0.2).item() == pytest.approx(0.0, abs=1e-4)
+    shifted = a * 0.5
+    l1, structure = (shifted - a).abs().mean().item(), 1 - losses.ssim(shifted, a).item()
+    assert losses.photometric(shifted, a, 0.0).item() == pytest.approx(l1)
+    assert losses.photometric(shifted, a, 0.2).item() == pytest.approx(0.8 * l1 + 0.2 * structure, rel=1e-5)
+    tiny = torch.zeros(4, 4, 3)
+    assert losses.photometric(tiny + 0.25, tiny, 0.2).item() == pytest.approx(0.25)  # too small for a window
+
+
+def test_semantic_loss_is_zero_when_sure_and_bounded_when_wrong() -> None:
+    target = torch.zeros(2, 2, dtype=torch.int64)
+    weight = torch.ones(2, 2)
+    sure = torch.zeros(2, 2, 3)
+    sure[..., 0] = 1.0
+    assert losses.semantic(sure, target, weight).item() == pytest.approx(0.0)
+    half = torch.full((2, 2, 3), 0.5)
+    assert losses.semantic(half, target, weight).item() == pytest.approx((1 - 0.5**0.7) / 0.7, rel=1e-5)
+    wrong = losses.semantic(sure, target + 1, weight).item()
+    assert 1.3 < wrong < 1 / 0.7  # cross-entropy would be over 9
+
+
+def test_pixels_nobody_knows_do_not_count() -> None:
+    probability = torch.full((1, 4, 2), 0.5)
+    probability[0, :2] = torch.tensor([1.0, 0.0])
+    weight = torch.tensor([[1.0, 1.0, 0.0, 0.0]])
+    assert losses.semantic(probability, torch.zeros(1, 4, dtype=torch.int64), weight).item() == pytest.approx(0.0)
+    assert losses.semantic(probability, torch.zeros(1, 4, dtype=torch.int64), 0 * weight).item() == 0.0
+    prior = torch.tensor([[2.0, 100.0]])
+    assert losses.depth(torch.full((1, 2), 2.0), prior, torch.tensor([[1.0, 0.0]])).item() == pytest.approx(0.0)
+
+
+def test_depth_is_relative_and_trimmed() -> None:
+    prior = torch.tensor([[2.0, 4.0]])
+    weight = torch.ones(1, 2)
+    assert losses.depth(prior / 1.1, prior, weight).item() == pytest.approx(0.1, rel=1e-4)
+    assert losses.depth(prior / 3.0, prior, weight).item() == pytest.approx(0.2)
+    rendered = torch.tensor([[0.0, 4.0]], requires_grad=True)  # a hole in the rendering
+    losses.depth(rendered, prior, weight).backward()
+    assert torch.isfinite(rendered.grad).all()
+
+
+def test_track_distance_over_the_image_side_weighted_and_trimmed() -> None:
+    target = torch.tensor([[10.0, 10.0], [20.0, 20.0]])
+    uv = target + torch.tensor([[3.0, 4.0], [0.0, 0.0]])
+    even = torch.ones(2)
+    assert losses.track(uv, target, even, 100).item() == pytest.approx(5 / 2 / 100, rel=1e-3)
+    assert losses.track(uv, target, torch.tensor([0.0, 1.0]), 100).item() == pytest.approx(0.0, abs=1e-5)
+    far = target + torch.tensor([[300.0, 400.0], [300.0, 400.0]])
+    assert losses.track(far, target, even, 100).item() == pytest.approx(0.16)
+
+
+def test_confidence_loss_drives_w_to_the_indicator() -> None:
+    consistent = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    logits = torch.tensor([-1.0, 1.0, 2.0, -2.0], requires_grad=True)
+    optimiser = torch.optim.Adam([logits], lr=0.2)
+    for _ in range(60):
+        optimiser.zero_grad()
+        losses.confidence(logits.sigmoid(), consistent).backward()
+        optimiser.step()
+    assert logits.sigmoid().detach().round().tolist() == consistent.tolist()
+    assert losses.confidence(torch.tensor([0.5]), torch.tensor([1.0])).item() == pytest.approx(math.log(2), rel=1e-5)
+    assert math.isfinite(losses.confidence(torch.tensor([0.0, 1.0]), torch.tensor([1.0, 0.0])).item())
+
+
+def test_round_gaussians_have_no_scale_spread() -> None:
+    assert losses.scale_spread(torch.full((5, 3), -2.0)).item() == 0.0
+    assert losses.scale_spread(torch.tensor([[0.0, 0.0, 3.0]])).item() == pytest.approx(3.0)
