@@ -326,7 +326,10 @@ class RatesConfig:
     uncertainty: float = tunable(3e-2, "Confidence logits", minimum=0.0, maximum=1.0)
     motion_weights: float = tunable(1e-2, "Logits of the motion weights", minimum=0.0, maximum=1.0)
     bases: float = tunable(
-        3e-5, "Poses of the motion bases: adjusted in closed form, Adam may only polish", minimum=0.0, maximum=1.0
+        0.0,
+        "Poses of the motion bases: they are adjusted in closed form, and Adam undoes that (docs/method.md)",
+        minimum=0.0,
+        maximum=1.0,
     )
 
 
