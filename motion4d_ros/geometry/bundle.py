@@ -102,7 +102,8 @@ def bundle_adjust(
     Observation m: point `point[m]` seen by `frame[m]` at normalised `xy[m]` with standard deviation `sigma[m]`. Poses with
     `fixed` (F,) stay; fix two of them, or one and accept that the scale may wander.
     """
-    T, X = np.array(T_cam_map, float), np.array(xyz_map, float)
+    T: FloatArray = np.array(T_cam_map, float)
+    X: FloatArray = np.array(xyz_map, float)
     frames, points = len(T), len(X)
     damping = 1e-4
     residual, cam = residuals(T, X, frame, point, xy, sigma)
@@ -210,7 +211,8 @@ def solve_pose(
         T = np.eye(4)
         T[:3, :3], T[:3, 3] = rotation_exp(np.ravel(rotation)), np.ravel(translation)
         options.append(T)
-    best, best_count = None, 0
+    best: tuple[FloatArray, BoolArray] | None = None
+    best_count = 0
     sigma = np.full(len(xyz_map), tolerance / 3)
     for T in options:
         inliers = _within(T, xyz_map, xy, tolerance)

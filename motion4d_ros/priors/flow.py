@@ -61,7 +61,8 @@ def pixel_grid(height: int, width: int) -> NDArray[np.float32]:
     return np.stack([x, y], -1)
 
 
-def _remap(image: NDArray[Any], xy: NDArray[Any], nearest: bool = False, border: float | None = None) -> NDArray[Any]:
+def remap(image: NDArray[Any], xy: NDArray[Any], nearest: bool = False, border: float | None = None) -> NDArray[Any]:
+    """`image` (H, W) or (H, W, C) read at `xy` (h, w, 2) px; booleans too. See :func:`warp` for the border."""
     method = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
     mode = cv2.BORDER_REPLICATE if border is None else cv2.BORDER_CONSTANT
     source = image.astype(np.uint8) if image.dtype == np.bool_ else image  # OpenCV knows no booleans
@@ -77,7 +78,7 @@ def warp(
 
     Outside the image the border is repeated, or `border` is written where given.
     """
-    return _remap(image, pixel_grid(flow.shape[0], flow.shape[1]) + flow, nearest, border)
+    return remap(image, pixel_grid(flow.shape[0], flow.shape[1]) + flow, nearest, border)
 
 
 def sample(image: NDArray[Any], uv_px: FloatArray, nearest: bool = False) -> NDArray[Any]:
@@ -90,7 +91,7 @@ def sample(image: NDArray[Any], uv_px: FloatArray, nearest: bool = False) -> NDA
         return np.zeros((0, *channels), image.dtype)
     points = np.nan_to_num(np.asarray(uv_px, np.float32)).clip(-1e4, 1e5)
     parts = [  # OpenCV refuses targets with a side of 2**15 or more
-        _remap(image, chunk[:, None, :], nearest).reshape(-1, *channels)
+        remap(image, chunk[:, None, :], nearest).reshape(-1, *channels)
         for chunk in np.array_split(points, len(points) // 30_000 + 1)
     ]
     return np.concatenate(parts)
@@ -124,11 +125,23 @@ class FlowCache:
     by `Frame.index`. When the image size changes, everything older is forgotten.
     """
 
-    def __init__(self, max_side: int = 480, keep: int = 24, preset: Preset = "medium", finest_scale: int = 0) -> None:
+    def __init__(
+        self,
+        max_side: int = 480,
+        keep: int = 24,
+        preset: Preset = "medium",
+        finest_scale: int = 0,
+        far_finest_scale: int = 0,
+    ) -> None:
+        """`keep` frames of at most `max_side` px (0 = any size) are held.
+
+        `finest_scale` as in :func:`dis_flow`, between neighbouring frames; `far_finest_scale` between others.
+        """
         self.max_side = max_side
         self.keep = keep
         self.preset: Preset = preset
         self.finest_scale = finest_scale
+        self.far_finest_scale = far_finest_scale
         self._input_size: tuple[int, int] | None = None
         self._rgb: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
         self._gray: dict[int, NDArray[np.uint8]] = {}
@@ -179,7 +192,8 @@ class FlowCache:
         """(h, w, 2) flow from frame `first` to frame `second` (either order), working-size px."""
         key = (first, second)
         if key not in self._flow:
-            self._flow[key] = dis_flow(self._gray[first], self._gray[second], self.preset, self.finest_scale)
+            finest = self.finest_scale if abs(first - second) == 1 else self.far_finest_scale
+            self._flow[key] = dis_flow(self._gray[first], self._gray[second], self.preset, finest)
         return self._flow[key]
 
     def error(self, first: int, second: int) -> NDArray[np.float32]:

@@ -101,11 +101,11 @@ class GeometricDepth:
         carried_sigma: NDArray[np.float32] | None = None
         if self._w is not None and self._sigma is not None and self._last_pose is not None:
             carried, carried_sigma = splat(self._w, self._sigma, camera, inverse_pose(T_map_cam) @ self._last_pose)
-            carried_sigma = np.sqrt(carried_sigma**2 + (0.01 * carried) ** 2) * 1.1
+            carried_sigma = (1.1 * np.hypot(carried_sigma, 0.01 * carried)).astype(np.float32)
         self._views = [view for view in self._views if self._flow.has(view.index)]
         typical = 1.0 / float(np.nanmedian(carried)) if carried is not None and np.isfinite(carried).any() else None
-        w = np.full(self._flow.size, np.nan, np.float32)
-        sigma = w.copy()
+        w: NDArray[np.float32] = np.full(self._flow.size, np.nan, np.float32)
+        sigma: NDArray[np.float32] = w.copy()
         for view in self._partners(T_map_cam, camera, typical):
             T_other_cam = inverse_pose(view.T_map_cam) @ T_map_cam
             new, new_sigma = self._pair(index, view.index, camera, T_other_cam, carried)
@@ -217,7 +217,8 @@ def plausible_inverse_depth(height: int, width: int) -> NDArray[np.float32]:
 
 def _at_size(camera: Camera, height: int, width: int) -> Camera:
     sx, sy = width / camera.width, height / camera.height
-    return Camera(camera.fx * sx, camera.fy * sy, (camera.cx + 0.5) * sx - 0.5, (camera.cy + 0.5) * sy - 0.5, width, height)
+    cx, cy = (camera.cx + 0.5) * sx - 0.5, (camera.cy + 0.5) * sy - 0.5
+    return Camera(camera.fx * sx, camera.fy * sy, cx, cy, width, height)
 
 
 def _labels(frame: Frame, hint: SceneHint | None, height: int, width: int) -> IntArray | None:

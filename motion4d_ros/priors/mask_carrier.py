@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from motion4d_ros.geometry.smoothing import domain_transform
-from motion4d_ros.priors.flow import FlowCache, chain, warp
+from motion4d_ros.priors.flow import FlowCache, chain, dis_flow, remap, warp
 from motion4d_ros.types import BoolArray, FloatArray
 
 Soft = NDArray[np.float32]
 
 HISTOGRAM_BINS = 16  # per channel of Lab
+BAND = 9  # px on either side of an outline, where memories are asked
 CLIP = 4.0  # largest log-odds any single cue may claim
 
 
@@ -34,6 +35,7 @@ class Memory:
     soft: Soft  # (h, w) probability of the object
     flow: NDArray[np.float32]  # (h, w, 2) from the newest frame to this one, kept up to date by chaining
     weight: float
+    gray: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0), np.uint8))  # of anchors only
 
 
 @dataclass(eq=False)
@@ -61,9 +63,14 @@ class CarrierSettings:
     step: int = 2  # px, its spacing
     sigma_color: float = 9.0  # Lab units
     sigma_reach: float = 4.0  # px
+    anchor_weight: float = 3.0  # of the frame somebody vouched for, against 1 of each recent frame
     color_weight: float = 0.35
+    bias: float = -0.2  # log-odds; outlines rather shrink than leak
     motion_weight: float = 0.7
+    motion_denial: float = 1.0  # most it may deny: a planted foot stands still with the ground
+    motion_claim: float = 0.5  # most that common motion alone may claim; shadows move along, too
     evidence_weight: float = 0.8
+    stranger: float = 0.3  # share of the evidence that counts where something moves differently (a limb, or another thing)
     smooth_weight: float = 1.6
     smooth_reach: float = 10.0  # px
     smooth_color: float = 28.0  # grey levels
@@ -100,6 +107,12 @@ class MaskCarrier:
         """Frame index that the soft masks belong to."""
         return self._last
 
+    @property
+    def lab(self) -> NDArray[np.float32]:
+        """(h, w, 3) the newest frame in Lab; only between `start` and `reset`."""
+        assert self._lab is not None
+        return self._lab
+
     def reset(self) -> None:
         """Forgets all objects."""
         self.objects.clear()
@@ -123,9 +136,22 @@ class MaskCarrier:
         memory = Memory(index, lab, soft, np.zeros((*soft.shape, 2), np.float32), 1.0)
         item.recent = [memory]
         if trust:
-            item.anchor = Memory(index, lab, soft, memory.flow.copy(), 1.0)
+            item.anchor = Memory(index, lab, soft, memory.flow.copy(), self.settings.anchor_weight, self.flow.gray(index))
         item.inside = color_histogram(lab, soft > 0.7)
         self.objects[object_id] = item
+
+    def absorb(self, object_id: int, mask: BoolArray) -> None:
+        """Adds `mask` (h, w) to an object in the newest frame, which becomes its anchor."""
+        assert self._last is not None
+        item = self.objects[object_id]
+        inside = item.inside
+        self.place(self._last, object_id, (item.soft > 0.5) | mask)
+        item.inside = 0.5 * (inside + item.inside) if inside.shape == item.inside.shape else item.inside
+
+    def vouch(self, object_id: int) -> None:
+        """Makes the newest frame the object's anchor."""
+        assert self._last is not None
+        self.place(self._last, object_id, self.objects[object_id].soft > 0.5)
 
     def remove(self, object_id: int) -> None:
         """Forgets one object."""
@@ -193,11 +219,13 @@ class MaskCarrier:
         """Log-odds (h, w) that a pixel of the newest frame is the object's."""
         opt = self.settings
         own = own_flow(back, warp(item.soft, back), error)
+        trust = np.exp(-((np.minimum(error, 5.0) / 0.7) ** 2))[..., None]  # limbs move on their own
+        own = (trust * back + (1 - trust) * own).astype(np.float32)
         for memory in item.recent:
             memory.flow = own if memory.index == previous else chain(own, memory.flow)
         memories = list(item.recent)
         if item.anchor is not None:
-            item.anchor.flow = chain(own, item.anchor.flow)
+            item.anchor.flow = self._towards_anchor(item, chain(own, item.anchor.flow), own, index)
             memories.append(item.anchor)
         moved = warp(item.soft, own)
         box = _box(moved > 0.3, margin=16 + opt.reach)
@@ -205,44 +233,71 @@ class MaskCarrier:
         if box is None:
             return out
         rows, cols = box
-        numerator = 0.1 * moved[rows, cols]
-        denominator = np.full(moved[rows, cols].shape, 0.1, np.float32)
+        prior = moved[rows, cols]
+        support = logit(prior)
+        band = _band(prior, BAND)
+        numerator, denominator = 0.1 * prior[band], np.full(int(band.sum()), 0.1, np.float32)
         for memory in memories:
-            n, d = self._ask(memory, lab, rows, cols)
+            n, d = self._ask(memory, lab, rows, cols, band)
             numerator += memory.weight * n
             denominator += memory.weight * d
-        support = logit(numerator / denominator)
-        votes = support + opt.color_weight * self._color_vote(item, lab, moved, rows, cols)
+        support[band] = logit(numerator / denominator)
+        votes = support + opt.bias + opt.color_weight * self._color_vote(item, lab, moved, rows, cols)
         votes = votes + opt.motion_weight * self._motion_vote(moved, index, previous, rows, cols)
         if evidence is not None:
             core = moved > 0.8
             moves = core.any() and float(np.median(evidence[core])) > 0.5
+            strange = np.linalg.norm(back - own, axis=-1)[rows, cols]
+            pace = float(np.median(np.linalg.norm(own[core], axis=-1))) if core.any() else 0.0
             local = evidence[rows, cols]
+            kin = np.maximum(opt.stranger, np.exp(-0.5 * (strange / (0.7 + 0.1 * pace)) ** 2))
+            local = np.where(local > 0, np.maximum(local - 0.6, 0) * kin, local)
             votes = votes + opt.evidence_weight * (local if moves else np.maximum(local, 0))
         out[rows, cols] = votes
         return out
 
-    def _ask(self, memory: Memory, lab: FloatArray, rows: slice, cols: slice) -> tuple[Soft, Soft]:
-        """Sum of weights times labels, and sum of weights, over the neighbours in a remembered frame."""
+    def _towards_anchor(self, item: Carried, chained: FloatArray, own: FloatArray, index: int) -> NDArray[np.float32]:
+        """Flow to the anchor without the drift of the chain, where the object still looks as it did there."""
+        assert item.anchor is not None
+        gray, then = self.flow.gray(index), item.anchor.gray
+        direct = dis_flow(gray, then, finest_scale=1, initial=chained)
+        now = cv2.GaussianBlur(gray, (0, 0), 1.5).astype(np.float32)
+        differ = [np.abs(now - warp(cv2.GaussianBlur(then, (0, 0), 1.5).astype(np.float32), f)) for f in (direct, chained)]
+        doubt = cv2.blur(differ[0], (7, 7)) / 8.0 + np.linalg.norm(direct - chained, axis=-1) / 4.0
+        inside = warp(item.soft, own)
+        if (inside > 0.8).any() and float(np.median(doubt[inside > 0.8])) > 1.5:
+            return chained
+        return own_flow(direct, inside, doubt)
+
+    def _ask(
+        self, memory: Memory, lab: FloatArray, rows: slice, cols: slice, band: BoolArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Sum of weights times labels, and sum of weights, over the neighbours in a remembered frame.
+
+        Both for the pixels of `band` (a mask of the box `rows`, `cols`).
+        """
         opt = self.settings
         reach = opt.reach
         flow = memory.flow[rows, cols]
-        grid = np.stack(np.meshgrid(np.arange(cols.start, cols.stop), np.arange(rows.start, rows.stop)), -1)
-        target = np.pad((grid + flow).astype(np.float32), ((reach, reach), (reach, reach), (0, 0)), mode="edge")
+        x, y = np.meshgrid(np.arange(cols.start, cols.stop), np.arange(rows.start, rows.stop))
+        target = np.pad((np.stack([x, y], -1) + flow).astype(np.float32), ((reach, reach), (reach, reach), (0, 0)), "edge")
         stack = np.concatenate([memory.lab, memory.soft[..., None]], -1)
-        seen = cv2.remap(stack, target[..., 0], target[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        here = lab[rows, cols]
-        height, width = here.shape[:2]
-        numerator, denominator = np.zeros((height, width), np.float32), np.zeros((height, width), np.float32)
+        seen = remap(stack, target).reshape(-1, 4)
+        here = lab[rows, cols][band]
+        width = target.shape[1]
+        row, col = np.nonzero(band)
+        base = (row + reach) * width + col + reach
+        numerator, denominator = np.zeros(len(base), np.float32), np.zeros(len(base), np.float32)
         for dy in range(-reach, reach + 1, opt.step):
             for dx in range(-reach, reach + 1, opt.step):
-                if dx * dx + dy * dy > reach * reach:
+                away = dx * dx + dy * dy
+                if away > reach * reach:
                     continue
-                other = seen[reach + dy : reach + dy + height, reach + dx : reach + dx + width]
-                difference = here - other[..., :3]
-                distance = np.einsum("ijk,ijk->ij", difference, difference) / (2 * opt.sigma_color**2)
-                weight = np.exp(-distance - (dx * dx + dy * dy) / (2 * opt.sigma_reach**2))
-                numerator += weight * other[..., 3]
+                other = seen[base + dy * width + dx]
+                difference = here - other[:, :3]
+                distance = np.einsum("nk,nk->n", difference, difference) / (2 * opt.sigma_color**2)
+                weight = np.exp(-distance - away / (2 * opt.sigma_reach**2))
+                numerator += weight * other[:, 3]
                 denominator += weight
         return numerator, denominator
 
@@ -266,7 +321,7 @@ class MaskCarrier:
         own = np.linalg.norm(flow - affine_motion(flow, inner), axis=-1)
         other = np.linalg.norm(flow - affine_motion(flow, outer), axis=-1)
         spread = 0.5 + 0.5 * (np.median(own[inner]) + np.median(other[outer]))
-        vote = np.clip((other**2 - own**2) / (2 * spread**2), -2.5, 2.5)
+        vote = np.clip((other**2 - own**2) / (2 * spread**2), -self.settings.motion_denial, self.settings.motion_claim)
         return vote * np.exp(-np.minimum(error, 9.0) / 2.0)
 
     def _settle(self, logits: dict[int, FloatArray], index: int, lab: FloatArray) -> None:
@@ -337,7 +392,7 @@ def affine_motion(flow: FloatArray, where: BoolArray, rounds: int = 4) -> NDArra
     return (basis @ coefficients).astype(np.float32)
 
 
-def keep_main_parts(soft: Soft, share: float = 0.06) -> Soft:
+def keep_main_parts(soft: Soft, share: float = 0.02) -> Soft:
     """Clears islands smaller than `share` of the largest part, and fills pinholes."""
     mask = (soft > 0.5).astype(np.uint8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
@@ -349,6 +404,14 @@ def keep_main_parts(soft: Soft, share: float = 0.06) -> Soft:
     out = soft.copy()
     out[small[labels]] = np.minimum(out[small[labels]], 0.3)
     return out
+
+
+def _band(soft: Soft, reach: int) -> BoolArray:
+    """(h, w) pixels within `reach` px of the outline of a soft mask."""
+    mask = (soft > 0.5).astype(np.uint8)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    uncertain = (soft > 0.1) & (soft < 0.9)
+    return np.asarray((cv2.dilate(mask, kernel) != cv2.erode(mask, kernel)) | uncertain)
 
 
 def similarity(a: FloatArray, b: FloatArray) -> float:

@@ -24,7 +24,8 @@ EVIDENCE_MIN, EVIDENCE_MAX = -2.0, 4.0
 class StaticFlow:
     """Camera motion between two frames, as far as flow tells."""
 
-    residual: NDArray[np.float32]  # (h, w) px that a static scene cannot explain
+    flow: NDArray[np.float32]  # (h, w, 2) the nearest motion to the measured flow that a static scene can have
+    residual: NDArray[np.float32]  # (h, w) px between the two
     noise: float  # px, robust standard deviation of the residual where nothing moves
     homography: FloatArray  # (3, 3) newest -> older
     parallax: bool  # whether the homography alone was not enough
@@ -48,26 +49,26 @@ def explain(
     a = np.stack([xs[good], ys[good]], -1).astype(np.float32)
     b = a + flow[ys[good], xs[good]]
     cv2.setRNGSeed(0)
-    H, _ = cv2.findHomography(a, b, cv2.USAC_MAGSAC, 0.8, None, 1000, 0.999)
-    if H is None:
+    found, _ = cv2.findHomography(a, b, cv2.USAC_MAGSAC, 0.8, maxIters=1000, confidence=0.999)
+    if found is None:
         return None
-    H = np.asarray(H)
-    residual = np.linalg.norm(flow - homography_flow(H, height, width), axis=-1)
-    at_grid = residual[ys[good], xs[good]]
-    inliers = (at_grid < 1.0).mean()
+    H = np.asarray(found)
+    plane = static = homography_flow(H, height, width)
+    inliers = float((np.linalg.norm(flow - plane, axis=-1)[ys[good], xs[good]] < 1.0).mean())
     parallax = False
     if inliers < 0.8:
         F, mask = cv2.findFundamentalMat(a, b, cv2.USAC_MAGSAC, 0.6, 0.999, 2000)
         if F is not None and np.shape(F) == (3, 3) and mask is not None and mask.mean() > inliers + 0.08:
-            residual = np.minimum(residual, epipolar_distance(np.asarray(F), flow))
+            static = nearest_on_epipolar_line(np.asarray(F), flow)
             parallax = True
-    if rigid is not None:
-        known = np.isfinite(rigid).all(-1)
-        direct = np.linalg.norm(flow - np.nan_to_num(rigid), axis=-1)
-        slack = 0.06 * np.linalg.norm(np.nan_to_num(rigid) - homography_flow(H, height, width), axis=-1)
-        residual = np.where(known, np.maximum(direct - slack, 0), residual)
+    if rigid is not None:  # depth may be off by a few per cent: so may the parallax it predicts
+        known = np.isfinite(rigid).all(-1, keepdims=True)
+        shift = np.nan_to_num(rigid) - plane
+        along = ((flow - plane) * shift).sum(-1) / np.maximum((shift**2).sum(-1), 1e-9)
+        static = np.where(known, plane + shift * np.clip(along, 0.94, 1.06)[..., None], static)
+    residual = np.linalg.norm(flow - static, axis=-1).astype(np.float32)
     noise = max(PIXEL_NOISE, 1.48 * float(np.median(residual[ys[good], xs[good]])))
-    return StaticFlow(residual.astype(np.float32), noise, H, parallax)
+    return StaticFlow(static.astype(np.float32), residual, noise, H, parallax)
 
 
 def homography_flow(H: FloatArray, height: int, width: int) -> NDArray[np.float32]:
@@ -77,15 +78,33 @@ def homography_flow(H: FloatArray, height: int, width: int) -> NDArray[np.float3
     return np.asarray(moved[..., :2] / moved[..., 2:] - grid, np.float32)
 
 
-def epipolar_distance(F: FloatArray, flow: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(h, w) Sampson distance of every pixel's flow to the epipolar geometry `F` (b^T F a = 0), px."""
-    a = pixel_grid(*flow.shape[:2])
+def nearest_on_epipolar_line(F: FloatArray, flow: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(h, w, 2) `flow` moved the shortest way onto the epipolar lines of `F` (b^T F a = 0)."""
+    a = pixel_grid(flow.shape[0], flow.shape[1])
     b = a + flow
-    line_b = a @ F[:, :2].T + F[:, 2]
-    line_a = b @ F[:2, :] + F[2, :]
-    value = (b * line_b[..., :2]).sum(-1) + line_b[..., 2]
-    scale = np.sqrt((line_b[..., :2] ** 2).sum(-1) + (line_a[..., :2] ** 2).sum(-1))
-    return np.asarray(np.abs(value) / np.maximum(scale, 1e-9), np.float32) * np.float32(np.sqrt(2))
+    line = a @ F[:, :2].T + F[:, 2]
+    offset = ((b * line[..., :2]).sum(-1) + line[..., 2]) / np.maximum((line[..., :2] ** 2).sum(-1), 1e-18)
+    return np.asarray(flow - offset[..., None] * line[..., :2], np.float32)
+
+
+def photometric_gain(
+    gray: NDArray[np.uint8], before: NDArray[np.uint8], static: NDArray[np.float32], flow: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(h, w) in [-1, 1]: how much better `flow` explains the image than the `static` flow does.
+
+    Near 1: the static scene cannot look like this. Near 0: no telling (flat colour). Negative: where there is texture
+    that the static scene explains, so that flow astray on repeated patterns and along lines is not taken for motion.
+    """
+    now = cv2.GaussianBlur(gray, (0, 0), 0.8).astype(np.float32)
+    then = cv2.GaussianBlur(before, (0, 0), 0.8).astype(np.float32)
+    with_static, with_flow = now - warp(then, static), now - warp(then, flow)
+    means = [cv2.blur(d, (15, 15)) for d in (with_static, with_flow)]  # brightness may change
+    cost_static, cost_flow = (cv2.blur(np.abs(d - m), (7, 7)) for d, m in zip((with_static, with_flow), means, strict=True))
+    scale = 2.0 + 2.0 * float(np.median(cost_static))
+    detail = cv2.blur(np.abs(now - cv2.blur(now, (7, 7))), (7, 7))
+    gain = np.clip((cost_static - cost_flow) / scale, 0, 1)
+    explained = np.clip(detail / (3 * scale), 0, 1) * np.clip(1 - 2 * cost_static / np.maximum(detail, 1e-3), 0, 1)
+    return np.asarray(np.where(gain > 0.15, gain, -explained), np.float32)
 
 
 def rigid_flow(depth: FloatArray, camera: Camera, T_other_cam: FloatArray) -> NDArray[np.float32]:
@@ -97,37 +116,40 @@ def rigid_flow(depth: FloatArray, camera: Camera, T_other_cam: FloatArray) -> ND
     return np.asarray(camera.project(moved) - grid, np.float32)
 
 
-def shadow_like(
-    rgb: NDArray[np.uint8], before: NDArray[np.uint8], where: BoolArray, low: float = 0.3, high: float = 0.95
-) -> float:
+def shadow_like(rgb: NDArray[np.uint8], before: NDArray[np.uint8], where: BoolArray) -> float:
     """Share of the pixels in `where` (h, w) that look like the same surface under another light.
 
-    `before` (h, w, 3) is the static scene as it was earlier, aligned to `rgb`. A cast shadow dims all channels alike and
-    leaves the texture; an object brings its own colours.
+    `before` (h, w, 3) is the static scene as it was earlier, aligned to `rgb`. A cast shadow changes all channels by the
+    same factor, the same one all over, and leaves the texture; an object brings its own colours.
     """
     if not where.any():
         return 0.0
-    now, then = cv2.GaussianBlur(rgb, (5, 5), 0)[where] + 4.0, cv2.GaussianBlur(before, (5, 5), 0)[where] + 4.0
-    ratio = now / then
+    now = cv2.GaussianBlur(rgb, (5, 5), 0)[where].astype(float) + 6.0
+    then = cv2.GaussianBlur(before, (5, 5), 0)[where].astype(float) + 6.0
+    ratio = np.log(now / then)
     common = ratio.mean(-1)
-    alike = np.abs(ratio - common[:, None]).max(-1) < 0.12 * common
-    dimmed = ((common > low) & (common < high)) | ((common > 1 / high) & (common < 1 / low))
-    return float((alike & dimmed).mean())
+    alike = np.abs(ratio - common[:, None]).max(-1) < 0.12
+    like = np.zeros(len(common), bool)
+    for side in (common < -0.05, common > 0.05):  # darkened in front, brightened behind
+        if side.any():
+            like |= side & alike & (np.abs(common - np.median(common[side])) < 0.12) & (np.abs(common) < 1.2)
+    return float(like.mean())
 
 
 class MotionEvidence:
     """Log-odds (h, w) that a pixel of the newest frame belongs to something that moves."""
 
-    def __init__(self, flow: FlowCache, span: int = 4) -> None:
+    def __init__(self, flow: FlowCache, span: int = 5, reach: float = 10.0) -> None:
         self.flow = flow
         self.span = span  # frames; slow things show over a longer time
+        self.reach = reach  # px of camera motion, beyond which flow over several frames goes astray
         self.reset()
 
     def reset(self) -> None:
         """Forgets everything."""
         self.evidence: NDArray[np.float32] | None = None
-        self.static: StaticFlow | None = None
-        self.static_span: StaticFlow | None = None
+        self.static: StaticFlow | None = None  # towards the previous frame
+        self.far: tuple[int, StaticFlow] | None = None  # towards an older one, with its index
         self.current: NDArray[np.float32] | None = None  # (h, w) this frame's residual in standard deviations
         self._last: int | None = None
 
@@ -140,32 +162,42 @@ class MotionEvidence:
         """
         last, self._last = self._last, index
         height, width = self.flow.size
+        self.static = self.far = self.current = None
         if self.evidence is None or self.evidence.shape != (height, width) or last is None or not self.flow.has(last):
             self.evidence = np.zeros((height, width), np.float32)
-            self.static = self.static_span = self.current = None
             return None
-        back, error = self.flow.between(index, last), self.flow.error(index, last)
         rigid = rigid or {}
+        back, error = self.flow.between(index, last), self.flow.error(index, last)
         self.static = explain(back, error, exclude, rigid.get(last))
         if self.static is None:
-            self.current = None
+            self.evidence = np.zeros((height, width), np.float32)
             return None
-        score = self._score(self.static, error)
-        older = [i for i in self.flow.indices if i <= index - self.span]
-        self.static_span = None
-        if older:
-            far = older[-1]
-            far_error = self.flow.error(index, far)
-            self.static_span = explain(self.flow.between(index, far), far_error, exclude, rigid.get(far))
-            if self.static_span is not None:
-                score = np.maximum(score, self._score(self.static_span, far_error))
+        step, score = self._step(index, last, self.static)
+        older = self._older(index, self.static)
+        if older is not None:
+            far = explain(self.flow.between(index, older), self.flow.error(index, older), exclude, rigid.get(older))
+            if far is not None:
+                self.far = older, far
+                far_step, far_score = self._step(index, older, far)
+                step, score = np.where(far_step > step, far_step, step), np.maximum(score, far_score)
         self.current = score
-        carried = warp(self.evidence, back, border=0.0)
-        step = np.clip(0.8 * (score - 1.0), -0.35, 1.0) * np.exp(-np.minimum(error, 10.0))
+        carried = warp(self.evidence, back, border=0.0) * np.exp(-0.5 * np.minimum(error, 20.0))
         self.evidence = np.clip(0.9 * carried + step, EVIDENCE_MIN, EVIDENCE_MAX).astype(np.float32)
         return self.evidence
 
-    @staticmethod
-    def _score(static: StaticFlow, error: NDArray[np.float32]) -> NDArray[np.float32]:
-        trust = np.exp(-0.5 * np.minimum(error, 10.0))
-        return np.asarray(static.residual * trust / (3.0 * static.noise), np.float32)
+    def _older(self, index: int, static: StaticFlow) -> int | None:
+        """An older frame from which slow motion shows, but which the camera has not left far behind."""
+        pace = float(np.median(np.linalg.norm(static.flow, axis=-1)))
+        span = int(np.clip(self.reach / max(pace, 0.1), 1, self.span))
+        older = [i for i in self.flow.indices if i <= index - span]
+        return older[-1] if span > 1 and older and index - older[-1] <= 2 * self.span else None
+
+    def _step(self, index: int, other: int, static: StaticFlow) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """This pair's contribution to the evidence and the residual in standard deviations (1 = suspicious)."""
+        flow, error = self.flow.between(index, other), self.flow.error(index, other)
+        score = static.residual / (3.0 * static.noise)
+        gain = photometric_gain(self.flow.gray(index), self.flow.gray(other), static.flow, flow)
+        moves = np.clip(0.8 * (score - 1.0), -0.35, 1.0)
+        step = np.where(moves > 0, moves * np.clip(0.15 + gain, -0.35, 1.0), moves)
+        trust = np.exp(-np.minimum(error, 10.0))
+        return (step * trust).astype(np.float32), (score * trust).astype(np.float32)

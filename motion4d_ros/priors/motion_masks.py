@@ -2,12 +2,12 @@
 
 Pixels that move against the static scene gather evidence (`motion_evidence`); where it forms a group for several frames
 an object is born, its outline is fitted to colours, and from then on it is carried like a prompted one
-(`mask_carrier`), whether it goes on moving or not. Ids are never reused.
+(`mask_carrier`), whether it goes on moving or not. A newborn is on probation: it is shown, and followed back to where it
+came from, once it has moved in most of its first frames.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -15,17 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
-from motion4d_ros.priors.base import SceneHint
+from motion4d_ros.priors.carried_masks import HALO, CarriedMasks
 from motion4d_ros.priors.flow import FlowCache, warp
-from motion4d_ros.priors.mask_carrier import MaskCarrier, color_histogram, similarity, to_lab
-from motion4d_ros.priors.motion_evidence import MotionEvidence, rigid_flow, shadow_like
-from motion4d_ros.priors.prompted_masks import grow_labels
-from motion4d_ros.types import BoolArray, Frame, IntArray, Prompt
+from motion4d_ros.priors.mask_carrier import affine_motion, color_histogram, similarity, to_lab
+from motion4d_ros.priors.motion_evidence import shadow_like
+from motion4d_ros.types import BoolArray, Frame
 
 BIRTH_EVIDENCE = 1.2
-BIRTH_HITS = 3  # frames a group must show before it is an object
-MIN_AREA_SHARE = 0.0008  # of the image
-HALO = 5  # px around known objects where flow is smeared
+GROUP_EVIDENCE = 0.7
+BIRTH_HITS = 2  # frames a group must show before it is tried as an object
+PROBATION = 8  # frames after which a newborn that hardly moved is dropped
+CONFIRM = 3  # frames of motion that end the probation
+LOOK_BACK = 12  # frames a confirmed object is followed back
+MIN_AREA_SHARE = 0.0012  # of the image
+FORGET_AFTER = 64  # frames out of sight
 
 
 @dataclass(eq=False)
@@ -37,122 +40,103 @@ class _Candidate:
     missed: int = 0
 
 
-class MotionMasks:
-    """A `MaskSource` that finds what moves. Works at the flow's size (480 px at most); labels come at the input's."""
+@dataclass(eq=False)
+class _Life:
+    """What became of an object since its birth."""
 
-    accepts_prompts = False  # `refresh` would need a segmentation network
+    born: int  # frame index
+    age: int = 0
+    moved: int = 0  # frames in which it moved against the static scene
+
+
+class MotionMasks(CarriedMasks):
+    """A `MaskSource` that finds what moves. Prompts work here, too."""
 
     def __init__(self, config: Config, flow: FlowCache | None = None) -> None:
-        self._flow = flow or FlowCache(keep=config.window.horizon)
-        self._carrier = MaskCarrier(self._flow)
-        self._evidence = MotionEvidence(self._flow)
-        self._next_id = 1
+        super().__init__(config, flow)
         self._candidates: list[_Candidate] = []
-        self._gone: dict[int, NDArray[np.floating]] = {}
-        self._poses: dict[int, NDArray[np.floating]] = {}
-        self._size: tuple[int, int] | None = None
+        self._lives: dict[int, _Life] = {}
 
     def reset(self) -> None:
         """Forgets everything; ids go on."""
-        self._flow.reset()
-        self._carrier.reset()
-        self._evidence.reset()
+        super().reset()
         self._candidates.clear()
-        self._gone.clear()
-        self._poses.clear()
-        self._size = None
+        self._lives.clear()
 
-    def masks(self, frame: Frame, hint: SceneHint | None) -> IntArray:
-        """(H, W) object ids of the next frame."""
-        if self._size is not None and self._size != frame.camera.size:
-            self.reset()
-        self._size = frame.camera.size
-        self._flow.push(frame)
+    def _found(self, frame: Frame, evidence: NDArray[np.float32] | None, previous: int | None) -> None:
+        if evidence is None or previous is None:
+            return
         index = frame.index
-        carrier = self._carrier
-        previous = carrier.last_index
-        if previous is None:
-            carrier.start(index)
-        exclude = self._expected(index, previous)
-        evidence = self._evidence.push(index, exclude, self._rigid(frame, hint))
-        carrier.advance(index, self._votes(evidence))
-        if evidence is not None and previous is not None:
-            self._discover(index, previous, evidence)
-        if hint is not None and hint.masks is not None:
-            height, width = self._flow.size
-            predicted = cv2.resize(hint.masks.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST)
-            carrier.recall(np.asarray(predicted))
-        return grow_labels(carrier.labels(), frame.camera.size)
-
-    def refresh(self, frame: Frame, prompts: Sequence[Prompt]) -> IntArray | None:
-        """None: this source has no network to ask."""
-        return None
-
-    def prompt(self, frame: Frame, prompt: Prompt) -> None:
-        """Takes a person's word as `PromptedMasks` does."""
-        raise NotImplementedError
-
-    def _expected(self, index: int, previous: int | None) -> BoolArray | None:
-        """(h, w) where known objects probably are in the newest frame."""
-        if previous is None or not self._carrier.objects or not self._flow.has(previous):
-            return None
-        union = np.max([item.soft for item in self._carrier.objects.values()], axis=0)
-        moved = (warp(union, self._flow.between(index, previous)) > 0.4).astype(np.uint8)
-        return np.asarray(cv2.dilate(moved, np.ones((2 * HALO + 1,) * 2, np.uint8)) > 0)
-
-    def _votes(self, evidence: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
-        return None if evidence is None else np.clip(evidence, -1.0, 2.0)
-
-    def _rigid(self, frame: Frame, hint: SceneHint | None) -> dict[int, NDArray[np.float32]] | None:
-        """Flow a static scene would show towards older frames, where measured depth and poses allow."""
-        T, depth = frame.T_map_cam, frame.depth_m
-        if T is not None:
-            self._poses[frame.index] = T
-        self._poses = {i: p for i, p in self._poses.items() if self._flow.has(i)}
-        if T is None or depth is None:
-            return None
-        height, width = self._flow.size
-        camera = frame.camera.scaled(height / frame.camera.height)
-        if (camera.height, camera.width) != (height, width):
-            return None
-        valid = np.where(np.isfinite(depth) & (depth > 0), depth, 0).astype(np.float32)
-        small = cv2.resize(valid, (width, height), interpolation=cv2.INTER_NEAREST)
-        return {
-            other: rigid_flow(small, camera, np.linalg.inv(T_other) @ T)
-            for other, T_other in self._poses.items()
-            if other != frame.index and frame.index - other in (1, self._evidence.span)
-        }
-
-    # ---- discovery --------------------------------------------------------------------------------------------------
-
-    def _discover(self, index: int, previous: int, evidence: NDArray[np.float32]) -> None:
-        height, width = evidence.shape
-        least = max(30.0, MIN_AREA_SHARE * height * width)
-        moving = (evidence > BIRTH_EVIDENCE).astype(np.uint8)
-        known = self._carrier.labels() > 0
-        halo = cv2.dilate(known.astype(np.uint8), np.ones((2 * HALO + 1,) * 2, np.uint8)) > 0
-        moving[halo] = 0
-        moving = np.asarray(cv2.morphologyEx(moving, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)))
-        count, parts, stats, _ = cv2.connectedComponentsWithStats(moving, connectivity=8)
-        groups = [parts == k for k in range(1, count) if stats[k, cv2.CC_STAT_AREA] >= least]
+        self._follow(index, evidence)
         back = self._flow.between(index, previous)
-        for candidate in self._candidates:
-            candidate.mask = warp(candidate.mask, back, nearest=True)
-            candidate.missed += 1
-        for group in groups:
+        for group in self._groups(evidence):
             if self._is_thin(group) or self._is_shadow(index, group):
                 continue
-            matching = [c for c in self._candidates if (c.mask & group).sum() > 0.3 * min(c.mask.sum(), group.sum())]
-            if matching:
-                best = max(matching, key=lambda c: c.hits)
-                best.mask, best.hits, best.missed = group, best.hits + 1, 0
-                self._candidates = [c for c in self._candidates if c is best or c not in matching]
+            owner = self._belongs_to(group, back)
+            if owner is None:
+                self._consider(group)
             else:
-                self._candidates.append(_Candidate(group))
-        for candidate in [c for c in self._candidates if c.hits >= BIRTH_HITS and c.missed == 0]:
-            self._birth(index, candidate.mask)
-            self._candidates.remove(candidate)
+                self._carrier.absorb(owner, group)
+        for candidate in self._candidates:
+            if candidate.missed:
+                candidate.mask = warp(candidate.mask, back, nearest=True)
+            candidate.missed += 1
+            if candidate.missed == 1 and candidate.hits >= BIRTH_HITS:
+                self._birth(index, candidate.mask)
+                candidate.missed = 99
         self._candidates = [c for c in self._candidates if c.missed <= 3]
+
+    def _groups(self, evidence: NDArray[np.float32]) -> list[BoolArray]:
+        """Connected groups of moving pixels that no known object accounts for.
+
+        A group starts from sure pixels and takes in the likely ones that hang together with them (hysteresis).
+        """
+        moving = (evidence > GROUP_EVIDENCE).astype(np.uint8)
+        known = (self._carrier.labels() > 0).astype(np.uint8)
+        moving[cv2.dilate(known, np.ones((2 * HALO + 1,) * 2, np.uint8)) > 0] = 0
+        moving = np.asarray(cv2.morphologyEx(moving, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)))
+        count, parts, stats, _ = cv2.connectedComponentsWithStats(moving, connectivity=8)
+        least = max(30.0, MIN_AREA_SHARE * evidence.size)
+        sure = np.bincount(parts[evidence > BIRTH_EVIDENCE], minlength=count)
+        found = [k for k in range(1, count) if stats[k, cv2.CC_STAT_AREA] >= least and sure[k] >= 0.4 * least]
+        return [parts == k for k in found]
+
+    def _belongs_to(self, group: BoolArray, back: NDArray[np.float32]) -> int | None:
+        """The known object that a group next to it is a part of: of its colours, and small or moving as one."""
+        lab = self._carrier.lab
+        reach = np.ones((4 * HALO + 1,) * 2, np.uint8)
+        near = cv2.dilate(group.astype(np.uint8), reach) > 0
+        best, best_contact = None, 0.15 * np.sqrt(group.sum())
+        for item in self._carrier.objects.values():
+            core = item.soft > 0.5
+            contact = float((core & near).sum()) / (2 * HALO)
+            if contact <= best_contact:
+                continue
+            small = group.sum() < 0.25 * core.sum()
+            alike = similarity(item.inside, color_histogram(lab, group)) > (0.25 if small else 0.5)
+            if (small and alike) or (self._moves_as_one(core, group, back) and (small or alike)):
+                best, best_contact = item.object_id, contact
+        return best
+
+    @staticmethod
+    def _moves_as_one(a: BoolArray, b: BoolArray, flow: NDArray[np.float32]) -> bool:
+        """Whether one affine motion explains two regions (h, w) about as well as one of their own each."""
+        joint = np.linalg.norm(flow - affine_motion(flow, a | b), axis=-1)
+        apart = [np.linalg.norm(flow - affine_motion(flow, region), axis=-1) for region in (a, b)]
+        return all(
+            float(np.median(joint[region])) < 0.4 + 1.5 * float(np.median(own[region]))
+            for region, own in zip((a, b), apart, strict=True)
+        )
+
+    def _consider(self, group: BoolArray) -> None:
+        """Counts a group as the continuation of a candidate, or as a new one."""
+        matching = [c for c in self._candidates if (c.mask & group).sum() > 0.3 * min(c.mask.sum(), group.sum())]
+        if not matching:
+            self._candidates.append(_Candidate(group))
+            return
+        best = max(matching, key=lambda c: c.hits)
+        best.mask, best.hits, best.missed = group, best.hits + 1, 0
+        self._candidates = [c for c in self._candidates if c is best or c not in matching]
 
     @staticmethod
     def _is_thin(group: BoolArray) -> bool:
@@ -161,28 +145,70 @@ class MotionMasks:
 
     def _is_shadow(self, index: int, group: BoolArray) -> bool:
         """Whether the group looks like the static scene in another light."""
-        static = self._evidence.static_span
-        older = [i for i in self._flow.indices if i <= index - self._evidence.span]
-        if static is None or not older:
+        if self._evidence.far is None:
             return False
-        height, width = group.shape
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        before = cv2.warpPerspective(self._flow.rgb(older[-1]), static.homography, (width, height), flags=flags)
-        return shadow_like(self._flow.rgb(index), np.asarray(before), group) > 0.6
+        older, static = self._evidence.far
+        before = warp(self._flow.rgb(older), static.flow)
+        return shadow_like(self._flow.rgb(index), before, group) > 0.6
+
+    def _body(self, group: BoolArray) -> BoolArray:
+        """The group and what moves between and beside its parts: flat colours that bear no evidence of their own."""
+        score = self._evidence.current
+        if score is None:
+            return group
+        size = max(3, round(0.5 * np.sqrt(group.sum())) | 1)
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+        near = cv2.morphologyEx(group.astype(np.uint8), cv2.MORPH_CLOSE, kernel) > 0
+        grown = near | ((score > 1.5) & (cv2.dilate(group.astype(np.uint8), kernel) > 0))
+        _, parts = cv2.connectedComponents((grown | group).astype(np.uint8))
+        return np.asarray(np.isin(parts, np.unique(parts[group])) & (parts > 0))
 
     def _birth(self, index: int, group: BoolArray) -> None:
-        mask = fit_outline(self._flow.rgb(index), group)
-        object_id = self._returned(index, mask)
-        if object_id is None:
-            object_id, self._next_id = self._next_id, self._next_id + 1
+        mask = fit_outline(self._flow.rgb(index), self._body(group))
+        known = self._returned(index, mask)
+        if known is not None:
+            self._carrier.place(index, known, mask, trust=False)
+            return
+        object_id, self._next_id = self._next_id, self._next_id + 1
         self._carrier.place(index, object_id, mask)
+        self._hidden.add(object_id)
+        self._lives[object_id] = _Life(index)
+
+    def _follow(self, index: int, evidence: NDArray[np.float32]) -> None:
+        """Ends probations and forgets what has long been out of sight."""
+        for object_id, item in list(self._carrier.objects.items()):
+            life = self._lives.get(object_id)
+            if life is None:  # prompted by a person
+                continue
+            if item.hidden_for > (FORGET_AFTER if object_id not in self._hidden else 0):
+                self._drop(object_id)
+                continue
+            core = item.soft > 0.7
+            life.age += 1
+            life.moved += bool(core.any()) and float((evidence[core] > 0.5).mean()) > 0.35
+            if object_id in self._hidden and life.moved >= CONFIRM and life.moved >= 0.6 * life.age:
+                self._hidden.discard(object_id)
+                self._carrier.vouch(object_id)  # the first outline was a guess; this one has seen more
+                self._replay_back(index, object_id, item.soft > 0.5, max(0, life.born - LOOK_BACK))
+            elif object_id in self._hidden and life.age >= PROBATION:
+                self._drop(object_id)
+
+    def _replay_back(self, index: int, object_id: int, mask: BoolArray, back_to: int) -> None:
+        item = self._carrier.objects[object_id]
+        self._replay(index, object_id, mask, back_to)
+        self._carrier.objects[object_id] = item
+
+    def _drop(self, object_id: int) -> None:
+        self._carrier.remove(object_id)
+        self._hidden.discard(object_id)
+        self._lives.pop(object_id, None)
 
     def _returned(self, index: int, mask: BoolArray) -> int | None:
         """The hidden object that looks like the new one, if any."""
         histogram = color_histogram(to_lab(self._flow.rgb(index)), mask)
         best, best_score = None, 0.6
         for item in self._carrier.objects.values():
-            if item.hidden_for > 0:
+            if item.hidden_for > 0 and item.object_id not in self._hidden:
                 score = similarity(item.inside, histogram)
                 if score > best_score:
                     best, best_score = item.object_id, score
@@ -206,7 +232,7 @@ def fit_outline(rgb: NDArray[np.uint8], group: BoolArray, margin: int = 12) -> B
     cv2.setRNGSeed(0)
     try:
         picture = np.ascontiguousarray(rgb[box][..., ::-1])
-        cv2.grabCut(picture, state, None, *models, 3, cv2.GC_INIT_WITH_MASK)  # type: ignore[call-overload]
+        cv2.grabCut(picture, state, None, *models, 3, cv2.GC_INIT_WITH_MASK)
     except cv2.error:  # one colour only
         return closed > 0
     out = np.zeros(group.shape, bool)

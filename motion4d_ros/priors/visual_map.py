@@ -150,7 +150,11 @@ class SparseMap:
             return
         row_of = np.full(len(self.xyz), -1)
         row_of[wanted] = np.arange(len(wanted))
-        used = [k for k in frames[-3 * window : -window] if (row_of[k.features.point[k.features.point >= 0]] >= 0).sum() > 15]
+        used = []
+        for keyframe in frames[-3 * window : -window]:
+            seen = keyframe.features.point[keyframe.features.point >= 0]
+            if (row_of[seen] >= 0).sum() > 15:
+                used.append(keyframe)
         poses = [*used, *active]
         fixed = np.arange(len(poses)) < max(1, len(used))
         frame, point, xy, sigma, where = [], [], [], [], []
@@ -165,14 +169,13 @@ class SparseMap:
             where.append(index)
         frames_of, points_of = np.concatenate(frame), np.concatenate(point)
         T = np.stack([k.T_cam_map for k in poses])
-        before = np.linalg.norm(inverse_pose(T)[-1, :3, 3] - inverse_pose(T)[0, :3, 3])
+        before = _baseline(T)
         result = bundle_adjust(
             T, self.xyz[wanted], frames_of, points_of, np.concatenate(xy), np.concatenate(sigma), fixed, iterations
         )
         T_new, X_new = result.T_cam_map, result.xyz_map
         if not used:  # nothing holds the scale: keep the length between first and last keyframe
-            after = np.linalg.norm(inverse_pose(T_new)[-1, :3, 3] - inverse_pose(T_new)[0, :3, 3])
-            T_new, X_new = _rescale(T_new, X_new, before / max(after, 1e-12))
+            T_new, X_new = _rescale(T_new, X_new, before / max(_baseline(T_new), 1e-12))
         self.xyz[wanted] = X_new
         for keyframe, T_k in zip(poses, T_new, strict=True):
             keyframe.T_cam_map = T_k
@@ -182,6 +185,11 @@ class SparseMap:
             keyframe.features.point[where[k][bad[mine]]] = -1
         views = np.bincount(points_of[~bad], minlength=len(wanted))
         self.alive[wanted[views < 2]] = False
+
+    def count(self, expected: IntArray, seen: IntArray) -> None:
+        """Notes which rows of points one frame should have seen, and which it did."""
+        self.expected = self.expected + np.bincount(expected, minlength=len(self.xyz))
+        self.seen = self.seen + np.bincount(seen, minlength=len(self.xyz))
 
     def cull(self) -> None:
         """Marks points dead that are expected but rarely recognised."""
@@ -209,6 +217,12 @@ class SparseMap:
         for keyframe in self.keyframes:
             keyframe.T_cam_map = keyframe.T_cam_map.copy()
             keyframe.T_cam_map[:3, 3] *= factor
+
+
+def _baseline(T_cam_map: FloatArray) -> float:
+    """Distance between the first and the last camera of (F, 4, 4) poses."""
+    centre = inverse_pose(T_cam_map)[:, :3, 3]
+    return float(np.linalg.norm(centre[-1] - centre[0]))
 
 
 def _rescale(T_cam_map: FloatArray, xyz: FloatArray, factor: float) -> tuple[FloatArray, FloatArray]:

@@ -4,8 +4,8 @@ Life of a run:
 
 1. *Turning.* Until two views show parallax, only the rotation can be told. Poses are rotations about the first frame's
    position, the scale is UNKNOWN. A camera that never translates stays here for ever.
-2. *Initialisation.* Two views with parallax give the first points; the frames between them get their poses by PnP, all is
-   bundle-adjusted. Poses given out before change now: :meth:`VisualPose.revised_poses` hands out the better ones.
+2. *Initialisation.* Two views with parallax give the first points; the frames between them get their poses by PnP, all
+   is bundle-adjusted. Poses given out before change now: :meth:`VisualPose.revised_poses` hands out the better ones.
 3. *Tracking.* Every frame is placed by robust PnP on recognised points; keyframes add points; a sliding window of them
    is bundle-adjusted. Moving objects are left out by consensus and by the masks that are known.
 4. *Loss.* A few frames are bridged by prediction (PREDICTED), then the pose is LOST, never guessed. Every lost frame is
@@ -107,7 +107,8 @@ class VisualPose:
         masks = frame.masks if hint is None or hint.masks is None else hint.masks
         allowed = None
         if masks is not None and (masks > 0).mean() < 0.6:
-            moving = cv2.resize((masks > 0).astype(np.uint8), (camera.width, camera.height), interpolation=cv2.INTER_AREA)
+            size = camera.width, camera.height
+            moving = cv2.resize((masks > 0).astype(np.uint8), size, interpolation=cv2.INTER_AREA)
             allowed = (cv2.dilate(moving, np.ones((5, 5), np.uint8)) == 0).astype(np.uint8)
         uv, size, descriptor = detect(np.asarray(gray), mask=allowed)
         sigma = 0.5 * np.maximum(1.0, size / 4.0) / camera.fx
@@ -161,7 +162,7 @@ class VisualPose:
             if len(i) < INIT_POINTS:
                 continue
             a, b = first.features.xy[i], newest.xy[j]
-            R, turning = rotation_between(a, b, 1.5 * self._pixel, self._rng)
+            _, turning = rotation_between(a, b, 1.5 * self._pixel, self._rng)
             if turning.mean() > 0.75:
                 continue
             found = two_view(a, b, self._pixel)
@@ -258,17 +259,19 @@ class VisualPose:
         if T is None:
             return self._missing()
         seen = features.point >= 0
-        _, covariance, _ = refine_pose(T, self._map.xyz[features.point[seen]], features.xy[seen], features.sigma[seen], 2)
+        points = self._map.xyz[features.point[seen]]
+        _, covariance, _ = refine_pose(T, points, features.xy[seen], features.sigma[seen], 2)
         self._set_pose(inverse_pose(T))
         self.lost_for = 0
         self._since_keyframe += 1
         self._maybe_keyframe(features, T)
         sigma = np.sqrt(np.diag(covariance))
-        return PosePrior(
-            self._pose.copy(), PoseStatus.OK, self._scale, float(np.linalg.norm(sigma[:3])), float(np.linalg.norm(sigma[3:]))
-        )
+        sigma_m, sigma_rad = float(np.linalg.norm(sigma[:3])), float(np.linalg.norm(sigma[3:]))
+        return PosePrior(self._pose.copy(), PoseStatus.OK, self._scale, sigma_m, sigma_rad)
 
-    def _place(self, world: SparseMap, features: Features, guess: FloatArray | None, radius: float | None) -> FloatArray | None:
+    def _place(
+        self, world: SparseMap, features: Features, guess: FloatArray | None, radius: float | None
+    ) -> FloatArray | None:
         """T_cam_map of a frame by PnP, and `features.point` set to what it sees; None when too little agrees.
 
         With a `radius` (px) points are only looked for near where `guess` projects them.
@@ -301,8 +304,7 @@ class VisualPose:
             return None
         features.point[:] = -1
         features.point[j[inliers]] = near[i[inliers]]
-        world.expected[near] += 1
-        world.seen[near[i[inliers]]] += 1
+        world.count(near, near[i[inliers]])
         return T
 
     def _maybe_keyframe(self, features: Features, T_cam_map: FloatArray) -> None:

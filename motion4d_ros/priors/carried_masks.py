@@ -1,0 +1,288 @@
+"""What the sources that carry masks have in common: the shared flow, prompts, and masks that change in hindsight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from motion4d_ros.config import Config
+from motion4d_ros.priors.base import SceneHint
+from motion4d_ros.priors.flow import FlowCache, warp
+from motion4d_ros.priors.mask_carrier import MaskCarrier
+from motion4d_ros.priors.motion_evidence import MotionEvidence, rigid_flow
+from motion4d_ros.types import UNKNOWN_LABEL, BoolArray, FloatArray, Frame, IntArray, Motion4DError, Prompt
+
+POINT_RADIUS = 3  # px at working size: what a click vouches for
+GUESS_SHARE = 0.18  # of the shorter side: the half-size of the region searched around a lone click
+HALO = 5  # px around known objects where flow is smeared
+
+
+class CarriedMasks:
+    """Objects that are carried from frame to frame at the flow's size (480 px at most). Ids are never reused.
+
+    Subclasses say where objects come from by overriding :meth:`_found`.
+    """
+
+    accepts_prompts = False  # `refresh` would need a segmentation network
+
+    def __init__(self, config: Config, flow: FlowCache | None = None) -> None:
+        self._flow = flow or FlowCache(keep=config.window.horizon, far_finest_scale=1)
+        self._carrier = MaskCarrier(self._flow)
+        self._evidence = MotionEvidence(self._flow)
+        self._sizes: dict[int, tuple[int, int]] = {}
+        self._poses: dict[int, FloatArray] = {}
+        self._labels: dict[int, NDArray[np.int32]] = {}  # (h, w) of the frames still held
+        self._revised: set[int] = set()
+        self._hidden: set[int] = set()  # objects not yet shown
+        self._next_id = 1
+        self.names: dict[int, str] = {}
+
+    def masks(self, frame: Frame, hint: SceneHint | None) -> IntArray:
+        """(H, W) object ids of the next frame."""
+        self._take(frame)
+        index, carrier = frame.index, self._carrier
+        previous = carrier.last_index
+        if previous is None or not self._flow.has(previous):
+            carrier.start(index)
+            previous = None
+        evidence = self._evidence.push(index, self._expected(index, previous), self._rigid(frame, hint))
+        carrier.advance(index, None if evidence is None else np.clip(evidence, -1.0, 2.0))
+        if hint is not None and hint.masks is not None:
+            carrier.recall(self._shrink_labels(hint.masks))
+        self._found(frame, evidence, previous)
+        self._labels[index] = self._shown(carrier.labels())
+        return grow_labels(self._labels[index], frame.camera.size)
+
+    def _found(self, frame: Frame, evidence: NDArray[np.float32] | None, previous: int | None) -> None:
+        """Starts and ends objects in the newest frame; `evidence` (h, w) that pixels move, None if there is none."""
+
+    def refresh(self, frame: Frame, prompts: Sequence[Prompt]) -> IntArray | None:
+        """None: this source has no network to ask."""
+        return None
+
+    def prompt(self, frame: Frame, prompt: Prompt) -> None:
+        """Starts, corrects, renames or deletes an object in a frame that has been seen.
+
+        Later frames change too: see :meth:`revised_masks`. Raises `Motion4DError` when the frame is no longer kept or
+        the prompt is empty.
+        """
+        object_id = prompt.object_id or self._next_id
+        self._next_id = max(self._next_id, object_id + 1)
+        if prompt.name:
+            self.names[object_id] = prompt.name
+        if prompt.delete:
+            self._remove(object_id)
+            return
+        given = len(prompt.points_px) > 0 or prompt.box_px is not None or prompt.mask is not None
+        if not given and prompt.xyz_map is None:
+            if prompt.name:
+                return
+            raise Motion4DError("empty prompt: give points, a box, a mask, a 3D point, a name or delete")
+        if self._carrier.last_index is None:
+            self._take(frame)
+        if not self._flow.has(frame.index):
+            raise Motion4DError(f"prompt for frame {frame.index}: it is no longer kept, prompt a newer one")
+        mask = self._region(frame, prompt, object_id)
+        if mask.sum() < 4:
+            raise Motion4DError("the prompt marks nothing inside the image: check its pixels")
+        self._hidden.discard(object_id)
+        self._replay(frame.index, object_id, mask)
+
+    def revised_masks(self) -> dict[int, NDArray[np.int32]]:
+        """Masks of earlier frames that have changed since the last call: index -> (H, W) ids.
+
+        A prompt for an earlier frame changes it and those after it; an object that is recognised as one after it has
+        moved for a while is followed back to where it came from.
+        """
+        revised = {i: grow_labels(self._labels[i], self._sizes[i]) for i in sorted(self._revised) if i in self._labels}
+        self._revised.clear()
+        return revised
+
+    def reset(self) -> None:
+        """Forgets everything; ids go on."""
+        self._flow.reset()
+        self._carrier.reset()
+        self._evidence.reset()
+        self._sizes.clear()
+        self._poses.clear()
+        self._labels.clear()
+        self._revised.clear()
+        self._hidden.clear()
+
+    # ---- helpers ----------------------------------------------------------------------------------------------------
+
+    def _take(self, frame: Frame) -> None:
+        """Takes the frame into the cache; a new image size starts everything over."""
+        if self._sizes and frame.camera.size not in self._sizes.values():
+            self.reset()
+        self._flow.push(frame)
+        self._sizes[frame.index] = frame.camera.size
+        tables: tuple[dict[int, Any], ...] = (self._sizes, self._poses, self._labels)
+        for table in tables:
+            for index in [i for i in table if not self._flow.has(i)]:
+                del table[index]
+
+    def _shown(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
+        return np.where(np.isin(labels, list(self._hidden)), 0, labels).astype(np.int32) if self._hidden else labels
+
+    def _remove(self, object_id: int) -> None:
+        """Deletes an object from this frame and all earlier ones."""
+        self._carrier.remove(object_id)
+        self._hidden.discard(object_id)
+        self.names.pop(object_id, None)
+        for index, labels in self._labels.items():
+            if (labels == object_id).any():
+                labels[labels == object_id] = 0
+                self._revised.add(index)
+
+    def _expected(self, index: int, previous: int | None) -> BoolArray | None:
+        """(h, w) where known objects probably are in the newest frame."""
+        if previous is None or not self._carrier.objects or not self._flow.has(previous):
+            return None
+        union = np.max([item.soft for item in self._carrier.objects.values()], axis=0)
+        moved = (warp(union, self._flow.between(index, previous)) > 0.4).astype(np.uint8)
+        return np.asarray(cv2.dilate(moved, np.ones((2 * HALO + 1,) * 2, np.uint8)) > 0)
+
+    def _rigid(self, frame: Frame, hint: SceneHint | None) -> dict[int, NDArray[np.float32]] | None:
+        """Flow a static scene would show towards older frames, where measured depth and poses allow."""
+        T, depth = frame.T_map_cam, frame.depth_m
+        if hint is not None:
+            T = hint.T_map_cam if T is None else T
+            depth = hint.depth_m if depth is None else depth
+        if T is not None:
+            self._poses[frame.index] = T
+        if T is None or depth is None:
+            return None
+        height, width = self._flow.size
+        camera = frame.camera.scaled(height / frame.camera.height)
+        if camera.size != (height, width):
+            return None
+        valid = np.where(np.isfinite(depth) & (depth > 0), depth, 0).astype(np.float32)
+        small = np.asarray(cv2.resize(valid, (width, height), interpolation=cv2.INTER_NEAREST))
+        return {
+            other: rigid_flow(small, camera, np.linalg.inv(T_other) @ T)
+            for other, T_other in self._poses.items()
+            if 0 < frame.index - other <= 2 * self._evidence.span
+        }
+
+    def _replay(self, start: int, object_id: int, mask: BoolArray, back_to: int | None = None) -> None:
+        """Carries one object from frame `start` to the newest, and back to `back_to`; takes the result over."""
+        last = self._carrier.last_index
+        ahead = [i for i in self._flow.indices if start < i <= (start if last is None else last)]
+        behind = [i for i in self._flow.indices if (start if back_to is None else back_to) <= i < start][::-1]
+        final = None
+        for indices in (behind, ahead):
+            alone = MaskCarrier(self._flow)
+            alone.place(start, object_id, mask)
+            for index in indices:
+                alone.advance(index)
+                self._write(index, object_id, alone.objects[object_id].soft > 0.5)
+            final = alone.objects[object_id]
+        self._write(start, object_id, mask)
+        if not ahead or final is None:
+            self._carrier.place(start, object_id, mask)
+        else:
+            self._carrier.objects[object_id] = final
+
+    def _write(self, index: int, object_id: int, mask: BoolArray) -> None:
+        """Changes one object in the labels given out for an earlier frame."""
+        labels = self._labels.get(index)
+        if labels is None:
+            return
+        labels = labels.copy()
+        labels[labels == object_id] = 0
+        labels[mask & (labels == 0)] = object_id
+        self._labels[index] = labels
+        self._revised.add(index)
+
+    def _region(self, frame: Frame, prompt: Prompt, object_id: int) -> BoolArray:
+        """(h, w) working-size mask that a prompt means."""
+        if prompt.mask is not None:
+            if prompt.mask.shape != frame.camera.size:
+                raise Motion4DError(f"prompt mask is {prompt.mask.shape}, its frame {frame.camera.size}: resize it")
+            return self._shrink(prompt.mask)
+        height, width = self._flow.size
+        factor = np.array([width / frame.camera.width, height / frame.camera.height])
+        points, positive = np.asarray(prompt.points_px, float).reshape(-1, 2), np.asarray(prompt.positive, bool)
+        if prompt.xyz_map is not None:
+            if frame.T_map_cam is None:
+                raise Motion4DError("a 3D prompt needs the pose of its frame")
+            xyz_cam = np.linalg.inv(frame.T_map_cam)[:3] @ np.append(prompt.xyz_map, 1.0)
+            uv = frame.camera.project(xyz_cam)
+            if not np.isfinite(uv).all():
+                raise Motion4DError("the clicked 3D point lies behind the camera")
+            points = np.concatenate([points, uv[None]])
+            positive = np.append(positive, True)
+        known = self._carrier.objects.get(object_id)
+        soft = known.soft if known is not None and frame.index == self._carrier.last_index else None
+        box = None if prompt.box_px is None else (np.asarray(prompt.box_px, float) + 0.5) * np.tile(factor, 2) - 0.5
+        return segment(self._flow.rgb(frame.index), (points + 0.5) * factor - 0.5, positive, box, soft)
+
+    def _shrink(self, mask: BoolArray) -> BoolArray:
+        height, width = self._flow.size
+        small = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+        return np.asarray(small > 0.5)
+
+    def _shrink_labels(self, labels: IntArray) -> NDArray[np.int32]:
+        height, width = self._flow.size
+        return np.asarray(cv2.resize(labels.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST))
+
+
+def grow_labels(labels: NDArray[np.int32], size: tuple[int, int]) -> NDArray[np.int32]:
+    """Labels (h, w) at the input's `size` (height, width), with smooth outlines."""
+    if labels.shape == size:
+        return labels
+    out = np.zeros(size, np.int32)
+    best = np.full(size, 0.5, np.float32)
+    for object_id in np.unique(labels[labels > 0]):
+        soft = cv2.resize((labels == object_id).astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
+        wins = soft > best
+        out[wins], best[wins] = object_id, soft[wins]
+    out[cv2.resize((labels == UNKNOWN_LABEL).astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST) > 0] = -1
+    return out
+
+
+def segment(
+    rgb: NDArray[np.uint8],
+    points: NDArray[np.floating],
+    positive: BoolArray,
+    box: NDArray[np.floating] | None,
+    soft: NDArray[np.float32] | None = None,
+) -> BoolArray:
+    """(h, w) mask of what points (P, 2), their signs and a box (4,) mean, by graph cuts on colour (GrabCut).
+
+    `soft` (h, w), where given, is the object's present mask that the points correct.
+    """
+    height, width = rgb.shape[:2]
+    state: NDArray[np.uint8] = np.full((height, width), cv2.GC_BGD, np.uint8)
+    if box is not None:
+        x0, y0, x1, y1 = np.round(box).astype(int)
+        state[max(0, y0) : max(0, y1 + 1), max(0, x0) : max(0, x1 + 1)] = cv2.GC_PR_FGD
+    elif soft is None:
+        reach = GUESS_SHARE * min(height, width)
+        for x, y in points[positive]:
+            cv2.circle(state, (round(x), round(y)), round(reach), cv2.GC_PR_BGD, -1)
+        for x, y in points[positive]:
+            cv2.circle(state, (round(x), round(y)), round(reach / 3), cv2.GC_PR_FGD, -1)
+    if soft is not None:
+        state = np.where(soft > 0.5, cv2.GC_PR_FGD, np.where(soft > 0.03, cv2.GC_PR_BGD, state)).astype(np.uint8)
+    for (x, y), sign in zip(points, positive, strict=True):
+        label = cv2.GC_FGD if sign else cv2.GC_BGD
+        cv2.circle(state, (round(x), round(y)), POINT_RADIUS, int(label), -1)
+    inside = (state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD)
+    if not inside.any() or inside.all():
+        return np.asarray(inside)
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.setRNGSeed(0)
+    cv2.grabCut(np.ascontiguousarray(rgb[..., ::-1]), state, None, *models, 4, cv2.GC_INIT_WITH_MASK)
+    mask = (state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD)
+    if len(points[positive]) and mask.any():  # only what hangs together with a click
+        _, parts = cv2.connectedComponents(mask.astype(np.uint8))
+        xy = np.clip(np.round(points[positive]).astype(int), 0, [width - 1, height - 1])
+        hit = np.setdiff1d(parts[xy[:, 1], xy[:, 0]], [0])
+        mask = np.isin(parts, hit) if len(hit) else mask
+    return np.asarray(mask)
