@@ -30,7 +30,7 @@ def message_class(name: str) -> type:
     """The class of ``package/msg/Type``. Raises `Motion4DError` if it is not installed."""
     package, _, leaf = name.split("/")
     try:
-        return getattr(importlib.import_module(f"{package}.msg"), leaf)  # type: ignore[no-any-return]
+        return getattr(importlib.import_module(f"{package}.msg"), leaf)
     except (ImportError, AttributeError):
         raise Motion4DError(f"message type {name} is not installed") from None
 
