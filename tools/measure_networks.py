@@ -5,6 +5,7 @@
     tools/measure_networks.py speed
     tools/measure_networks.py masks ../shared/data/car_shadow ../shared/data/tennis
     tools/measure_networks.py depth ../shared/models/tcmonodepth_small_192x320.onnx ../shared/data/seven_scenes
+    tools/measure_networks.py fusion ../shared/models/tcmonodepth_small_192x320.onnx ../shared/data/seven_scenes
 
 `memory` and, where no weights are in the cache, `speed` use random weights of the true architecture: neither depends on
 their values. Every figure of docs/models.md names its command.
@@ -13,7 +14,9 @@ their values. Every figure of docs/models.md names its command.
 from __future__ import annotations
 
 import argparse
+import resource
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -120,25 +123,24 @@ def fastest(action: Callable[[], Any], repeats: int) -> float:
 
 
 def measure_speed(arguments: argparse.Namespace) -> None:
-    """Each network on a 640x480 image, one line each: CPU time a frame and the memory it took."""
+    """Each network on a 640x480 image, each in a process of its own: CPU time a frame and the peak of its memory."""
+    if len(arguments.only) != 1:
+        for name in arguments.only or SPEEDS:
+            command = [sys.executable, __file__, "--threads", str(arguments.threads), "speed"]
+            subprocess.run([*command, "--repeats", str(arguments.repeats), "--only", name], check=False)
+        return
+    name = arguments.only[0]
     config = Config()
     config.run.threads = arguments.threads
-    image = cv2.resize(
-        np.random.default_rng(0).integers(0, 255, (12, 16, 3), dtype=np.uint8),
-        (640, 480),
-        interpolation=cv2.INTER_CUBIC,
-    )
-    for name, make in SPEEDS.items():
-        if arguments.only and name not in arguments.only:
-            continue
-        before = resident_mb()
-        try:
-            action = make(config, image)
-        except Exception as error:  # a missing package or missing weights: say so, go on
-            print(f"{name:28s} not run: {str(error).splitlines()[0][:100]}")
-            continue
-        seconds = fastest(action, arguments.repeats)
-        print(f"{name:28s} {seconds:8.3f} CPU s a frame   +{resident_mb() - before:5.0f} MB", flush=True)
+    noise = np.random.default_rng(0).integers(0, 255, (12, 16, 3), dtype=np.uint8)
+    image = cv2.resize(noise, (640, 480), interpolation=cv2.INTER_CUBIC)
+    try:
+        seconds = fastest(SPEEDS[name](config, image), arguments.repeats)
+    except Exception as error:  # a missing package or missing weights: say so
+        print(f"{name:32s} not run: {str(error).splitlines()[0][:100]}")
+        return
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{name:32s} {seconds:8.3f} CPU s a frame   {peak:6.0f} MiB at most", flush=True)
 
 
 def _threads(config: Config) -> None:
@@ -290,21 +292,62 @@ def measure_depth(arguments: argparse.Namespace) -> None:
     pose = PosePrior(np.eye(4), PoseStatus.OK, Scale.METRIC)
     rows, lines = [], []
     for color in sorted(arguments.frames.glob("*.color.jpg")):
-        raw = cv2.imread(str(color).replace("color.jpg", "depth.png"), cv2.IMREAD_UNCHANGED).astype(np.float32)
-        truth = np.where((raw == 0) | (raw == 65535), np.nan, raw / 1000)
-        image = read_rgb(color)
+        image, truth = read_rgb(color), true_depth(color)
         prior = source.depth(Frame(0, image, camera_of(image)), pose, None)
         if prior is None:
             continue
         rows.append(depth_errors(prior.depth, truth, align="disparity"))
         good = np.isfinite(prior.depth) & np.isfinite(truth)
         lines.append(np.polyfit(1 / prior.depth[good], 1 / truth[good], 1))
-    for name in rows[0].__dataclass_fields__:
-        print(f"{name}: {np.mean([getattr(row, name) for row in rows]):.4f} (mean of {len(rows)} frames)")
+    print(f"aligned by scale and shift of disparity, mean of {len(rows)} frames: {means(rows)}")
     slope, shift = np.array(lines).T
     print(
         f"scale of the disparity wanders by {np.std(slope) / np.mean(slope):.1%}, its shift by {np.std(shift):.3f} 1/m"
     )
+
+
+def true_depth(color: Path) -> np.ndarray:
+    """(H, W) m of a 7-Scenes frame; NaN = unknown."""
+    raw = cv2.imread(str(color).replace("color.jpg", "depth.png"), cv2.IMREAD_UNCHANGED).astype(np.float32)
+    return np.where((raw == 0) | (raw == 65535), np.nan, raw / 1000)
+
+
+def means(rows: list[Any]) -> str:
+    """The mean of every field."""
+    return "  ".join(f"{n} {np.nanmean([getattr(row, n) for row in rows]):.4f}" for n in rows[0].__dataclass_fields__)
+
+
+def measure_fusion(arguments: argparse.Namespace) -> None:
+    """The same network inside Motion4D, with given poses: its depth alone against the depth of the fitted scene."""
+    from motion4d_ros.evaluation.metrics.depth import depth_errors
+    from motion4d_ros.pipeline import Motion4D
+    from motion4d_ros.priors.base import PosePrior
+    from motion4d_ros.priors.registry import make_depth_source
+    from motion4d_ros.types import PoseStatus, Scale
+
+    config = Config()
+    config.run.threads = arguments.threads
+    config.masks.source, config.pose.source = "none", "odometry"
+    config.depth.source, config.depth.model = "model", str(arguments.model)
+    config.depth.model_input, config.depth.model_output = arguments.input, arguments.output
+    engine, network = Motion4D(config), make_depth_source(config)
+    fx, fy, cx, cy = np.loadtxt(arguments.frames / "camera-intrinsics.txt")[[0, 1, 0, 1], [0, 1, 2, 2]]
+    pose = PosePrior(np.eye(4), PoseStatus.OK, Scale.METRIC)
+    truths, alone = [], []
+    for k, color in enumerate(sorted(arguments.frames.glob("*.color.jpg"))[: arguments.count]):
+        image = read_rgb(color)
+        height, width = image.shape[:2]
+        T_map_cam = np.loadtxt(str(color).replace("color.jpg", "pose.txt"))
+        frame = Frame(k * 100_000_000 + 1, image, Camera(fx, fy, cx, cy, width, height), T_map_cam=T_map_cam)
+        truths.append(true_depth(color))
+        prior = network.depth(frame, pose, None)
+        alone.append(depth_errors(prior.depth, truths[-1], "disparity"))  # type: ignore[union-attr]
+        engine.push(frame)
+    engine.flush()
+    fused = [engine.render(k).depth_m for k in range(len(truths))]
+    print(f"{len(truths)} frames\nalone, aligned per frame  {means(alone)}")
+    for name, align in (("fused, aligned per frame", "disparity"), ("fused, as it is", "none")):
+        print(f"{name:25s} {means([depth_errors(d, t, align) for d, t in zip(fused, truths)])}")
 
 
 def main() -> None:
@@ -326,11 +369,15 @@ def main() -> None:
     masks.add_argument("--width", type=int, default=0, help="px, shrink images to this width first; 0 = never")
     masks.set_defaults(run=measure_masks)
     depth = actions.add_parser("depth")
-    depth.add_argument("model", type=Path)
-    depth.add_argument("frames", type=Path, help="folder of 7-Scenes frames")
-    depth.add_argument("--input", default="byte", choices=("imagenet", "unit", "byte"))
-    depth.add_argument("--output", default="disparity", choices=("disparity", "depth", "metric"))
     depth.set_defaults(run=measure_depth)
+    fusion = actions.add_parser("fusion")
+    fusion.add_argument("--count", type=int, default=24, help="frames; they must fit into the horizon")
+    fusion.set_defaults(run=measure_fusion)
+    for action in (depth, fusion):
+        action.add_argument("model", type=Path)
+        action.add_argument("frames", type=Path, help="folder of 7-Scenes frames")
+        action.add_argument("--input", default="byte", choices=("imagenet", "unit", "byte"))
+        action.add_argument("--output", default="disparity", choices=("disparity", "depth", "metric"))
     arguments = parser.parse_args()
     arguments.run(arguments)
 

@@ -78,5 +78,5 @@ def _make(sources: Mapping[str, str], path: str, config: Config) -> Any:
             raise
         raise Motion4DError(
             f"{path}={name} needs the Python package {error.name!r}: install it (docs/models.md) "
-            f"or choose another of {', '.join(sources)}"
+            f"or choose one of {', '.join(other for other in sources if other != name)}"
         ) from None
