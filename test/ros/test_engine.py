@@ -7,23 +7,32 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from harness import Harness
+from nav_msgs.msg import Odometry
+from rclpy.lifecycle import TransitionCallbackReturn
 from rosbags.highlevel import AnyReader
+from sensor_msgs.msg import CameraInfo
 
 from motion4d_ros.evaluation.metrics import score_masks
 from motion4d_ros.evaluation.synthetic import SyntheticScene, make_scene, write_bag
+from motion4d_ros.ros import outgoing
 from motion4d_ros.ros.demo.command import main as demo
 from motion4d_ros.ros.demo.results import Said, read_results
+from motion4d_ros.ros.node import make_engine
 
 SMALL = [
     "window.length=4", "fit.motion_iterations=8", "fit.semantic_iterations=4", "fit.global_iterations=6",
     "fit.final_iterations=6", "geometry.iterations=3", "budget.max_static=1500", "budget.max_dynamic=800",
 ]  # fmt: skip
+
+
+GIVEN = {"masks.source": "topic", "depth.source": "topic", "pose.source": "odometry"}
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +138,53 @@ def test_a_start_with_wrong_parameters_ends_with_one_line_and_status_two(setting
     assert done.returncode == 2 and len(lines) == 1, done.stderr
     assert complaint in lines[0]
     assert "Traceback" not in done.stderr
+
+
+def test_deactivation_in_the_middle_of_a_real_window(harness: Callable[..., Harness], scene: SyntheticScene) -> None:
+    """Thousands of steps are in the way; the window is interrupted, nothing goes on in the background."""
+    h = harness(engine=make_engine, parameters={"window.length": 2, "fit.motion_iterations": 50_000, **GIVEN})
+    h.connect()
+    send_scene(h, scene, 3)
+    assert h.until(lambda: h.counts().processed >= 2, 60.0)
+    time.sleep(3.0)  # well inside the fit
+    worker = h.node.worker
+    began = time.monotonic()
+    assert h.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS
+    assert not worker.alive and h.counts().queued == 0
+    assert time.monotonic() - began < 20  # two seconds on a machine that is not busy; the figure is measured elsewhere
+    assert h.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    assert len(h.engines) == 2
+
+
+def test_one_argument_is_enough(harness: Callable[..., Harness], scene: SyntheticScene) -> None:
+    """Images and their calibration alone: poses, depth and objects are found, and nothing is rejected."""
+    settings = dict(setting.split("=") for setting in SMALL)
+    h = harness(engine=make_engine, parameters={**{k: int(v) for k, v in settings.items()}, "budget.mode": "lossless"})
+    h.listen("tracked_objects", "camera_pose", "status")
+    h.connect()
+    send_scene(h, scene, 8)
+    counts = h.settled(8, 120.0)
+    assert counts.processed == 8, (counts, h.node.worker.report)
+    assert h.until(lambda: h.node.health().windows == 2, 120.0)
+    assert not h.node.worker.report.exceptions, h.node.worker.report
+    assert len({m.header.stamp.nanosec for m in h.heard["camera_pose"]}) == 8
+    assert h.heard["tracked_objects"][-1].scale in ("relative", "unknown")
+
+
+def send_scene(h: Harness, scene: SyntheticScene, frames: int) -> None:
+    """The first frames of the scene as messages, with whatever inputs the node has asked for."""
+    K, size = scene.camera.K, scene.camera
+    for t in range(frames):
+        head = outgoing.header(int(scene.stamps_ns[t]), "camera_optical")
+        info = CameraInfo(header=head, width=size.width, height=size.height, distortion_model="plumb_bob", d=[0.0] * 5)
+        info.k, info.p = K.reshape(-1), np.hstack([K, np.zeros((3, 1))]).reshape(-1)
+        h.publisher("camera/camera_info", CameraInfo).publish(info)
+        if "depth" in h.node.inputs.topics:
+            depth = outgoing.image_message(scene.in_depth_m[t].astype(np.float32), "32FC1", head)
+            h.publisher("depth").publish(depth)
+            h.publisher("masks").publish(outgoing.image_message(scene.in_masks[t], "16UC1", head))
+            pose = Odometry(header=outgoing.header(int(scene.stamps_ns[t]), "map"), child_frame_id="camera_optical")
+            pose.pose.pose = outgoing.pose_message(scene.T_map_cam[t])
+            h.publisher("odometry", Odometry).publish(pose)
+        h.publisher("camera/image_raw").publish(outgoing.image_message(scene.images[t], "rgb8", head))
+        time.sleep(0.1)
