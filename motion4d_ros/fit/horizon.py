@@ -30,9 +30,10 @@ class FrameState:
     raw_labels: IntArray  # (H, W) as the mask source gave them
     raw_inverse_depth: NDArray[np.float32]  # (H, W) 1/m (or arbitrary), NaN = unknown
     depth_sigma: NDArray[np.float32]  # (H, W) relative
-    labels: IntArray  # (H, W) after voting over neighbouring frames
+    labels: IntArray  # (H, W) what the scene is taught: voted over neighbouring frames, then refreshed
     depth_m: NDArray[np.float32]  # (H, W) aligned to the scene, NaN = unknown
     warnings: list[str] = field(default_factory=list)
+    voted: IntArray | None = None  # (H, W) as voted, before anything rendered touched it
 
     @property
     def index(self) -> int:

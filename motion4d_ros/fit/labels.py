@@ -23,7 +23,8 @@ BLUR_PX = 0.7  # votes are blurred by this: edges of labels are never exact to t
 def vote(horizon: Horizon, tracks: TrackSource, reach: int, first: int) -> None:
     """Sets `labels` of every frame from position `first` on, from the raw labels of up to `reach` neighbours each way."""
     for position in range(first, len(horizon)):
-        horizon.frames[position].labels = _vote_one(horizon, tracks, position, reach)
+        state = horizon.frames[position]
+        state.labels = state.voted = _vote_one(horizon, tracks, position, reach)
 
 
 def _vote_one(horizon: Horizon, tracks: TrackSource, position: int, reach: int) -> IntArray:

@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from motion4d_ros.config import Config
+from motion4d_ros.fit.arbiter import Arbiter
 from motion4d_ros.fit.census import adopt_votes, contradicted, horizon_sample, take_census
 from motion4d_ros.fit.fitter import Fitter, TrackTargets, View
 from motion4d_ros.fit.geometry import Geometry
@@ -40,6 +41,7 @@ class Mapper:
         self.fitter = Fitter(self.scene, config)
         self.channel_of: dict[int, int] = {BACKGROUND: 0}
         self.targets: dict[int, Target] = {}
+        self.arbiter = Arbiter()
         self.seconds: dict[str, float] = {}
         self._looked_at = torch.zeros(0)  # (N,) frames of the horizon that look at each Gaussian, after a census
         self._divided: set[int] = set()  # objects whose Gaussians are to be made again

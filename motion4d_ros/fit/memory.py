@@ -36,7 +36,7 @@ def scene_view(mapper: Mapper, state: FrameState) -> Rendered:
         np.where(alpha > EMPTY_ALPHA, depth, np.nan).astype(np.float32),
         alpha.astype(np.float32),
         confidence.astype(np.float32),
-        masks(mapper, view, state.output_camera),
+        masks(mapper, view, state, state.output_camera),
     )
 
 
@@ -46,7 +46,7 @@ def snapshot(mapper: Mapper, state: FrameState) -> Snapshot:
     alpha = view.output.alpha.cpu().numpy()
     depth = np.where(alpha > EMPTY_ALPHA, view.output.depth.cpu().numpy(), np.nan).astype(np.float64)
     confidence = (view.confidence / view.output.alpha.clamp_min(1e-3)).clamp(0, 1).cpu().numpy()
-    labels = masks(mapper, view, state.frame.camera)
+    labels = masks(mapper, view, state, state.frame.camera)
     return Snapshot(state.frame.stamp_ns, state.T_map_cam, labels, depth, confidence)
 
 

@@ -25,16 +25,35 @@ def label_names(mapper: Mapper) -> NDArray[np.uint16]:
     return names
 
 
-def masks(mapper: Mapper, view: View, output: Camera) -> NDArray[np.uint16]:
+def rendered_labels(mapper: Mapper, view: View, output: Camera) -> NDArray[np.uint16]:
     """(H, W) object ids at the size of `output`: the most probable label, probabilities enlarged where needed."""
     probability = view.labels.clone()
     probability[..., 0] += 1 - view.output.alpha
-    array = probability.cpu().numpy()
-    if array.shape[:2] != output.size:
-        planes = [cv2.resize(array[..., c], (output.width, output.height), interpolation=cv2.INTER_LINEAR)
-                  for c in range(array.shape[-1])]
-        array = np.stack(planes, -1)
+    array = _enlarged(probability.cpu().numpy(), output)
     return label_names(mapper)[array.argmax(-1)]
+
+
+def masks(mapper: Mapper, view: View, state: FrameState, output: Camera) -> NDArray[np.uint16]:
+    """(H, W) object ids that are published: rendered, or voted where the 2D source is trusted more (see `arbiter`)."""
+    rendered = rendered_labels(mapper, view, output)
+    if state.voted is None:
+        return rendered
+    voted = state.voted
+    if voted.shape != output.size:
+        names = np.unique(np.maximum(voted, 0))
+        shares = _enlarged(np.stack([(voted == name).astype(np.float32) for name in names], -1), output)
+        voted = names[shares.argmax(-1)]
+    return mapper.arbiter.settle(rendered, voted)
+
+
+def _enlarged(planes: NDArray[np.float32], output: Camera) -> NDArray[np.float32]:
+    """(h, w, C) planes at the size of `output`, bilinear."""
+    if planes.shape[:2] == output.size:
+        return planes
+    size = (output.width, output.height)
+    return np.stack(
+        [cv2.resize(planes[..., c], size, interpolation=cv2.INTER_LINEAR) for c in range(planes.shape[-1])], -1
+    )
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from motion4d_ros.config import Config
 from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.intake import Intake
 from motion4d_ros.fit.mapper import Mapper
-from motion4d_ros.fit.observe import masks, observations, tracked_points
+from motion4d_ros.fit.observe import masks, observations, rendered_labels, tracked_points
 from motion4d_ros.objects.tracker import ObjectObservation, ObjectTracker
 from motion4d_ros.types import Camera, Estimate, IntArray, ObjectState, Stage, StaticPoints, TrackedPoints
 
@@ -36,11 +36,13 @@ class Reporter:
         """Estimates of fitted frames; frames that were reported before are told anew, smoothed over all of them."""
         history: list[tuple[int, list[ObjectObservation]]] = []
         parts = []
-        for index in frames:
-            state = horizon.get(index)
-            view = mapper.view(state)
-            shown = masks(mapper, view, state.frame.camera)
-            full = shown if state.frame.camera == state.output_camera else masks(mapper, view, state.output_camera)
+        states_of = [horizon.get(index) for index in frames]
+        views = [mapper.view(state) for state in states_of]
+        rendered = [rendered_labels(mapper, view, horizon.camera) for view in views]
+        mapper.arbiter.measure(states_of, rendered)
+        for index, state, view in zip(frames, states_of, views, strict=True):
+            shown = masks(mapper, view, state, state.frame.camera)
+            full = shown if state.frame.camera == state.output_camera else masks(mapper, view, state, state.output_camera)
             points = tracked_points(mapper, index)
             seen = observations(mapper, state, points, shown, view.output.depth.cpu().numpy())
             history.append((state.frame.stamp_ns, seen))
