@@ -6,9 +6,10 @@
             ...
     estimates = engine.flush()
 
-A frame passes through three rooms. `accept` asks the 2D sources about it and predicts from the scene: the LIVE estimate.
-When a window of frames is full, `advance` fits them, motion first, then semantics: WINDOW estimates. Every few windows, and
-whenever there is time, `refine` adjusts everything over the horizon together: GLOBAL estimates, for the same stamps.
+A frame passes through three rooms. `accept` asks the 2D sources about it and predicts from the scene: the LIVE
+estimate. When a window of frames is full, `advance` fits them, motion first, then semantics: WINDOW estimates. Every
+few windows, and whenever there is time, `refine` adjusts everything over the horizon together: GLOBAL estimates, for
+the same stamps.
 """
 
 from __future__ import annotations
@@ -47,6 +48,11 @@ class Motion4D:
     """One camera's scene, grown window after window. Not thread-safe: one worker owns it."""
 
     def __init__(self, config: Config) -> None:
+        if config.window.horizon <= config.window.length:  # a window would have nothing to continue
+            raise Motion4DError(
+                f"window.horizon={config.window.horizon} must exceed window.length={config.window.length}: "
+                "lengthen the horizon or shorten the window"
+            )
         self.config = config.copy()
         self.device = choose_device(config)
         if config.run.threads:
@@ -113,7 +119,10 @@ class Motion4D:
     def _fit_window(self) -> list[Estimate]:
         """Geometry, new Gaussians, stage 1, stage 2, pruning: the WINDOW estimates of the frames that waited."""
         mapper, started = self.mapper, self.pace.start()
-        new = [self.horizon.append(state) or state.index for state in self.intake.close_window()]
+        new = []
+        for state in self.intake.close_window():
+            self.horizon.append(state)
+            new.append(state.index)
         self._shrink()
         with mapper.clock("geometry"):
             mapper.geometry.update(self.horizon, self.intake.tracks, new)
@@ -136,9 +145,7 @@ class Motion4D:
         iterations = self.pace.global_iterations(self.config.fit.global_iterations)
         return self._refine(iterations, should_yield, whole_horizon=False)
 
-    def _refine(
-        self, iterations: int, should_yield: Callable[[], bool] | None, whole_horizon: bool
-    ) -> list[Estimate]:
+    def _refine(self, iterations: int, should_yield: Callable[[], bool] | None, whole_horizon: bool) -> list[Estimate]:
         done = self.mapper.refine(self.horizon, iterations, should_yield)
         if done == 0:
             return []
@@ -237,5 +244,7 @@ def choose_device(config: Config) -> torch.device:
     """Where the scene lives; raises `Motion4DError` when CUDA is asked for and not there."""
     available = torch.cuda.is_available()
     if config.run.device == "cuda" and not available:
-        raise Motion4DError("run.device=cuda, but PyTorch sees no CUDA device: install a CUDA build or use run.device=cpu")
+        raise Motion4DError(
+            "run.device=cuda, but PyTorch sees no CUDA device: install a CUDA build or use run.device=cpu"
+        )
     return torch.device("cuda" if available and config.run.device != "cpu" else "cpu")
