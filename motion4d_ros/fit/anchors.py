@@ -1,8 +1,8 @@
 """Points that were measured and adjusted, as witnesses for points that were not.
 
-A query pixel's depth comes from the rendering and its path from the motion of its object. Around it are points whose depth
-was adjusted over many frames and whose place was measured in this very frame: what the rendering and the motion get wrong
-on them, they get wrong on the query, too.
+A query pixel's depth comes from the rendering and its path from the motion of its object. Around it are points whose
+depth was adjusted over many frames and whose place was measured in this very frame: what the rendering and the motion
+get wrong on them, they get wrong on the query, too.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from motion4d_ros.fit.geometry import Geometry
 from motion4d_ros.fit.horizon import Horizon
+from motion4d_ros.geometry.neighbours import nearest
 from motion4d_ros.types import FloatArray, IntArray
 
 REACH_PX = 14.0  # witnesses farther away say nothing
@@ -34,7 +34,9 @@ class FrameAnchors:
     depth_m: FloatArray  # (M,) as adjusted
 
     def depth_ratio(self, uv_px: FloatArray, labels: IntArray, rendered: FloatArray) -> FloatArray:
-        """(P,) factors that mend the depth of pixels `uv_px` (P, 2); `rendered` (H, W) m is what they were lifted with."""
+        """(P,) factors that mend the depth of pixels `uv_px` (P, 2); `rendered` (H, W) m is what they were lifted
+        with.
+        """
         column = np.clip(np.rint(self.seen_px[:, 0]).astype(int), 0, rendered.shape[1] - 1)
         row = np.clip(np.rint(self.seen_px[:, 1]).astype(int), 0, rendered.shape[0] - 1)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -58,11 +60,11 @@ class FrameAnchors:
             mine = np.flatnonzero((labels == label) & np.isfinite(uv_px).all(1))
             if len(witnesses) == 0 or len(mine) == 0:
                 continue
-            count = min(NEIGHBOURS, len(witnesses))
-            distance, index = cKDTree(places[witnesses]).query(uv_px[mine], k=count, distance_upper_bound=REACH_PX)
-            distance, index = distance.reshape(len(mine), count), index.reshape(len(mine), count)
-            weight = np.where(np.isfinite(distance), np.exp(-0.5 * (np.minimum(distance, 1e3) / (REACH_PX / 2)) ** 2), 0.0)
-            chosen = values[witnesses][np.minimum(index, len(witnesses) - 1)]
+            distance, index = nearest(places[witnesses], uv_px[mine], NEIGHBOURS, REACH_PX)
+            weight = np.where(
+                np.isfinite(distance), np.exp(-0.5 * (np.minimum(distance, 1e3) / (REACH_PX / 2)) ** 2), 0.0
+            )
+            chosen = values[witnesses][index]
             result[mine] = (weight[..., None] * chosen).sum(1) / (weight.sum(1) + DOUBT * 0.25)[:, None]
         return result
 

@@ -1,8 +1,8 @@
 """Whom to trust with an object's outline: the scene, or the 2D masks it was taught.
 
-Usually the scene, which has seen the object from everywhere. But where depth or camera motion are poor, a mask source that
-agrees with itself from frame to frame knows better. Both can be measured without any truth: how well the source's masks
-agree with the vote of their neighbours along the flow, and how well the rendered ones do.
+Usually the scene, which has seen the object from everywhere. But where depth or camera motion are poor, a mask source
+that agrees with itself from frame to frame knows better. Both can be measured without any truth: how well the
+source's masks agree with the vote of their neighbours along the flow, and how well the rendered ones do.
 """
 
 from __future__ import annotations

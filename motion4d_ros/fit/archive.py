@@ -1,7 +1,8 @@
 """What is kept of times that have left the horizon: enough to follow any point through the whole run, and little more.
 
-A frame shrinks to its pose, its stamp and two losslessly compressed images (labels, inverse depth), some tens of kilobytes;
-a motion base to one 3x4 matrix per frame. A robot that runs for days switches the archive off (`run.archive`).
+A frame shrinks to its pose, its stamp and two losslessly compressed images (labels, inverse depth), some tens of
+kilobytes; a motion base to one 3x4 matrix per frame. A robot that runs for days switches the archive off
+(`run.archive`).
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ frame, as monocular networks have them (Ranftl et al., "Towards Robust Monocular
 residual is a difference of logarithms: any other form shrinks when the whole scene does, and so pulls the scale.
 
 Solved by Gauss-Newton with the points eliminated (Schur complement; Triggs et al., "Bundle Adjustment - A Modern
-Synthesis", sec. 6.1), Cauchy weights against outliers, and a prior on accelerations that bridges frames in which the body
-is hidden. With T frames and N points a step costs O(T^2 N): milliseconds at T = 64 and N = 400.
+Synthesis", sec. 6.1), Cauchy weights against outliers, and a prior on accelerations that bridges frames in which the
+body is hidden. With T frames and N points a step costs O(T^2 N): milliseconds at T = 64 and N = 400.
 """
 
 from __future__ import annotations
@@ -226,7 +226,9 @@ def _prior_rows(body: Body, seen: Observations, options: BundleOptions) -> list[
             size = np.linalg.norm(residual, axis=1, keepdims=True)
             weight = 1.0 / (1.0 + (size / 3.0) ** 2)  # heavy tails: impacts are rare, but they happen
             rows.append(
-                _PriorRows(every[:-2], coefficients / sigma, unknowns, residual, np.repeat(weight, residual.shape[1], 1))
+                _PriorRows(
+                    every[:-2], coefficients / sigma, unknowns, residual, np.repeat(weight, residual.shape[1], 1)
+                )
             )
     return rows
 
@@ -245,7 +247,7 @@ def _normal_equations(
     body: Body, seen: Observations, options: BundleOptions, lin: _Linearised
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
     """H_ff (8T, 8T), g_f (8T), H_pp (N, 3, 3), g_p (N, 3), W (N, T, 8, 3)."""
-    count, length = seen.visible.shape
+    length = seen.visible.shape[1]
     weighted_frame = lin.J_frame * lin.weight[..., None]
     weighted_point = lin.J_point * lin.weight[..., None]
     H_frames = np.einsum("ntri,ntrj->tij", weighted_frame, lin.J_frame, optimize=True)

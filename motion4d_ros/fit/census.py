@@ -1,8 +1,9 @@
-"""Asking every Gaussian's witnesses: in which frames was it seen, what was it called there, and was it ever seen through?
+"""Asking every Gaussian's witnesses: in which frames was it seen, what was it called there, and was it ever seen
+through?
 
-Projecting all Gaussians into all frames of the horizon answers in closed form what gradient descent would take hundreds of
-steps to find: the label most of the frames give to a Gaussian where it is visible (its semantic vector), and whether it
-stands where the depth of other frames says there is free space (a ghost).
+Projecting all Gaussians into all frames of the horizon answers in closed form what gradient descent would take
+hundreds of steps to find: the label most of the frames give to a Gaussian where it is visible (its semantic vector),
+and whether it stands where the depth of other frames says there is free space (a ghost).
 """
 
 from __future__ import annotations
@@ -65,7 +66,9 @@ def take_census(scene: Scene, targets: Sequence[Target], camera: Camera) -> Cens
 
 @torch.no_grad()
 def adopt_votes(scene: Scene, census: Census, doubt: float) -> None:
-    """Semantic logits from the votes: the logarithm of each label's share, with `doubt` votes for what was there before."""
+    """Semantic logits from the votes: the logarithm of each label's share, with `doubt` votes for what was there
+    before.
+    """
     semantics = scene.params["semantics"]
     before = semantics.softmax(-1)
     share = (census.votes + doubt * before) / (census.visible + doubt)[:, None]
@@ -73,7 +76,9 @@ def adopt_votes(scene: Scene, census: Census, doubt: float) -> None:
 
 
 def contradicted(census: Census, own: Tensor, minimum: int) -> Tensor:
-    """(N,) Gaussians that should go: seen through in most frames, or called otherwise than their `own` channel (N,) in most."""
+    """(N,) Gaussians that should go: seen through in most frames, or called otherwise than their `own` channel (N,)
+    in most.
+    """
     ghost = (census.looked_at >= minimum) & (census.seen_through > 0.6 * census.looked_at)
     mine = census.votes.gather(1, own[:, None]).squeeze(1)
     misnamed = (census.visible >= minimum) & (mine < 0.4 * census.visible)

@@ -1,7 +1,7 @@
 """The optimiser's loops: motion first, then semantics, then everything together (Motion4D, sec. 3.2-3.3).
 
-Each iteration renders one frame once; colour, label distribution, confidence and "where will you be at t'" are all channels
-of that one pass, so every loss costs one forward and one backward of the rasteriser.
+Each iteration renders one frame once; colour, label distribution, confidence and "where will you be at t'" are all
+channels of that one pass, so every loss costs one forward and one backward of the rasteriser.
 """
 
 from __future__ import annotations
@@ -61,9 +61,16 @@ class Fitter:
         self.optimizer = SceneOptimizer(
             scene,
             {
-                "means": rates.means, "quats": rates.quats, "log_scales": rates.scales, "opacity_logits": rates.opacity,
-                "colors": rates.colors, "semantics": rates.semantics, "uncertainty": rates.uncertainty,
-                "motion_logits": rates.motion_weights, "base_quats": rates.bases, "base_trans": rates.bases,
+                "means": rates.means,
+                "quats": rates.quats,
+                "log_scales": rates.scales,
+                "opacity_logits": rates.opacity,
+                "colors": rates.colors,
+                "semantics": rates.semantics,
+                "uncertainty": rates.uncertainty,
+                "motion_logits": rates.motion_weights,
+                "base_quats": rates.bases,
+                "base_trans": rates.bases,
             },
         )
         self.raster_seconds = 0.0
@@ -84,10 +91,12 @@ class Fitter:
     ) -> int:
         """Runs up to `iterations` steps of stage "motion", "semantic" or "global"; how many were done.
 
-        Frames are drawn in shuffled rounds from `targets`; a share of the steps revisits `replay`, so that what was learnt
-        is not forgotten. Stops early once `should_stop()`.
+        Frames are drawn in shuffled rounds from `targets`; a share of the steps revisits `replay`, so that what was
+        learnt is not forgotten. Stops early once `should_stop()`.
         """
-        trained = {"motion": APPEARANCE + MOTION, "semantic": SEMANTICS, "global": APPEARANCE + MOTION + SEMANTICS}[stage]
+        trained = {"motion": APPEARANCE + MOTION, "semantic": SEMANTICS, "global": APPEARANCE + MOTION + SEMANTICS}[
+            stage
+        ]
         order: list[Target] = []
         done = 0
         with self.optimizer.training_only(trained):
@@ -133,7 +142,11 @@ class Fitter:
         C = scene.channels
         image = output.features
         return View(
-            image[..., :3], image[..., 3 : 3 + C], image[..., 3 + C], image[..., 4 + C :] if other is not None else None, output
+            image[..., :3],
+            image[..., 3 : 3 + C],
+            image[..., 3 + C],
+            image[..., 4 + C :] if other is not None else None,
+            output,
         )
 
     # -- losses --------------------------------------------------------------------------------------------------------
@@ -187,7 +200,9 @@ class Fitter:
         a, b = sample_image(target.image, uv_source), sample_image(there.image, uv_there)
         same_colour = (a - b).abs().mean(-1) < self.config.confidence_color
         row, column = uv_source.round().long().unbind(-1)[::-1]
-        here_label = target.channels[row.clamp(0, target.channels.shape[0] - 1), column.clamp(0, target.channels.shape[1] - 1)]
+        here_label = target.channels[
+            row.clamp(0, target.channels.shape[0] - 1), column.clamp(0, target.channels.shape[1] - 1)
+        ]
         row, column = uv_there.round().long().unbind(-1)[::-1]
         inside = (row >= 0) & (column >= 0) & (row < there.channels.shape[0]) & (column < there.channels.shape[1])
         label = there.channels[row.clamp(0, there.channels.shape[0] - 1), column.clamp(0, there.channels.shape[1] - 1)]

@@ -1,8 +1,8 @@
 """Where everything is before a single Gaussian is rendered: depth aligned to the scene, and the motion of every object.
 
-Per window: labels are voted, depth is aligned to the static scene, the objects' motions are continued and adjusted to the
-chained tracks, points are measured again from keyframes, and all is adjusted once more. Everything is solved over the whole
-horizon, warm-started, in a few Gauss-Newton steps: its cost does not grow with the length of the run.
+Per window: labels are voted, depth is aligned to the static scene, the objects' motions are continued and adjusted to
+the chained tracks, points are measured again from keyframes, and all is adjusted once more. Everything is solved over
+the whole horizon, warm-started, in a few Gauss-Newton steps: its cost does not grow with the length of the run.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.keyframes import Keyframes
 from motion4d_ros.fit.object_motion import ObjectMotion, Pose
 from motion4d_ros.fit.parts import Split, mean_residual, select, split, unexplained
-from motion4d_ros.fit.reacquire import describe, find_motion
 from motion4d_ros.fit.points import PointTable, from_chains, lift
+from motion4d_ros.fit.reacquire import describe, find_motion
 from motion4d_ros.geometry.rigid import fit_rigid
 from motion4d_ros.priors.base import TrackSource
 from motion4d_ros.types import FloatArray
@@ -65,7 +65,7 @@ class Geometry:
 
     def relative_motions(self, start: int, end: int) -> dict[int, FloatArray]:
         """(4, 4) motion of every body between two frames, by label; 0 is the static scene."""
-        motions = {0: np.eye(4)}
+        motions: dict[int, FloatArray] = {0: np.eye(4)}
         motions.update({label: motion.between(start, end) for label, motion in self.motions.items()})
         return motions
 
@@ -85,12 +85,19 @@ class Geometry:
                 a[fresh] = a[known[-4:]].mean() if known else 0.0
                 b[fresh] = b[known[-4:]].mean() if known else 0.0
             body = Body(
-                np.zeros(3), np.tile(np.eye(3), (len(horizon), 1, 1)), np.zeros((len(horizon), 3)),
-                self._start_points(static, horizon, seen, np.exp(a), b), a, b,
+                np.zeros(3),
+                np.tile(np.eye(3), (len(horizon), 1, 1)),
+                np.zeros((len(horizon), 3)),
+                self._start_points(static, horizon, seen, np.exp(a), b),
+                a,
+                b,
             )
             options = BundleOptions(
-                free_poses=False, free_offset=True, sigma_scale=self.options.sigma_scale,
-                sigma_offset=self.options.sigma_offset, iterations=self.options.iterations,
+                free_poses=False,
+                free_offset=True,
+                sigma_scale=self.options.sigma_scale,
+                sigma_offset=self.options.sigma_offset,
+                iterations=self.options.iterations,
             )
             start = (body.points.copy(), a.copy(), b.copy())
             solve(body, seen, options)
@@ -105,7 +112,9 @@ class Geometry:
             self.scale.update(zip(indices, body.depth_scale.tolist(), strict=True))
             self.offset.update(zip(indices, body.depth_offset.tolist(), strict=True))
         for state in horizon.frames:
-            inverse = np.exp(self.scale.get(state.index, 0.0)) * state.raw_inverse_depth + self.offset.get(state.index, 0.0)
+            inverse = np.exp(self.scale.get(state.index, 0.0)) * state.raw_inverse_depth + self.offset.get(
+                state.index, 0.0
+            )
             with np.errstate(divide="ignore", invalid="ignore"):
                 state.depth_m = np.where(inverse > 1e-6, 1.0 / inverse, np.nan).astype(np.float32)
 
@@ -173,7 +182,9 @@ class Geometry:
         return ObjectMotion(label, center, {index: (np.eye(3), np.zeros(3))})
 
     def _continue(self, motion: ObjectMotion, points: PointTable, xyz: FloatArray, horizon: Horizon) -> None:
-        """Poses for frames that have none: step by step by rigid alignment of lifted points, else at constant velocity."""
+        """Poses for frames that have none: step by step by rigid alignment of lifted points, else at constant
+        velocity.
+        """
         indices = [state.index for state in horizon.frames]
         for direction in (1, -1):
             order = range(1, len(indices)) if direction == 1 else range(len(indices) - 2, -1, -1)
@@ -211,8 +222,14 @@ class Geometry:
         """
         since = motion.detached_at
         assert since is not None
-        areas = {state.index: int((state.labels == motion.object_id).sum()) for state in horizon.frames if state.index >= since}
-        best = sorted((k for k, area in areas.items() if area >= self.options.reunion_pixels), key=lambda k: -areas[k])[:2]
+        areas = {
+            state.index: int((state.labels == motion.object_id).sum())
+            for state in horizon.frames
+            if state.index >= since
+        }
+        best = sorted((k for k, area in areas.items() if area >= self.options.reunion_pixels), key=lambda k: -areas[k])[
+            :2
+        ]
         for index in best:
             now = describe(horizon.get(index), motion.object_id)
             for keyframe in self.keyframes.best_for(motion.object_id, horizon, before=since):
@@ -241,7 +258,9 @@ class Geometry:
             self._place(motion, horizon.get(max(newest, key=lambda k: areas[k])), newest)
 
     def _place(self, motion: ObjectMotion, state: FrameState, frames: list[int]) -> None:
-        """Puts an object that could not be recognised where its mask and depth are: its place is right, its turn a guess."""
+        """Puts an object that could not be recognised where its mask and depth are: its place is right, its turn a
+        guess.
+        """
         row, column = np.nonzero((state.labels == motion.object_id) & np.isfinite(state.depth_m))
         if len(row) < self.options.reunion_pixels or len(motion.points) < self.options.min_points:
             return
@@ -265,8 +284,12 @@ class Geometry:
         R = np.stack([motion.poses[k][0] for k in indices])
         t = np.stack([motion.poses[k][1] for k in indices])
         body = Body(
-            motion.center, R, t, np.zeros((points.count, 3)),
-            np.array([motion.scale_error.get(k, 0.0) for k in indices]), np.zeros(len(indices)),
+            motion.center,
+            R,
+            t,
+            np.zeros((points.count, 3)),
+            np.array([motion.scale_error.get(k, 0.0) for k in indices]),
+            np.zeros(len(indices)),
         )
         canonical = np.einsum("tij,nti->ntj", R, xyz - motion.center - t) + motion.center
         with np.errstate(all="ignore"):
@@ -274,7 +297,7 @@ class Geometry:
         old = np.array([motion.points.get(k, (np.nan,) * 3) for k in points.ids.tolist()])
         known = np.isfinite(old).all(1)
         body.points[known] = old[known]
-        usable = np.isfinite(body.points).all(1)
+        usable = np.asarray(np.isfinite(body.points).all(axis=1), bool)
         if usable.sum() < self.options.min_points:
             return
         chosen = points.select(usable)
@@ -283,7 +306,8 @@ class Geometry:
         body.points, known, old = body.points[usable], known[usable], old[usable]
         seen = chosen.observations(horizon, mended=True)
         options = BundleOptions(
-            sigma_scale=self.options.sigma_object_scale, iterations=self.options.iterations,
+            sigma_scale=self.options.sigma_object_scale,
+            iterations=self.options.iterations,
             sigma_acceleration=self.options.sigma_acceleration,
             sigma_angular_acceleration=self.options.sigma_angular_acceleration,
         )
@@ -316,7 +340,13 @@ class Geometry:
     # -- parts ---------------------------------------------------------------------------------------------------------
 
     def _articulate(
-        self, motion: ObjectMotion, points: PointTable, xyz: FloatArray, body: Body, seen: Observations, options: BundleOptions,
+        self,
+        motion: ObjectMotion,
+        points: PointTable,
+        xyz: FloatArray,
+        body: Body,
+        seen: Observations,
+        options: BundleOptions,
         horizon: Horizon,
     ) -> None:
         """Divides an object that one rigid motion does not explain, or adjusts the parts it has."""
@@ -348,7 +378,13 @@ class Geometry:
             motion.parts.append(part)
 
     def _adjust_parts(
-        self, motion: ObjectMotion, points: PointTable, xyz: FloatArray, body: Body, seen: Observations, options: BundleOptions,
+        self,
+        motion: ObjectMotion,
+        points: PointTable,
+        xyz: FloatArray,
+        body: Body,
+        seen: Observations,
+        options: BundleOptions,
         horizon: Horizon,
     ) -> None:
         """New times follow the whole object, new points the part that explains them best; then each is adjusted."""
@@ -360,11 +396,16 @@ class Geometry:
             R, t = (np.stack([part.poses[k][i] for k in indices]) for i in (0, 1))
             bodies.append(Body(part.center, R, t, np.zeros((0, 3)), body.depth_scale.copy(), body.depth_offset.copy()))
         errors, lifted = [], []
-        first = np.clip(points.query - horizon.first_index, 0, len(horizon) - 1)  # where a point was picked, it is known best
+        first = np.clip(
+            points.query - horizon.first_index, 0, len(horizon) - 1
+        )  # where a point was picked, it is known best
         place = xyz[np.arange(points.count), first]
         place = np.where(np.isfinite(place), place, body.at_frames(body.points)[np.arange(points.count), first])
         for part_body in bodies:
-            back = np.einsum("nji,nj->ni", part_body.R[first], place - part_body.center - part_body.t[first]) + part_body.center
+            back = (
+                np.einsum("nji,nj->ni", part_body.R[first], place - part_body.center - part_body.t[first])
+                + part_body.center
+            )
             lifted.append(back)
             whole = Body(part_body.center, part_body.R, part_body.t, back, body.depth_scale, body.depth_offset)
             errors.append(mean_residual(whole, seen))

@@ -94,9 +94,10 @@ class Horizon:
             raise KeyError(index)
         return self.frames[position]
 
-    def append(self, state: FrameState) -> None:
-        """Adds the newest frame; drop old ones with `shrink`."""
+    def append(self, state: FrameState) -> int:
+        """Adds the newest frame; its index. Drop old ones with `shrink`."""
         self.frames.append(state)
+        return state.index
 
     def shrink(self) -> list[FrameState]:
         """Drops and returns the oldest frames beyond the limit."""

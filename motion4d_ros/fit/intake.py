@@ -6,6 +6,7 @@ import time
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
 from motion4d_ros.fit.horizon import FrameState, Horizon
@@ -16,6 +17,7 @@ from motion4d_ros.types import (
     UNKNOWN_LABEL,
     BoolArray,
     Camera,
+    FloatArray,
     Frame,
     IntArray,
     Motion4DError,
@@ -51,7 +53,9 @@ class Intake:
     # -- frames --------------------------------------------------------------------------------------------------------
 
     def reason_to_restart(self, frame: Frame) -> str:
-        """Why `frame` cannot continue the scene; empty if it can. Raises `Motion4DError` for a stamp that stands still."""
+        """Why `frame` cannot continue the scene; empty if it can. Raises `Motion4DError` for a stamp that stands
+        still.
+        """
         if self._last is None:
             return ""
         if frame.stamp_ns == self._last.frame.stamp_ns:
@@ -83,7 +87,7 @@ class Intake:
 
     def close_window(self) -> list[FrameState]:
         """Hands over the frames that waited. Poses that their source has revised since are replaced."""
-        revised = getattr(self.poses, "revised_poses", dict)()
+        revised: dict[int, FloatArray] = getattr(self.poses, "revised_poses", dict)()
         for state in self.pending:
             if state.index in revised:
                 state.T_map_cam = revised[state.index]
@@ -149,8 +153,8 @@ class Intake:
         if depth is None:
             flat = self.config.depth.source == "none"
             value = 1.0 / FLAT_DEPTH if flat else np.nan
-            inverse = np.full(frame.camera.size, value, np.float32)
-            sigma = np.full(frame.camera.size, FLAT_SIGMA, np.float32)
+            inverse: NDArray[np.float32] = np.full(frame.camera.size, value, np.float32)
+            sigma: NDArray[np.float32] = np.full(frame.camera.size, FLAT_SIGMA, np.float32)
             scale = Scale.UNKNOWN
             warnings.append("no depth: a flat scene is assumed" if flat else "frame without depth")
         else:
@@ -195,7 +199,9 @@ class Intake:
 
 
 def shrink(frame: Frame, width: int) -> Frame:
-    """The frame at a working width of at most `width` px (0 = never shrink): image by area, labels and depth by picking."""
+    """The frame at a working width of at most `width` px (0 = never shrink): image by area, labels and depth by
+    picking.
+    """
     if width == 0 or frame.camera.width <= width:
         return frame
     camera = frame.camera.scaled(width / frame.camera.width)
@@ -228,6 +234,4 @@ def _to_working_size(prompt: Prompt, state: FrameState, object_id: int) -> Promp
             raise Motion4DError("the clicked point is outside the camera's view at that time")
         points = uv[None]
     positive = prompt.positive if len(prompt.positive) == len(points) else np.ones(len(points), bool)
-    return Prompt(
-        prompt.stamp_ns, object_id, points, positive, box, mask, prompt.xyz_map, prompt.name, prompt.delete
-    )
+    return Prompt(prompt.stamp_ns, object_id, points, positive, box, mask, prompt.xyz_map, prompt.name, prompt.delete)

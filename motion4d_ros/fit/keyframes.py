@@ -76,8 +76,9 @@ class Keyframes:
         return sorted((k for k, area in areas.items() if area > 0), key=lambda k: -areas[k])[:most]
 
     def link(self, horizon: Horizon, motions: Motions, reunions: Set[tuple[int, int]] = frozenset()) -> int:
-        """Measures every keyframe in every frame within reach, and in those `reunions` (keyframe, frame) names, where it
-        has not been measured; the number of links."""
+        """Measures every keyframe in every frame within reach, and in those `reunions` (keyframe, frame) names, where
+        it has not been measured; the number of links.
+        """
         views: dict[int, View] = {}
         links = 0
         for keyframe in self._keyframes:
@@ -106,7 +107,9 @@ class Keyframes:
                 column = index - horizon.first_index
                 uv[:, column], seen[:, column], sigma[:, column] = position, found, noise
             query = np.full(count, keyframe.index)
-            tables.append(PointTable(keyframe.ids, query, uv, seen, sigma, np.zeros(count, np.int64), np.zeros(count, np.float32)))
+            tables.append(
+                PointTable(keyframe.ids, query, uv, seen, sigma, np.zeros(count, np.int64), np.zeros(count, np.float32))
+            )
         table = tables[0]
         for other in tables[1:]:
             table = table.joined(other)
@@ -120,7 +123,9 @@ class Keyframes:
         """Where the scene expects the points in `target`."""
         column, row = np.rint(keyframe.uv_px).astype(int).T
         labels = source.labels[row, column]
-        xyz_cam = horizon.camera.unproject(keyframe.uv_px.astype(np.float64), source.depth_m[row, column].astype(np.float64))
+        xyz_cam = horizon.camera.unproject(
+            keyframe.uv_px.astype(np.float64), source.depth_m[row, column].astype(np.float64)
+        )
         guess = np.full((len(labels), 2), np.nan)
         T_target_map = np.linalg.inv(target.T_map_cam)
         for label, motion in motions.items():

@@ -1,7 +1,7 @@
 """Voting of 2D labels along the flow: what a mask source says in one frame is checked against its neighbours.
 
-Networks drop an object for a frame or two, let it leak or swap two identities. Carried along the flow, the labels of the
-frames around vote on every pixel; what is said by few is outvoted before it can bend the scene.
+Networks drop an object for a frame or two, let it leak or swap two identities. Carried along the flow, the labels of
+the frames around vote on every pixel; what is said by few is outvoted before it can bend the scene.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ BLUR_PX = 0.7  # votes are blurred by this: edges of labels are never exact to t
 
 
 def vote(horizon: Horizon, tracks: TrackSource, reach: int, first: int) -> None:
-    """Sets `labels` of every frame from position `first` on, from the raw labels of up to `reach` neighbours each way."""
+    """Sets `labels` of every frame from position `first` on, from the raw labels of up to `reach` neighbours each
+    way.
+    """
     for position in range(first, len(horizon)):
         state = horizon.frames[position]
         state.labels = state.voted = _vote_one(horizon, tracks, position, reach)

@@ -48,7 +48,8 @@ def depth(rendered: Tensor, prior: Tensor, weight: Tensor) -> Tensor:
 
 
 def track(uv_px: Tensor, target_px: Tensor, weight: Tensor, size: int) -> Tensor:
-    """Weighted distance of projected tracks (P, 2) from the prior's (P, 2), over the longer image side (Shape of Motion).
+    """Weighted distance of projected tracks (P, 2) from the prior's (P, 2), over the longer image side (Shape of
+    Motion).
 
     Trimmed at 16 px: beyond that it is a mistake, not a measurement.
     """

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -100,13 +99,13 @@ class Mapper:
                     for index in new:
                         refresh(horizon.get(index), self.targets[index], self.view(horizon.get(index)))
 
-    def refine(
-        self, horizon: Horizon, iterations: int, should_yield: Callable[[], bool] | None = None
-    ) -> int:
+    def refine(self, horizon: Horizon, iterations: int, should_yield: Callable[[], bool] | None = None) -> int:
         """Stage 3 over the whole horizon; how many steps were done before `should_yield()`."""
         with self.clock("global"):
             targets = [self.targets[state.index] for state in horizon.frames]
-            done = self.fitter.run("global", targets, horizon.camera, iterations, self._tracks, should_stop=should_yield)
+            done = self.fitter.run(
+                "global", targets, horizon.camera, iterations, self._tracks, should_stop=should_yield
+            )
             self._adopt_poses()
             return done
 
@@ -153,7 +152,8 @@ class Mapper:
 
     def resample(self, horizon: Horizon, new: Sequence[int]) -> int:
         """Adaptive resampling (Motion4D, sec. 3.3): new Gaussians where colour or labels are fitted badly, at the
-        *rendered* depth; they start with the motion of their object. How many."""
+        *rendered* depth; they start with the motion of their object. How many.
+        """
         fit = self.config.fit
         share = max(1, fit.resample_budget // max(1, len(new) // 2))
         added = 0
@@ -162,11 +162,11 @@ class Mapper:
             view = self.view(state)
             error = (view.rgb - target.image).abs().mean(-1)
             wrong = 1 - view.labels.gather(-1, target.channels[..., None])[..., 0]
-            weight = torch.where(error > fit.error_rgb, error, 0.0)
+            misfit = torch.where(error > fit.error_rgb, error, 0.0)
             on_object = target.channels > 0
-            weight = weight + torch.where((wrong > fit.error_semantic) & on_object & (target.known > 0), wrong, 0.0)
+            misfit = misfit + torch.where((wrong > fit.error_semantic) & on_object & (target.known > 0), wrong, 0.0)
             depth = view.output.depth
-            weight = (weight * ((view.output.alpha > 0.5) & (depth > 0))).cpu().numpy().ravel()
+            weight = (misfit * ((view.output.alpha > 0.5) & (depth > 0))).cpu().numpy().ravel()
             count = min(share, int((weight > 0).sum()) // 4)
             if count == 0:
                 continue
@@ -213,8 +213,8 @@ class Mapper:
     def _sync_bases(self, horizon: Horizon) -> None:
         """The scene's bases follow the geometry: one per body of every object, its pose at every frame of the horizon.
 
-        An object that has just been divided into parts starts anew: its Gaussians were brought to the canonical frame by
-        a motion that was not theirs.
+        An object that has just been divided into parts starts anew: its Gaussians were brought to the canonical frame
+        by a motion that was not theirs.
         """
         scene = self.scene
         indices = list(scene.bases.indices)
@@ -259,7 +259,9 @@ class Mapper:
             shown = view.labels.argmax(-1).cpu().numpy()
             with np.errstate(invalid="ignore"):
                 nearer = state.depth_m < NEARER_SHARE * depth
-            unknown = ~np.isin(channels, self._own_channels().unique().cpu().numpy())  # an object without a single Gaussian
+            unknown = ~np.isin(
+                channels, self._own_channels().unique().cpu().numpy()
+            )  # an object without a single Gaussian
             wanted = (alpha < COVERED_ALPHA) | (nearer & (channels > 0) & (shown != channels)) | unknown
         pixels = pixels_to_fill(state, wanted, self.config.fit.stride, self.config.fit.object_stride)
         return self._spawn(state, pixels, state.depth_m[pixels[:, 0], pixels[:, 1]].astype(float))
@@ -268,8 +270,14 @@ class Mapper:
         if len(pixels) == 0:
             return 0
         batch = lift_pixels(
-            state, pixels, depth_m, self.geometry, self.channel_of, self.scene,
-            self.config.fit.stride, self.config.fit.object_stride,
+            state,
+            pixels,
+            depth_m,
+            self.geometry,
+            self.channel_of,
+            self.scene,
+            self.config.fit.stride,
+            self.config.fit.object_stride,
         )
         self.scene.append(batch)
         return len(pixels)

@@ -104,5 +104,3 @@ def _moving(mapper: Mapper, archive: Archive, label: int, first: int, count: int
     means = scene.params["means"][rows[mine]].detach().double().cpu().numpy()
     weights = scene.motion_weights()[mine][:, owned].detach().double().cpu().numpy()
     return MovingGaussians(means, weights, motions)
-
-

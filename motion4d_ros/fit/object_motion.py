@@ -70,7 +70,7 @@ class ObjectMotion:
         """(M, K) share of every body in (M, 3) map points at a frame."""
         if len(self.bodies) == 1:
             return np.ones((len(xyz_map), 1))
-        places = []
+        places: list[FloatArray] = []
         for part in self.parts:
             T = part.matrix(index)
             places.append(np.array(list(part.points.values())) @ T[:3, :3].T + T[:3, 3])
@@ -87,6 +87,6 @@ class ObjectMotion:
         """Drops what is older than frame `index`."""
         for table in (self.poses, self.scale_error, self.covariance, self.support):
             for old in [k for k in table if k < index]:
-                del table[old]  # type: ignore[attr-defined]
+                del table[old]
         for part in self.parts:
             part.forget_before(index)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from motion4d_ros.fit.fitter import View
 from motion4d_ros.fit.horizon import FrameState
 from motion4d_ros.fit.mapper import Mapper
-from motion4d_ros.objects.tracker import ObjectObservation
+from motion4d_ros.objects.observation import ObjectObservation
 from motion4d_ros.types import Camera, FloatArray, TrackedPoints
 
 HIDDEN_SHARE = 0.04  # something rendered nearer than a Gaussian by this share hides it
@@ -83,8 +83,8 @@ def observations(
 ) -> list[ObjectObservation]:
     """One observation per object of the scene in one frame.
 
-    `shown` (H, W) are the rendered ids and `depth_m` (H, W) the rendered depth at working size; which of an object's points
-    are in view and unhidden follows from them.
+    `shown` (H, W) are the rendered ids and `depth_m` (H, W) the rendered depth at working size; which of an object's
+    points are in view and unhidden follows from them.
     """
     result = []
     camera = state.frame.camera
@@ -96,14 +96,16 @@ def observations(
             continue
         xyz_cam = xyz @ T[:3, :3].T + T[:3, 3]
         uv = camera.project(xyz_cam)
-        inside = np.isfinite(uv).all(1) & (uv >= 0).all(1) & (uv[:, 0] <= camera.width - 1) & (uv[:, 1] <= camera.height - 1)
+        inside = (
+            np.isfinite(uv).all(1) & (uv >= 0).all(1) & (uv[:, 0] <= camera.width - 1) & (uv[:, 1] <= camera.height - 1)
+        )
         pixel = np.rint(np.nan_to_num(uv[inside])).astype(int)
         front = depth_m[pixel[:, 1], pixel[:, 0]]
         covered = shown[pixel[:, 1], pixel[:, 0]]
         hidden = (front > 0) & (front < (1 - HIDDEN_SHARE) * xyz_cam[inside, 2]) & (covered != object_id)
         visible = int((shown == object_id).sum())
         share = float(hidden.mean()) if len(hidden) else 0.0
-        expected = int(round(visible / max(0.05, 1.0 - share))) if visible else int(inside.sum())
+        expected = round(visible / max(0.05, 1.0 - share)) if visible else int(inside.sum())
         motion = mapper.geometry.motions.get(object_id)
         covariance = motion.covariance.get(state.index) if motion is not None else None
         result.append(

@@ -1,9 +1,9 @@
 """Objects that are not rigid: several bodies, each with a motion of its own, blended in between.
 
-When one rigid motion leaves too many points of an object unexplained, the points are divided by where they are on the object
-(k-means), each group is adjusted on its own, points go over to the group whose motion explains them best, and so on: a few
-rounds of expectation and maximisation. The groups become motion bases of the object (Shape of Motion, sec. 3.2); what lies
-between them follows their blend, so bars bend and hinges turn.
+When one rigid motion leaves too many points of an object unexplained, the points are divided by where they are on the
+object (k-means), each group is adjusted on its own, points go over to the group whose motion explains them best, and
+so on: a few rounds of expectation and maximisation. The groups become motion bases of the object (Shape of Motion,
+sec. 3.2); what lies between them follows their blend, so bars bend and hinges turn.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.vq import kmeans2
-from scipy.spatial import cKDTree
 
 from motion4d_ros.fit.bundle import Body, BundleOptions, Observations, residual_px, solve
+from motion4d_ros.geometry.neighbours import nearest
 from motion4d_ros.types import FloatArray
 
 ROUNDS = 2
@@ -69,8 +69,12 @@ def _adjust_each(
         if len(chosen) < MIN_PART_POINTS:
             return None
         part = Body(
-            body.center, body.R.copy(), body.t.copy(), body.points[chosen].copy(),
-            body.depth_scale.copy(), body.depth_offset.copy(),
+            body.center,
+            body.R.copy(),
+            body.t.copy(),
+            body.points[chosen].copy(),
+            body.depth_scale.copy(),
+            body.depth_offset.copy(),
         )
         solve(part, select(seen, chosen), options)
         _coincide(part, body, reference)
@@ -82,8 +86,13 @@ def _adjust_each(
 def select(seen: Observations, rows: NDArray[np.intp]) -> Observations:
     """The observations of some of the points."""
     return Observations(
-        seen.uv_px[rows], seen.sigma_px[rows], seen.visible[rows], seen.inverse_depth[rows],
-        seen.T_cam_map, seen.seconds, seen.camera,
+        seen.uv_px[rows],
+        seen.sigma_px[rows],
+        seen.visible[rows],
+        seen.inverse_depth[rows],
+        seen.T_cam_map,
+        seen.seconds,
+        seen.camera,
     )
 
 
@@ -103,7 +112,7 @@ def _coincide(part: Body, body: Body, reference: int) -> None:
 
 def _smoothed(points: FloatArray, assignment: NDArray[np.intp], groups: int) -> NDArray[np.intp]:
     """Every point goes with the majority of its neighbours: parts are connected."""
-    _, index = cKDTree(points).query(points, k=min(8, len(points)))
+    _, index = nearest(points, points, 8)
     votes = np.stack([(assignment[index] == group).sum(1) for group in range(groups)], 1)
     return votes.argmax(1)
 
@@ -111,12 +120,7 @@ def _smoothed(points: FloatArray, assignment: NDArray[np.intp], groups: int) -> 
 def shares(xyz: FloatArray, places: list[FloatArray]) -> FloatArray:
     """(M, K) share of every group in the points `xyz` (M, 3), by the nearest points of the groups at the same time."""
     owner = np.concatenate([np.full(len(group), k) for k, group in enumerate(places)])
-    tree = cKDTree(np.concatenate(places))
-    count = min(NEIGHBOURS, len(owner))
-    distance, index = tree.query(xyz, k=count)
-    distance, index = distance.reshape(len(xyz), count), index.reshape(len(xyz), count)
+    distance, index = nearest(np.concatenate(places), xyz, NEIGHBOURS)
     weight = 1.0 / (distance + 0.25 * distance.mean(1, keepdims=True) + 1e-6)
     result = np.stack([(weight * (owner[index] == k)).sum(1) for k in range(len(places))], 1)
     return result / result.sum(1, keepdims=True)
-
-

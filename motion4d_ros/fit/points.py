@@ -1,5 +1,6 @@
 """Tracked points as bundle adjustment wants them: where they were seen in the horizon, what depth was reported there,
-and which body they belong to."""
+and which body they belong to.
+"""
 
 from __future__ import annotations
 
@@ -34,8 +35,13 @@ class PointTable:
     def select(self, rows: NDArray[np.intp] | BoolArray) -> PointTable:
         """Only these points."""
         return PointTable(
-            self.ids[rows], self.query[rows], self.uv_px[rows], self.seen[rows], self.sigma_px[rows],
-            self.labels[rows], self.purity[rows],
+            self.ids[rows],
+            self.query[rows],
+            self.uv_px[rows],
+            self.seen[rows],
+            self.sigma_px[rows],
+            self.labels[rows],
+            self.purity[rows],
         )
 
     def joined(self, other: PointTable) -> PointTable:
@@ -80,8 +86,13 @@ class PointTable:
     def empty(length: int) -> PointTable:
         """No points over `length` frames."""
         return PointTable(
-            np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros((0, length, 2), np.float32),
-            np.zeros((0, length), bool), np.zeros((0, length), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32),
+            np.zeros(0, np.int64),
+            np.zeros(0, np.int64),
+            np.zeros((0, length, 2), np.float32),
+            np.zeros((0, length), bool),
+            np.zeros((0, length), np.float32),
+            np.zeros(0, np.int64),
+            np.zeros(0, np.float32),
         )
 
 
@@ -92,8 +103,13 @@ def from_chains(tracks: PointTracks, drift_px: float, max_age: int) -> PointTabl
     sigma = np.hypot(tracks.sigma_px, drift_px * age).astype(np.float32)
     seen = tracks.visible & (age <= max_age)
     return PointTable(
-        tracks.ids, tracks.query_index, tracks.uv_px, seen, sigma,
-        np.zeros(tracks.count, np.int64), np.zeros(tracks.count, np.float32),
+        tracks.ids,
+        tracks.query_index,
+        tracks.uv_px,
+        seen,
+        sigma,
+        np.zeros(tracks.count, np.int64),
+        np.zeros(tracks.count, np.float32),
     )
 
 

@@ -1,7 +1,8 @@
 """Any point, any time: the trajectory of a pixel, read off the scene.
 
-A query pixel is lifted with the *rendered* depth, taken back to the canonical frame by the motion of the Gaussians around
-it, and then forward to every time. It is visible where it lands in the image and nothing is rendered in front of it.
+A query pixel is lifted with the *rendered* depth, taken back to the canonical frame by the motion of the Gaussians
+around it, and then forward to every time. It is visible where it lands in the image and nothing is rendered in front
+of it.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from motion4d_ros.fit.anchors import FrameAnchors
+from motion4d_ros.geometry.neighbours import nearest
 from motion4d_ros.types import Camera, FloatArray, IntArray, QueryTracks
 
 NEIGHBOURS = 8  # Gaussians whose motion a query point shares
@@ -84,7 +85,12 @@ def trace(
     tracks[rows, order - first_index] = points_tyx[:, :0:-1]
     occluded[rows, order - first_index] = False
     return QueryTracks(
-        points_tyx.copy(), tracks.astype(np.float32), occluded, xyz.astype(np.float32), confidence.astype(np.float32), stamps
+        points_tyx.copy(),
+        tracks.astype(np.float32),
+        occluded,
+        xyz.astype(np.float32),
+        confidence.astype(np.float32),
+        stamps,
     )
 
 
@@ -96,9 +102,7 @@ def follow(start: FloatArray, column: int, moving: MovingGaussians) -> FloatArra
     else:
         blended = np.einsum("mb,bij->mij", moving.weights, motions[:, column])
         now = np.einsum("mij,mj->mi", blended[..., :3], moving.means) + blended[..., 3]
-        near = min(NEIGHBOURS, len(now))
-        distance, index = cKDTree(now).query(start, k=near)
-        distance, index = distance.reshape(len(start), near), index.reshape(len(start), near)
+        distance, index = nearest(now, start, NEIGHBOURS)
         pull = 1.0 / (distance**2 + 1e-6)
         shares = np.einsum("pk,pkb->pb", pull / pull.sum(1, keepdims=True), moving.weights[index])
     matrix = np.einsum("pb,btij->ptij", shares, motions)
@@ -167,7 +171,9 @@ def _shifted(
     return np.where(np.isfinite(moved).all(1, keepdims=True), moved, xyz)
 
 
-def _see(xyz: FloatArray, labels: NDArray[np.int64], shot: Snapshot, camera: Camera) -> tuple[FloatArray, NDArray[np.bool_]]:
+def _see(
+    xyz: FloatArray, labels: NDArray[np.int64], shot: Snapshot, camera: Camera
+) -> tuple[FloatArray, NDArray[np.bool_]]:
     """(Q, 3) map points in one frame: (Q, 2) pixels and (Q,) whether they are hidden."""
     T = np.linalg.inv(shot.T_map_cam)
     xyz_cam = xyz @ T[:3, :3].T + T[:3, 3]
@@ -182,7 +188,9 @@ def _see(xyz: FloatArray, labels: NDArray[np.int64], shot: Snapshot, camera: Cam
     return np.nan_to_num(uv, nan=-1.0), ~inside | hidden | other
 
 
-def _label_near(image: IntArray, row: NDArray[np.intp], column: NDArray[np.intp], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _label_near(
+    image: IntArray, row: NDArray[np.intp], column: NDArray[np.intp], labels: NDArray[np.int64]
+) -> NDArray[np.bool_]:
     """(Q,) whether a point's label stands within one pixel of it."""
     height, width = image.shape
     near = np.zeros(len(row), bool)

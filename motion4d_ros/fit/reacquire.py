@@ -1,8 +1,8 @@
 """Finding an object again that nothing has linked to for a while: hidden, out of view, or too fast.
 
-Features (SIFT; Lowe 2004) of a keyframe in which the object was well seen are matched to the new frame, on its mask; since
-both frames have depth, a match is a pair of 3D points and RANSAC over rigid motions (three points each) tells whether it is
-the same object, and where it went. Accepted only on enough inliers: a wrong reunion is worse than none.
+Features (SIFT; Lowe 2004) of a keyframe in which the object was well seen are matched to the new frame, on its mask;
+since both frames have depth, a match is a pair of 3D points and RANSAC over rigid motions (three points each) tells
+whether it is the same object, and where it went. Accepted only on enough inliers: a wrong reunion is worse than none.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def describe(state: FrameState, label: int) -> Features | None:
     left, right = max(0, columns[0] - 4), min(mask.shape[1], columns[-1] + 5)
     gray = cv2.cvtColor(state.image[top:bottom, left:right], cv2.COLOR_RGB2GRAY)
     large = cv2.resize(gray, None, fx=ENLARGE, fy=ENLARGE, interpolation=cv2.INTER_CUBIC)
-    inner = cv2.resize(mask[top:bottom, left:right].astype(np.uint8), (large.shape[1], large.shape[0]), interpolation=cv2.INTER_NEAREST)
+    inner = cv2.resize(
+        mask[top:bottom, left:right].astype(np.uint8), (large.shape[1], large.shape[0]), interpolation=cv2.INTER_NEAREST
+    )
     keypoints, descriptors = cv2.SIFT.create(400, contrastThreshold=0.02).detectAndCompute(large, inner)
     if descriptors is None or len(keypoints) < MIN_MATCHES:
         return None
@@ -76,8 +78,11 @@ def find_motion(before: Features, now: Features, distance_m: float, random: np.r
 def _match(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.intp]:
     """(K, 2) pairs that are each other's nearest and clearly nearer than the second."""
     matcher = cv2.BFMatcher(cv2.NORM_L2)
-    forward = {m[0].queryIdx: m[0].trainIdx for m in matcher.knnMatch(a, b, k=2)
-               if len(m) == 2 and m[0].distance < RATIO * m[1].distance}
+    forward = {
+        m[0].queryIdx: m[0].trainIdx
+        for m in matcher.knnMatch(a, b, k=2)
+        if len(m) == 2 and m[0].distance < RATIO * m[1].distance
+    }
     backward = {m.queryIdx: m.trainIdx for m in matcher.match(b, a)}
     mutual = [(i, j) for i, j in forward.items() if backward.get(j) == i]
     return np.array(mutual, np.intp).reshape(-1, 2)

@@ -1,9 +1,9 @@
 """Semantic refinement: rendered masks prompt the 2D network, whose new masks train the next round (Motion4D, sec. 3.2).
 
-Per object the network is prompted with the *exact box* of the rendered mask and with positive and negative points at the
-maxima of the distance transform of the largest regions where rendered and current mask disagree. The rendered mask itself
-is never fed back: networks follow mask prompts too strictly and lose their fine boundaries.
-Sources that take no prompts are corrected by the rendered labels where these are sure.
+Per object the network is prompted with the *exact box* of the rendered mask and with positive and negative points at
+the maxima of the distance transform of the largest regions where rendered and current mask disagree. The rendered
+mask itself is never fed back: networks follow mask prompts too strictly and lose their fine boundaries. Sources that
+take no prompts are corrected by the rendered labels where these are sure.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class MaskRefresh:
 
 
 def prompts_for(stamp_ns: int, rendered: IntArray, current: IntArray) -> list[Prompt]:
-    """One prompt per object of `rendered` (H, W): its exact box, and points in the largest mismatches with `current`."""
+    """One prompt per object of `rendered` (H, W): its exact box, and points in the largest mismatches with
+    `current`.
+    """
     prompts = []
     for label in np.unique(rendered[rendered > 0]).tolist():
         mask = rendered == label

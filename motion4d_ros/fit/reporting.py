@@ -12,7 +12,8 @@ from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.intake import Intake
 from motion4d_ros.fit.mapper import Mapper
 from motion4d_ros.fit.observe import masks, observations, rendered_labels, tracked_points
-from motion4d_ros.objects.tracker import ObjectObservation, ObjectTracker
+from motion4d_ros.objects.observation import ObjectObservation
+from motion4d_ros.objects.tracker import ObjectTracker
 from motion4d_ros.types import Camera, Estimate, IntArray, ObjectState, Stage, StaticPoints, TrackedPoints
 
 
@@ -42,7 +43,9 @@ class Reporter:
         mapper.arbiter.measure(states_of, rendered)
         for index, state, view in zip(frames, states_of, views, strict=True):
             shown = masks(mapper, view, state, state.frame.camera)
-            full = shown if state.frame.camera == state.output_camera else masks(mapper, view, state, state.output_camera)
+            full = (
+                shown if state.frame.camera == state.output_camera else masks(mapper, view, state, state.output_camera)
+            )
             points = tracked_points(mapper, index)
             seen = observations(mapper, state, points, shown, view.output.depth.cpu().numpy())
             history.append((state.frame.stamp_ns, seen))

@@ -1,9 +1,9 @@
 """Measuring points again, straight from a keyframe, with the scene as the first guess.
 
-Chained flow drifts by a tenth of a pixel and more per frame. Here a keyframe is warped into another frame with the scene's
-own geometry and motion, and dense flow between that warp and the real image measures what is left: one short step instead
-of a chain, and it finds points again behind an occlusion. The result is a measurement of images: where the warp was off,
-the flow takes it back, so it stays valid when the scene is refined.
+Chained flow drifts by a tenth of a pixel and more per frame. Here a keyframe is warped into another frame with the
+scene's own geometry and motion, and dense flow between that warp and the real image measures what is left: one short
+step instead of a chain, and it finds points again behind an occlusion. The result is a measurement of images: where
+the warp was off, the flow takes it back, so it stays valid when the scene is refined.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def correspondence(
 ) -> tuple[NDArray[np.float32], BoolArray]:
     """For every pixel of `target`: where the scene says it was in `source` (H, W, 2), and whether it was seen there.
 
-    `motions[label]` is the rigid motion (4, 4), map frame, from the target's time to the source's; labels without an entry
-    are invalid.
+    `motions[label]` is the rigid motion (4, 4), map frame, from the target's time to the source's; labels without an
+    entry are invalid.
     """
     uv = camera.pixel_grid()
     depth = np.nan_to_num(target.depth_m, nan=-1.0)
@@ -98,7 +98,9 @@ def measure(
 
 
 def _invert(where: NDArray[np.float32], ok: BoolArray, uv_source: FloatArray, uv_guess: FloatArray) -> FloatArray:
-    """The pixels p of the target with where(p) = uv_source, by Newton steps from `uv_guess`; NaN where there is none."""
+    """The pixels p of the target with where(p) = uv_source, by Newton steps from `uv_guess`; NaN where there is
+    none.
+    """
     filled = np.where(ok[..., None], where, np.nan).astype(np.float32)
     by_x = 0.5 * (np.roll(filled, -1, 1) - np.roll(filled, 1, 1))
     by_y = 0.5 * (np.roll(filled, -1, 0) - np.roll(filled, 1, 0))

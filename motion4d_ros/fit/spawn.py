@@ -19,7 +19,9 @@ FOOTPRINT = 0.62  # standard deviation of a new Gaussian, in units of the spacin
 
 
 def pixels_to_fill(state: FrameState, wanted: BoolArray, stride: int, object_stride: int) -> NDArray[np.intp]:
-    """(M, 2) rows and columns: a grid of `stride` px on the background and `object_stride` on objects, where `wanted`."""
+    """(M, 2) rows and columns: a grid of `stride` px on the background and `object_stride` on objects, where
+    `wanted`.
+    """
     height, width = wanted.shape
     usable = wanted & np.isfinite(state.depth_m) & (state.depth_m > 0)
     picked = []

@@ -47,7 +47,10 @@ class _Chains:
 
     def select(self, rows: IntArray | BoolArray, columns: slice = slice(None)) -> _Chains:
         return _Chains(
-            self.ids[rows], self.uv[rows][:, columns], self.visible[rows][:, columns], self.sigma[rows][:, columns],
+            self.ids[rows],
+            self.uv[rows][:, columns],
+            self.visible[rows][:, columns],
+            self.sigma[rows][:, columns],
             self.query[rows],
         )
 

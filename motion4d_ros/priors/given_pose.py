@@ -16,7 +16,10 @@ class GivenPose:
 
     def __init__(self, config: Config) -> None:
         self.config = config.pose
-        self.reset()
+        self._last: FloatArray = np.eye(4)
+        self._step: FloatArray = np.eye(4)
+        self._seen = False
+        self._gap = 0
 
     def pose(self, frame: Frame, hint: SceneHint | None) -> PosePrior:
         """As given; PREDICTED over a gap of at most `MAX_BRIDGED` frames, then LOST at the last known place."""
@@ -28,12 +31,14 @@ class GivenPose:
         if not self._seen or self._gap > MAX_BRIDGED:
             return PosePrior(self._last.copy(), PoseStatus.LOST, Scale.METRIC, sigma_m=1.0, sigma_rad=0.5)
         self._last = self._step @ self._last
-        return PosePrior(self._last.copy(), PoseStatus.PREDICTED, Scale.METRIC, sigma_m=0.02 * self._gap, sigma_rad=0.02)
+        return PosePrior(
+            self._last.copy(), PoseStatus.PREDICTED, Scale.METRIC, sigma_m=0.02 * self._gap, sigma_rad=0.02
+        )
 
     def reset(self) -> None:
         """Forgets the last pose."""
-        self._last: FloatArray = np.eye(4)
-        self._step: FloatArray = np.eye(4)
+        self._last = np.eye(4)
+        self._step = np.eye(4)
         self._seen = False
         self._gap = 0
 

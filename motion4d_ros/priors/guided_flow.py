@@ -1,8 +1,8 @@
 """Flow for things that are small and fast, guided by their masks.
 
-Coarse-to-fine flow loses an object that moves farther than it is wide: on the coarse levels it isn't there. Where a mask
-source names the same object in two frames, its shift is known to a few pixels; flow between the two shifted crops finds the
-rest. Each pixel keeps whichever flow explains it better, so a mask that is wrong does no harm.
+Coarse-to-fine flow loses an object that moves farther than it is wide: on the coarse levels it isn't there. Where a
+mask source names the same object in two frames, its shift is known to a few pixels; flow between the two shifted
+crops finds the rest. Each pixel keeps whichever flow explains it better, so a mask that is wrong does no harm.
 """
 
 from __future__ import annotations
