@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 from motion4d_ros.config import Config
 from motion4d_ros.priors.base import SceneHint
 from motion4d_ros.priors.flow import FlowCache, warp
-from motion4d_ros.priors.mask_carrier import MaskCarrier
-from motion4d_ros.priors.motion_evidence import MotionEvidence, rigid_flow
+from motion4d_ros.priors.mask_carrier import MaskCarrier, affine_motion, color_histogram, similarity
+from motion4d_ros.priors.motion_evidence import MotionEvidence, rigid_flow, shadow_like
 from motion4d_ros.types import UNKNOWN_LABEL, BoolArray, FloatArray, Frame, IntArray, Motion4DError, Prompt
 
 POINT_RADIUS = 3  # px at working size: what a click vouches for
 GUESS_SHARE = 0.18  # of the shorter side: the half-size of the region searched around a lone click
+BIRTH_EVIDENCE = 1.2  # log-odds that a group of moving pixels must reach
+GROUP_EVIDENCE = 0.7  # and those that hang together with it
+MIN_AREA_SHARE = 0.0012  # of the image
 HALO = 5  # px around known objects where flow is smeared
 
 
@@ -28,6 +31,7 @@ class CarriedMasks:
     """
 
     accepts_prompts = False  # `refresh` would need a segmentation network
+    vouch_absorbed = True  # whether an outline that took in a moving part becomes the one to remember
 
     def __init__(self, config: Config, flow: FlowCache | None = None) -> None:
         self._flow = flow or FlowCache(keep=config.window.horizon, far_finest_scale=1)
@@ -168,6 +172,78 @@ class CarriedMasks:
             for other, T_other in self._poses.items()
             if 0 < frame.index - other <= 2 * self._evidence.span
         }
+
+    # ---- groups of moving pixels ------------------------------------------------------------------------------------
+
+    def _strays(self, index: int, evidence: NDArray[np.float32], back: NDArray[np.float32]) -> list[BoolArray]:
+        """Groups of moving pixels that belong to no known object; those that do are added to it."""
+        strays = []
+        for group in self._groups(evidence):
+            if self._is_thin(group) or self._is_shadow(index, group):
+                continue
+            owner = self._belongs_to(group, back)
+            if owner is None:
+                strays.append(group)
+            else:
+                self._carrier.absorb(owner, group, self.vouch_absorbed)
+        return strays
+
+    def _groups(self, evidence: NDArray[np.float32]) -> list[BoolArray]:
+        """Connected groups of moving pixels that no known object accounts for.
+
+        A group starts from sure pixels and takes in the likely ones that hang together with them (hysteresis).
+        """
+        moving = (evidence > GROUP_EVIDENCE).astype(np.uint8)
+        known = (self._carrier.labels() > 0).astype(np.uint8)
+        moving[cv2.dilate(known, np.ones((2 * HALO + 1,) * 2, np.uint8)) > 0] = 0
+        moving = np.asarray(cv2.morphologyEx(moving, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)))
+        count, parts, stats, _ = cv2.connectedComponentsWithStats(moving, connectivity=8)
+        least = max(30.0, MIN_AREA_SHARE * evidence.size)
+        sure = np.bincount(parts[evidence > BIRTH_EVIDENCE], minlength=count)
+        found = [k for k in range(1, count) if stats[k, cv2.CC_STAT_AREA] >= least and sure[k] >= 0.4 * least]
+        return [parts == k for k in found]
+
+    def _belongs_to(self, group: BoolArray, back: NDArray[np.float32]) -> int | None:
+        """The known object that a group next to it is a part of: of its colours, and small or moving as one."""
+        lab = self._carrier.lab
+        reach = np.ones((4 * HALO + 1,) * 2, np.uint8)
+        near = cv2.dilate(group.astype(np.uint8), reach) > 0
+        best, best_contact = None, 0.15 * np.sqrt(group.sum())
+        for item in self._carrier.objects.values():
+            core = item.soft > 0.5
+            contact = float((core & near).sum()) / (2 * HALO)
+            if contact <= best_contact:
+                continue
+            small = group.sum() < 0.25 * core.sum()
+            alike = similarity(item.inside, color_histogram(lab, group)) > (0.25 if small else 0.5)
+            if (small and alike) or (self._moves_as_one(core, group, back) and (small or alike)):
+                best, best_contact = item.object_id, contact
+        return best
+
+    @staticmethod
+    def _moves_as_one(a: BoolArray, b: BoolArray, flow: NDArray[np.float32]) -> bool:
+        """Whether one affine motion explains two regions (h, w) about as well as one of their own each."""
+        joint = np.linalg.norm(flow - affine_motion(flow, a | b), axis=-1)
+        apart = [np.linalg.norm(flow - affine_motion(flow, region), axis=-1) for region in (a, b)]
+        return all(
+            float(np.median(joint[region])) < 0.4 + 1.5 * float(np.median(own[region]))
+            for region, own in zip((a, b), apart, strict=True)
+        )
+
+    @staticmethod
+    def _is_thin(group: BoolArray) -> bool:
+        """Slivers are smeared flow at outlines, not objects."""
+        return float(cv2.distanceTransform(group.astype(np.uint8), cv2.DIST_L2, 3).max()) < 3.0
+
+    def _is_shadow(self, index: int, group: BoolArray) -> bool:
+        """Whether the group looks like the static scene in another light."""
+        if self._evidence.far is None:
+            return False
+        older, static = self._evidence.far
+        before = warp(self._flow.rgb(older), static.flow)
+        return shadow_like(self._flow.rgb(index), before, group) > 0.6
+
+    # ---- hindsight and prompts ---------------------------------------------------------------------------------------
 
     def _replay(self, start: int, object_id: int, mask: BoolArray, back_to: int | None = None) -> None:
         """Carries one object from frame `start` to the newest, and back to `back_to`; takes the result over."""

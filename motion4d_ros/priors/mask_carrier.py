@@ -63,6 +63,7 @@ class CarrierSettings:
     step: int = 2  # px, its spacing
     sigma_color: float = 9.0  # Lab units
     sigma_reach: float = 4.0  # px
+    prior: float = 1.0  # weight of where the mask was; decides where nothing remembered looks like this (new light)
     anchor_weight: float = 3.0  # of the frame somebody vouched for, against 1 of each recent frame
     color_weight: float = 0.35
     bias: float = -0.2  # log-odds; outlines rather shrink than leak
@@ -70,7 +71,7 @@ class CarrierSettings:
     motion_denial: float = 1.0  # most it may deny: a planted foot stands still with the ground
     motion_claim: float = 0.5  # most that common motion alone may claim; shadows move along, too
     evidence_weight: float = 0.8
-    stranger: float = 0.3  # share of the evidence that counts where something moves differently (a limb, or another thing)
+    stranger: float = 0.3  # share of the evidence that counts where something moves differently (a limb, another thing)
     smooth_weight: float = 1.6
     smooth_reach: float = 10.0  # px
     smooth_color: float = 28.0  # grey levels
@@ -136,16 +137,17 @@ class MaskCarrier:
         memory = Memory(index, lab, soft, np.zeros((*soft.shape, 2), np.float32), 1.0)
         item.recent = [memory]
         if trust:
-            item.anchor = Memory(index, lab, soft, memory.flow.copy(), self.settings.anchor_weight, self.flow.gray(index))
+            weight = self.settings.anchor_weight
+            item.anchor = Memory(index, lab, soft, memory.flow.copy(), weight, self.flow.gray(index))
         item.inside = color_histogram(lab, soft > 0.7)
         self.objects[object_id] = item
 
-    def absorb(self, object_id: int, mask: BoolArray) -> None:
-        """Adds `mask` (h, w) to an object in the newest frame, which becomes its anchor."""
+    def absorb(self, object_id: int, mask: BoolArray, trust: bool = True) -> None:
+        """Adds `mask` (h, w) to an object in the newest frame, which becomes its anchor if `trust`."""
         assert self._last is not None
         item = self.objects[object_id]
         inside = item.inside
-        self.place(self._last, object_id, (item.soft > 0.5) | mask)
+        self.place(self._last, object_id, (item.soft > 0.5) | mask, trust)
         item.inside = 0.5 * (inside + item.inside) if inside.shape == item.inside.shape else item.inside
 
     def vouch(self, object_id: int) -> None:
@@ -236,7 +238,8 @@ class MaskCarrier:
         prior = moved[rows, cols]
         support = logit(prior)
         band = _band(prior, BAND)
-        numerator, denominator = 0.1 * prior[band], np.full(int(band.sum()), 0.1, np.float32)
+        numerator = opt.prior * prior[band]
+        denominator = np.full(int(band.sum()), opt.prior, np.float32)
         for memory in memories:
             n, d = self._ask(memory, lab, rows, cols, band)
             numerator += memory.weight * n
@@ -261,9 +264,9 @@ class MaskCarrier:
         assert item.anchor is not None
         gray, then = self.flow.gray(index), item.anchor.gray
         direct = dis_flow(gray, then, finest_scale=1, initial=chained)
-        now = cv2.GaussianBlur(gray, (0, 0), 1.5).astype(np.float32)
-        differ = [np.abs(now - warp(cv2.GaussianBlur(then, (0, 0), 1.5).astype(np.float32), f)) for f in (direct, chained)]
-        doubt = cv2.blur(differ[0], (7, 7)) / 8.0 + np.linalg.norm(direct - chained, axis=-1) / 4.0
+        now, before = (cv2.GaussianBlur(image, (0, 0), 1.5).astype(np.float32) for image in (gray, then))
+        differ = cv2.blur(np.abs(now - warp(before, direct)), (7, 7))
+        doubt = differ / 8.0 + np.linalg.norm(direct - chained, axis=-1) / 4.0
         inside = warp(item.soft, own)
         if (inside > 0.8).any() and float(np.median(doubt[inside > 0.8])) > 1.5:
             return chained
@@ -280,7 +283,8 @@ class MaskCarrier:
         reach = opt.reach
         flow = memory.flow[rows, cols]
         x, y = np.meshgrid(np.arange(cols.start, cols.stop), np.arange(rows.start, rows.stop))
-        target = np.pad((np.stack([x, y], -1) + flow).astype(np.float32), ((reach, reach), (reach, reach), (0, 0)), "edge")
+        target = (np.stack([x, y], -1) + flow).astype(np.float32)
+        target = np.pad(target, ((reach, reach), (reach, reach), (0, 0)), "edge")
         stack = np.concatenate([memory.lab, memory.soft[..., None]], -1)
         seen = remap(stack, target).reshape(-1, 4)
         here = lab[rows, cols][band]
@@ -307,7 +311,7 @@ class MaskCarrier:
         around = color_histogram(lab[rows, cols], ring)
         bins = _bins(lab[rows, cols])
         ratio = np.log((item.inside[bins] + 2e-4) / (around[bins] + 2e-4))
-        return np.clip(ratio, -CLIP, CLIP)
+        return np.clip(ratio, -0.5 * CLIP, CLIP)
 
     def _motion_vote(self, moved: Soft, index: int, previous: int, rows: slice, cols: slice) -> FloatArray:
         """Whose motion a pixel shares: the object's (affine) or that of its surroundings (affine)."""

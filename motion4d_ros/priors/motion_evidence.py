@@ -36,8 +36,8 @@ def explain(
 ) -> StaticFlow | None:
     """What of `flow` (h, w, 2) a static scene explains; None when there is too little to tell (black, blurred, cut).
 
-    `error` (h, w) is the flow's forward-backward error, `exclude` (h, w) known moving objects, `rigid` (h, w, 2) the flow
-    of the static scene predicted from depth and poses, NaN where unknown.
+    `error` (h, w) is the flow's forward-backward error, `exclude` (h, w) known moving objects, `rigid` (h, w, 2) the
+    flow of the static scene predicted from depth and poses, NaN where unknown.
     """
     height, width = error.shape
     ys, xs = np.mgrid[GRID // 2 : height : GRID, GRID // 2 : width : GRID]
@@ -98,8 +98,10 @@ def photometric_gain(
     now = cv2.GaussianBlur(gray, (0, 0), 0.8).astype(np.float32)
     then = cv2.GaussianBlur(before, (0, 0), 0.8).astype(np.float32)
     with_static, with_flow = now - warp(then, static), now - warp(then, flow)
-    means = [cv2.blur(d, (15, 15)) for d in (with_static, with_flow)]  # brightness may change
-    cost_static, cost_flow = (cv2.blur(np.abs(d - m), (7, 7)) for d, m in zip((with_static, with_flow), means, strict=True))
+    cost_static, cost_flow = (
+        cv2.blur(np.abs(difference - cv2.blur(difference, (15, 15))), (7, 7))  # brightness may change
+        for difference in (with_static, with_flow)
+    )
     scale = 2.0 + 2.0 * float(np.median(cost_static))
     detail = cv2.blur(np.abs(now - cv2.blur(now, (7, 7))), (7, 7))
     gain = np.clip((cost_static - cost_flow) / scale, 0, 1)
@@ -119,8 +121,8 @@ def rigid_flow(depth: FloatArray, camera: Camera, T_other_cam: FloatArray) -> ND
 def shadow_like(rgb: NDArray[np.uint8], before: NDArray[np.uint8], where: BoolArray) -> float:
     """Share of the pixels in `where` (h, w) that look like the same surface under another light.
 
-    `before` (h, w, 3) is the static scene as it was earlier, aligned to `rgb`. A cast shadow changes all channels by the
-    same factor, the same one all over, and leaves the texture; an object brings its own colours.
+    `before` (h, w, 3) is the static scene as it was earlier, aligned to `rgb`. A cast shadow changes all channels by
+    the same factor, the same one all over, and leaves the texture; an object brings its own colours.
     """
     if not where.any():
         return 0.0

@@ -1,9 +1,9 @@
 """Objects discovered by their motion: no prompt, no network (`masks.source: motion`).
 
-Pixels that move against the static scene gather evidence (`motion_evidence`); where it forms a group for several frames
-an object is born, its outline is fitted to colours, and from then on it is carried like a prompted one
-(`mask_carrier`), whether it goes on moving or not. A newborn is on probation: it is shown, and followed back to where it
-came from, once it has moved in most of its first frames.
+Pixels that move against the static scene gather evidence (`motion_evidence`); where it forms a group for several
+frames an object is born, its outline is fitted to colours, and from then on it is carried like a prompted one
+(`mask_carrier`), whether it goes on moving or not. A newborn is on probation: it is shown, and followed back to where
+it came from, once it has moved in most of its first frames.
 """
 
 from __future__ import annotations
@@ -15,19 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
-from motion4d_ros.priors.carried_masks import HALO, CarriedMasks
+from motion4d_ros.priors.carried_masks import CarriedMasks
 from motion4d_ros.priors.flow import FlowCache, warp
-from motion4d_ros.priors.mask_carrier import affine_motion, color_histogram, similarity, to_lab
-from motion4d_ros.priors.motion_evidence import shadow_like
+from motion4d_ros.priors.mask_carrier import color_histogram, similarity, to_lab
 from motion4d_ros.types import BoolArray, Frame
 
-BIRTH_EVIDENCE = 1.2
-GROUP_EVIDENCE = 0.7
 BIRTH_HITS = 2  # frames a group must show before it is tried as an object
 PROBATION = 8  # frames after which a newborn that hardly moved is dropped
 CONFIRM = 3  # frames of motion that end the probation
 LOOK_BACK = 12  # frames a confirmed object is followed back
-MIN_AREA_SHARE = 0.0012  # of the image
 FORGET_AFTER = 64  # frames out of sight
 
 
@@ -69,14 +65,8 @@ class MotionMasks(CarriedMasks):
         index = frame.index
         self._follow(index, evidence)
         back = self._flow.between(index, previous)
-        for group in self._groups(evidence):
-            if self._is_thin(group) or self._is_shadow(index, group):
-                continue
-            owner = self._belongs_to(group, back)
-            if owner is None:
-                self._consider(group)
-            else:
-                self._carrier.absorb(owner, group)
+        for group in self._strays(index, evidence, back):
+            self._consider(group)
         for candidate in self._candidates:
             if candidate.missed:
                 candidate.mask = warp(candidate.mask, back, nearest=True)
@@ -85,48 +75,6 @@ class MotionMasks(CarriedMasks):
                 self._birth(index, candidate.mask)
                 candidate.missed = 99
         self._candidates = [c for c in self._candidates if c.missed <= 3]
-
-    def _groups(self, evidence: NDArray[np.float32]) -> list[BoolArray]:
-        """Connected groups of moving pixels that no known object accounts for.
-
-        A group starts from sure pixels and takes in the likely ones that hang together with them (hysteresis).
-        """
-        moving = (evidence > GROUP_EVIDENCE).astype(np.uint8)
-        known = (self._carrier.labels() > 0).astype(np.uint8)
-        moving[cv2.dilate(known, np.ones((2 * HALO + 1,) * 2, np.uint8)) > 0] = 0
-        moving = np.asarray(cv2.morphologyEx(moving, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)))
-        count, parts, stats, _ = cv2.connectedComponentsWithStats(moving, connectivity=8)
-        least = max(30.0, MIN_AREA_SHARE * evidence.size)
-        sure = np.bincount(parts[evidence > BIRTH_EVIDENCE], minlength=count)
-        found = [k for k in range(1, count) if stats[k, cv2.CC_STAT_AREA] >= least and sure[k] >= 0.4 * least]
-        return [parts == k for k in found]
-
-    def _belongs_to(self, group: BoolArray, back: NDArray[np.float32]) -> int | None:
-        """The known object that a group next to it is a part of: of its colours, and small or moving as one."""
-        lab = self._carrier.lab
-        reach = np.ones((4 * HALO + 1,) * 2, np.uint8)
-        near = cv2.dilate(group.astype(np.uint8), reach) > 0
-        best, best_contact = None, 0.15 * np.sqrt(group.sum())
-        for item in self._carrier.objects.values():
-            core = item.soft > 0.5
-            contact = float((core & near).sum()) / (2 * HALO)
-            if contact <= best_contact:
-                continue
-            small = group.sum() < 0.25 * core.sum()
-            alike = similarity(item.inside, color_histogram(lab, group)) > (0.25 if small else 0.5)
-            if (small and alike) or (self._moves_as_one(core, group, back) and (small or alike)):
-                best, best_contact = item.object_id, contact
-        return best
-
-    @staticmethod
-    def _moves_as_one(a: BoolArray, b: BoolArray, flow: NDArray[np.float32]) -> bool:
-        """Whether one affine motion explains two regions (h, w) about as well as one of their own each."""
-        joint = np.linalg.norm(flow - affine_motion(flow, a | b), axis=-1)
-        apart = [np.linalg.norm(flow - affine_motion(flow, region), axis=-1) for region in (a, b)]
-        return all(
-            float(np.median(joint[region])) < 0.4 + 1.5 * float(np.median(own[region]))
-            for region, own in zip((a, b), apart, strict=True)
-        )
 
     def _consider(self, group: BoolArray) -> None:
         """Counts a group as the continuation of a candidate, or as a new one."""
@@ -137,19 +85,6 @@ class MotionMasks(CarriedMasks):
         best = max(matching, key=lambda c: c.hits)
         best.mask, best.hits, best.missed = group, best.hits + 1, 0
         self._candidates = [c for c in self._candidates if c is best or c not in matching]
-
-    @staticmethod
-    def _is_thin(group: BoolArray) -> bool:
-        """Slivers are smeared flow at outlines, not objects."""
-        return float(cv2.distanceTransform(group.astype(np.uint8), cv2.DIST_L2, 3).max()) < 3.0
-
-    def _is_shadow(self, index: int, group: BoolArray) -> bool:
-        """Whether the group looks like the static scene in another light."""
-        if self._evidence.far is None:
-            return False
-        older, static = self._evidence.far
-        before = warp(self._flow.rgb(older), static.flow)
-        return shadow_like(self._flow.rgb(index), before, group) > 0.6
 
     def _body(self, group: BoolArray) -> BoolArray:
         """The group and what moves between and beside its parts: flat colours that bear no evidence of their own."""

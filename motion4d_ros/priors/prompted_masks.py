@@ -1,6 +1,7 @@
 """Masks that start from a person's word (a mask, a box, points, a click in 3D) and are carried along from there.
 
-Set `masks.source` to `prompt`. No network is involved: `mask_carrier` tells how a mask finds its way into the next frame.
+Set `masks.source` to `prompt`. No network is involved: `mask_carrier` tells how a mask finds its way into the next
+frame.
 """
 
 from __future__ import annotations
@@ -19,7 +20,11 @@ class PromptedMasks(CarriedMasks):
     starts an object per id.
     """
 
+    vouch_absorbed = False  # a person's outline stays the one to remember
+
     def _found(self, frame: Frame, evidence: NDArray[np.float32] | None, previous: int | None) -> None:
+        if self._carrier.objects and evidence is not None and previous is not None:
+            self._strays(frame.index, evidence, self._flow.between(frame.index, previous))
         if frame.masks is None or self._carrier.objects:
             return
         for object_id in np.unique(frame.masks[frame.masks > 0]):
