@@ -25,7 +25,7 @@ from motion4d_ros.fit.archive import Archive
 from motion4d_ros.fit.horizon import Horizon
 from motion4d_ros.fit.intake import Intake
 from motion4d_ros.fit.mapper import Mapper
-from motion4d_ros.fit.memory import archive_frames, query_scene, scene_view
+from motion4d_ros.fit.memory import archive_frames, query_scene, retire, scene_view
 from motion4d_ros.fit.pace import Pace
 from motion4d_ros.fit.refresh import MaskRefresh
 from motion4d_ros.fit.reporting import Reporter
@@ -126,8 +126,11 @@ class Motion4D:
         self._shrink()
         with mapper.clock("geometry"):
             mapper.geometry.update(self.horizon, self.intake.tracks, new)
+        self._note_conflict()
         for state in self.horizon.frames:
             self._poses[state.index] = state.T_map_cam
+        for label in mapper.absent(self.horizon):
+            retire(self.archive if self.config.run.archive else None, mapper, label)
         mapper.extend(self.horizon, new)
         mapper.fill(self.horizon, new)
         mapper.fit_window(self.horizon, new, self.refresh, self.pace.share(mapper.fitter, started))
@@ -137,6 +140,15 @@ class Motion4D:
             estimates = self.reporter.report(mapper, self.intake, self.horizon, new, Stage.WINDOW)
         self.pace.finish(started, len(new))
         return estimates
+
+    def _note_conflict(self) -> None:
+        """Says so when depth and camera motion cannot both be right."""
+        alignment = self.mapper.geometry.alignment
+        if alignment.contradicted:
+            share = abs(np.expm1(alignment.conflict))
+            kind = "depth and parallax disagree: check intrinsics, poses and depth scale; depth is believed"
+            self.horizon.frames[-1].warnings.append(f"{kind} (off by {share:.0%})")
+            self.health.warnings[kind] = self.health.warnings.get(kind, 0) + 1
 
     def refine(self, should_yield: Callable[[], bool] | None = None) -> list[Estimate]:
         """A global round over the horizon, in short slices; stops early (keeping the gain) once `should_yield()`."""

@@ -76,7 +76,9 @@ class Anchors:
         self.geometry = geometry
         self.horizon = horizon
         table = geometry.table
-        known: dict[int, tuple[int, int, FloatArray]] = {k: (0, 0, X) for k, X in geometry.static_points.items()}
+        known: dict[int, tuple[int, int, FloatArray]] = {
+            k: (0, 0, X) for k, X in geometry.alignment.static_points.items()
+        }
         for label, motion in geometry.motions.items():
             for number, body in enumerate(motion.bodies):
                 known.update({k: (label, number, X) for k, X in body.points.items()})

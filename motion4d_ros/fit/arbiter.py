@@ -46,6 +46,11 @@ class Arbiter:
                 mean = float(np.mean(values))
                 table[label] = MEMORY * table.get(label, mean) + (1 - MEMORY) * mean
 
+    def forget(self, label: int) -> None:
+        """Drops what was measured of an object."""
+        self.of_source.pop(label, None)
+        self.of_scene.pop(label, None)
+
     def trusts_source(self, label: int) -> bool:
         """Whether the source's outline of an object is to be published instead of the scene's."""
         return self.of_scene.get(label, 1.0) < self.of_source.get(label, 0.0) - MARGIN

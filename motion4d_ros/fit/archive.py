@@ -51,10 +51,20 @@ class ArchivedFrame:
 
 
 @dataclass
+class RetiredObject:
+    """What queries need of an object that was taken out of the scene."""
+
+    base_ids: list[int]  # (B,)
+    means: FloatArray  # (M, 3) canonical, m
+    weights: FloatArray  # (M, B)
+
+
+@dataclass
 class Archive:
-    """Frames and base motions that have left the horizon."""
+    """Frames, base motions and objects that have left the horizon."""
 
     frames: dict[int, ArchivedFrame] = field(default_factory=dict)
+    retired: dict[int, list[RetiredObject]] = field(default_factory=dict)  # object id -> its lives, oldest first
     motions: dict[int, dict[int, FloatArray]] = field(default_factory=dict)  # base id -> frame index -> (3, 4)
 
     def add_poses(self, archived: ArchivedPoses) -> None:
@@ -68,6 +78,7 @@ class Archive:
     def clear(self) -> None:
         """Forgets everything."""
         self.frames.clear()
+        self.retired.clear()
         self.motions.clear()
 
 

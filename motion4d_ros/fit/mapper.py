@@ -20,12 +20,16 @@ from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.refresh import MaskRefresh
 from motion4d_ros.fit.spawn import lift_pixels, pixels_to_fill
 from motion4d_ros.fit.targets import Target, make_target
+from motion4d_ros.render import render
 from motion4d_ros.scene.bases import ArchivedPoses
 from motion4d_ros.scene.scene import Scene
-from motion4d_ros.types import BACKGROUND
+from motion4d_ros.types import BACKGROUND, Camera
 
 COVERED_ALPHA = 0.6  # less than this: nothing is there yet
 NEARER_SHARE = 0.94  # prior depth below this share of the rendered one: something new stands in front
+FORGOTTEN_LOGIT = -8.0  # semantic logit of a channel that no object has
+WEIGHED_FRAMES = 6  # frames in which it is weighed what each Gaussian contributes
+USELESS_WEIGHT = 0.05  # pixels' worth per frame
 PRUNE_OPACITY = 0.03
 MAX_SIZE_SHARE = 0.08  # of the distance: larger Gaussians are fog
 
@@ -43,6 +47,8 @@ class Mapper:
         self.arbiter = Arbiter()
         self.seconds: dict[str, float] = {}
         self._looked_at = torch.zeros(0)  # (N,) frames of the horizon that look at each Gaussian, after a census
+        self._camera: Camera | None = None
+        self._free_channels: list[int] = []
         self._divided: set[int] = set()  # objects whose Gaussians are to be made again
 
     # -- one window ----------------------------------------------------------------------------------------------------
@@ -116,7 +122,7 @@ class Mapper:
             census = take_census(self.scene, witnesses, horizon.camera)
             adopt_votes(self.scene, census, self.config.fit.vote_doubt)
             gone = contradicted(census, self._own_channels(), self.config.fit.min_witnesses)
-            self._looked_at = census.looked_at[~gone]
+            self._looked_at, self._camera = census.looked_at[~gone], horizon.camera
             self.scene.prune(~gone)
         return int(gone.sum())
 
@@ -136,7 +142,7 @@ class Mapper:
             size = scene.params["log_scales"].exp().max(1).values
             keep = (opacity > PRUNE_OPACITY) & finite & (size < self._fog_size())
             voted = scene.params["semantics"].argmax(1)
-            keep &= voted == self._own_channels()
+            keep &= (voted == self._own_channels()) & ~self._useless()
             importance = opacity
             if len(self._looked_at) == scene.count:  # what no frame of the horizon looks at goes first
                 importance = opacity * (0.05 + (self._looked_at > 0))
@@ -149,6 +155,20 @@ class Mapper:
         if removed:
             scene.prune(keep)
         return removed
+
+    def _useless(self) -> Tensor:
+        """(N,) Gaussians that the horizon's frames look at without seeing them: others have taken their place."""
+        useless = torch.zeros(self.scene.count, dtype=torch.bool, device=self.scene.device)
+        if len(self._looked_at) != self.scene.count or self._camera is None:
+            return useless
+        weight = torch.zeros(self.scene.count, device=self.scene.device)
+        nothing = torch.zeros(self.scene.count, 0, device=self.scene.device)
+        for target in horizon_sample(self.targets, WEIGHED_FRAMES):
+            posed = self.scene.at(target.index)
+            output = render(posed, self._camera, target.T_cam_map, nothing, threads=self.config.run.threads, stats=True)
+            if output.weight_sum is not None:
+                weight += output.weight_sum
+        return (self._looked_at >= self.config.fit.min_witnesses) & (weight < USELESS_WEIGHT * WEIGHED_FRAMES)
 
     def resample(self, horizon: Horizon, new: Sequence[int]) -> int:
         """Adaptive resampling (Motion4D, sec. 3.3): new Gaussians where colour or labels are fitted badly, at the
@@ -176,10 +196,21 @@ class Mapper:
         return added
 
     def remove_object(self, object_id: int) -> None:
-        """Takes an object out of the scene: its Gaussians go, its motion is forgotten."""
+        """Takes an object out of the scene: its Gaussians go, its motion is forgotten, its channel is free again."""
         self.scene.prune(self.scene.object_id != object_id)
         self.scene.keep_bases(self.scene.bases.owner != object_id)
-        self.geometry.motions.pop(object_id, None)
+        self.geometry.remove(object_id)
+        self.arbiter.forget(object_id)
+        channel = self.channel_of.pop(object_id, None)
+        if channel is not None:
+            with torch.no_grad():
+                self.scene.params["semantics"][:, channel] = FORGOTTEN_LOGIT
+            self._free_channels.append(channel)
+
+    def absent(self, horizon: Horizon) -> list[int]:
+        """Objects that no frame of the horizon shows: what is known of them has left with the frames that did."""
+        shown = set().union(*(np.unique(state.labels).tolist() for state in horizon.frames))
+        return [label for label in self.channel_of if label != BACKGROUND and label not in shown]
 
     @torch.no_grad()
     def view(self, state: FrameState) -> View:
@@ -205,9 +236,12 @@ class Mapper:
     # -- parts ---------------------------------------------------------------------------------------------------------
 
     def _channel(self, label: int) -> int:
+        """The semantic channel of an object; one that a removed object has left, or a new one."""
         if label not in self.channel_of:
-            self.channel_of[label] = len(self.channel_of)
-            self.scene.grow_channels(len(self.channel_of))
+            channel = self._free_channels.pop() if self._free_channels else self.scene.channels
+            self.channel_of[label] = channel
+            if channel == self.scene.channels:
+                self.scene.grow_channels(channel + 1)
         return self.channel_of[label]
 
     def _sync_bases(self, horizon: Horizon) -> None:

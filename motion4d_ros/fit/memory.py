@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from torch import Tensor
 
 from motion4d_ros.fit.anchors import Anchors
-from motion4d_ros.fit.archive import Archive, ArchivedFrame
+from motion4d_ros.fit.archive import Archive, ArchivedFrame, RetiredObject
 from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.mapper import Mapper
 from motion4d_ros.fit.observe import masks
@@ -79,28 +80,54 @@ def query_scene(points_tyx: FloatArray, mapper: Mapper, horizon: Horizon, archiv
             cache[index].anchors = anchors.at(index)
         return cache[index]
 
-    result = trace(working, first, count, shot, lambda label: _moving(mapper, archive, label, first, count), camera)
+    result = trace(
+        working, first, count, shot, lambda label, index: _moving(mapper, archive, label, index, first, count), camera
+    )
     result.query_points = points_tyx.copy()
     result.tracks = ((result.tracks + 0.5) / ratio[::-1] - 0.5).astype(np.float32)
     return result
 
 
-def _moving(mapper: Mapper, archive: Archive, label: int, first: int, count: int) -> MovingGaussians | None:
-    """The Gaussians of one object with the motions of its bases over the whole run."""
+def retire(archive: Archive | None, mapper: Mapper, label: int) -> None:
+    """Takes an object that nobody sees any more out of the scene; `archive` keeps what queries need of it."""
+    owned, means, weights = _gaussians(mapper, label)
+    if archive is not None and len(owned):
+        base_ids = mapper.scene.bases.ids[owned].tolist()
+        archive.retired.setdefault(label, []).append(RetiredObject(base_ids, means, weights))
+    mapper.remove_object(label)
+
+
+def _gaussians(mapper: Mapper, label: int) -> tuple[Tensor, FloatArray, FloatArray]:
+    """Rows of an object's bases (B,), canonical means (M, 3) and shares (M, B) of its Gaussians."""
     scene = mapper.scene
     owned = (scene.bases.owner == label).nonzero().squeeze(1)
+    mine = scene.object_id[scene.moving_rows] == label
+    means = scene.params["means"][scene.moving_rows[mine]].detach().double().cpu().numpy()
+    weights = scene.motion_weights()[mine][:, owned].detach().double().cpu().numpy()
+    return owned, means, weights
+
+
+def _moving(mapper: Mapper, archive: Archive, label: int, index: int, first: int, count: int) -> MovingGaussians | None:
+    """The Gaussians of an object as it was alive at frame `index`, with the motions of its bases over the whole run."""
+    bases = mapper.scene.bases
+    for life in archive.retired.get(label, []):
+        if any(index in archive.motions.get(base_id, {}) for base_id in life.base_ids):
+            return MovingGaussians(life.means, life.weights, _archived(archive, life.base_ids, first, count))
+    owned, means, weights = _gaussians(mapper, label)
     if len(owned) == 0:
         return None
-    now = scene.bases.poses_at(list(scene.bases.indices)).transforms()[owned].detach().double().cpu().numpy()
-    motions = np.full((len(owned), count, 3, 4), np.nan)
-    start = scene.bases.first_index - first
+    motions = _archived(archive, bases.ids[owned].tolist(), first, count)
+    now = bases.poses_at(list(bases.indices)).transforms()[owned].detach().double().cpu().numpy()
+    start = bases.first_index - first
     motions[:, start : start + now.shape[1]] = now
-    for row, base_id in enumerate(scene.bases.ids[owned].tolist()):
-        for index, matrix in archive.motions.get(base_id, {}).items():
-            if 0 <= index - first < start:
-                motions[row, index - first] = matrix
-    rows = scene.moving_rows
-    mine = scene.object_id[rows] == label
-    means = scene.params["means"][rows[mine]].detach().double().cpu().numpy()
-    weights = scene.motion_weights()[mine][:, owned].detach().double().cpu().numpy()
     return MovingGaussians(means, weights, motions)
+
+
+def _archived(archive: Archive, base_ids: list[int], first: int, count: int) -> FloatArray:
+    """(B, T, 3, 4) archived motions of some bases over `count` frames from `first`; NaN where there are none."""
+    motions = np.full((len(base_ids), count, 3, 4), np.nan)
+    for row, base_id in enumerate(base_ids):
+        for index, matrix in archive.motions.get(base_id, {}).items():
+            if 0 <= index - first < count:
+                motions[row, index - first] = matrix
+    return motions

@@ -19,7 +19,7 @@ MIN_VISIBLE_OPACITY = 0.1
 
 def label_names(mapper: Mapper) -> NDArray[np.uint16]:
     """(C,) object id of every semantic channel."""
-    names = np.zeros(len(mapper.channel_of), np.uint16)
+    names = np.zeros(mapper.scene.channels, np.uint16)
     for label, channel in mapper.channel_of.items():
         names[channel] = label
     return names

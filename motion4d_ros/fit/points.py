@@ -14,6 +14,8 @@ from motion4d_ros.fit.horizon import Horizon
 from motion4d_ros.priors.flow import sample
 from motion4d_ros.types import BoolArray, FloatArray, PointTracks
 
+MIN_PURITY = 0.7  # share of its frames that must agree on a point's label
+
 
 @dataclass
 class PointTable:
@@ -81,6 +83,16 @@ class PointTable:
             horizon.seconds,
             horizon.camera,
         )
+
+    def pick(self, label: int, limit: int, random: np.random.Generator) -> PointTable:
+        """Up to `limit` points of one label; those seen in frames where few are seen come first."""
+        rows = np.flatnonzero((self.labels == label) & (self.purity > MIN_PURITY) & (self.seen.sum(1) >= 3))
+        if len(rows) <= limit:
+            return self.select(rows)
+        seen = self.seen[rows]
+        rarity = (seen / np.maximum(1, seen.sum(0))[None]).sum(1)
+        key = random.random(len(rows)) ** (rarity.mean() / rarity)  # weighted sampling without replacement
+        return self.select(np.sort(rows[np.argsort(-key)[:limit]]))
 
     @staticmethod
     def empty(length: int) -> PointTable:

@@ -48,7 +48,7 @@ def trace(
     first_index: int,
     count: int,
     snapshot: Callable[[int], Snapshot],
-    gaussians: Callable[[int], MovingGaussians | None],
+    gaussians: Callable[[int, int], MovingGaussians | None],
     camera: Camera,
 ) -> QueryTracks:
     """Trajectories of (Q, 3) queries (frame index, y, x; px of `camera`) over `count` frames from `first_index`.
@@ -67,7 +67,7 @@ def trace(
         confidence[rows] = trust[:, None]
         for object_id in np.unique(label).tolist():
             mine = rows[label == object_id]
-            moving = gaussians(object_id) if object_id else None
+            moving = gaussians(object_id, index) if object_id else None
             if moving is None:
                 xyz[mine] = start[label == object_id][:, None]
             else:

@@ -35,8 +35,9 @@ class MaskRefresh:
     def __call__(self, state: FrameState, target: Target, view: View) -> None:
         """Prompts the source where it takes prompts, else corrects its labels by the sure ones of the rendering."""
         probability = view.labels.cpu().numpy()
-        label_of = {channel: label for label, channel in self.channel_of.items()}
-        names = np.array([label_of[c] for c in range(probability.shape[-1])])
+        names = np.zeros(probability.shape[-1], np.int64)
+        for label, channel in self.channel_of.items():
+            names[channel] = label
         rendered = names[probability.argmax(-1)]
         if self.source.accepts_prompts:
             prompts = prompts_for(state.frame.stamp_ns, rendered, state.labels)

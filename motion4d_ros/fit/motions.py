@@ -1,0 +1,276 @@
+"""The motions of all objects: begun, continued, adjusted, divided into parts, lost and found again."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from motion4d_ros.config import GeometryConfig
+from motion4d_ros.fit.bundle import Body, BundleOptions, Observations, solve
+from motion4d_ros.fit.horizon import Horizon
+from motion4d_ros.fit.keyframes import Keyframes
+from motion4d_ros.fit.object_motion import ObjectMotion, Pose
+from motion4d_ros.fit.parts import Split, mean_residual, select, split, unexplained
+from motion4d_ros.fit.points import PointTable, lift
+from motion4d_ros.fit.reunion import Reunions, frame_depth
+from motion4d_ros.geometry.rigid import fit_rigid
+from motion4d_ros.types import FloatArray
+
+
+class Motions:
+    """Motion of every object over the horizon, by id."""
+
+    def __init__(self, options: GeometryConfig, keyframes: Keyframes, window: int, seed: int) -> None:
+        self.options = options
+        self.window = window
+        self.seed = seed
+        self.by_id: dict[int, ObjectMotion] = {}
+        self.reunions = Reunions(options, keyframes, seed)
+
+    def update(self, horizon: Horizon, points_of: dict[int, PointTable]) -> None:
+        """Continues and adjusts the motion of every object from its points."""
+        for label, chosen in points_of.items():
+            if chosen.count < self.options.min_points:
+                continue
+            xyz = lift(chosen, horizon)
+            motion = self.by_id.get(label)
+            if motion is None:
+                motion = self._begin(label, chosen, xyz, horizon)
+                if motion is None:
+                    continue
+                self.by_id[label] = motion
+            self._continue(motion, chosen, xyz, horizon)
+            if motion.detached_at is not None:
+                self.reunions.seek(motion, horizon)
+            self._adjust(motion, chosen, xyz, horizon)
+        for motion in self.by_id.values():  # objects without a single point: carried on
+            for state in horizon.frames:
+                for body in (motion, *motion.parts):
+                    if state.index not in body.poses:
+                        body.poses[state.index] = body.extrapolate(state.index, 1)
+
+    def forget_before(self, index: int) -> None:
+        """Drops what is older than frame `index`."""
+        self.reunions.forget_before(index)
+        for motion in self.by_id.values():
+            motion.forget_before(index)
+
+    def _begin(self, label: int, points: PointTable, xyz: FloatArray, horizon: Horizon) -> ObjectMotion | None:
+        """A new object: canonical where most of its points are seen."""
+        ok = points.seen & np.isfinite(xyz).all(-1)
+        column = int(ok.sum(0).argmax())
+        if ok[:, column].sum() < 4:
+            return None
+        center = np.median(xyz[ok[:, column], column], axis=0)
+        index = horizon.frames[column].index
+        return ObjectMotion(label, center, {index: (np.eye(3), np.zeros(3))})
+
+    def _continue(self, motion: ObjectMotion, points: PointTable, xyz: FloatArray, horizon: Horizon) -> None:
+        """Poses for frames that have none: step by step by rigid alignment of lifted points, else at constant
+        velocity.
+        """
+        indices = [state.index for state in horizon.frames]
+        for direction in (1, -1):
+            order = range(1, len(indices)) if direction == 1 else range(len(indices) - 2, -1, -1)
+            for column in order:
+                index = indices[column]
+                if index in motion.poses or index - direction not in motion.poses:
+                    continue
+                before = column - direction
+                both = points.seen[:, column] & points.seen[:, before]
+                both &= np.isfinite(xyz[:, column]).all(1) & np.isfinite(xyz[:, before]).all(1)
+                if both.sum() < self.options.min_points:
+                    motion.poses[index] = self._carry_on(motion, index, direction)
+                    motion.support[index] = 0
+                    continue
+                step = fit_rigid(
+                    xyz[both, before], xyz[both, column], tolerance=0.01 * frame_depth(horizon.frames[column])
+                )
+                R, t = motion.poses[index - direction]
+                image = step[:3, :3] @ (motion.center + t) + step[:3, 3]
+                motion.poses[index] = (step[:3, :3] @ R, image - motion.center)
+
+    def _carry_on(self, motion: ObjectMotion, index: int, direction: int) -> Pose:
+        """Where an unseen object probably is: at constant velocity for a while, then at rest."""
+        unseen = 0
+        while motion.support.get(index - direction * (unseen + 1), 1) == 0:
+            unseen += 1
+        if unseen < self.options.coast:
+            return motion.extrapolate(index, direction)
+        return motion.poses[index - direction]
+
+    def _adjust(self, motion: ObjectMotion, points: PointTable, xyz: FloatArray, horizon: Horizon) -> None:
+        """Bundle adjustment of one object over the horizon; the canonical frame stays where its points were."""
+        indices = [state.index for state in horizon.frames]
+        R = np.stack([motion.poses[k][0] for k in indices])
+        t = np.stack([motion.poses[k][1] for k in indices])
+        body = Body(
+            motion.center,
+            R,
+            t,
+            np.zeros((points.count, 3)),
+            np.array([motion.scale_error.get(k, 0.0) for k in indices]),
+            np.zeros(len(indices)),
+        )
+        canonical = np.einsum("tij,nti->ntj", R, xyz - motion.center - t) + motion.center
+        with np.errstate(all="ignore"):
+            body.points = np.nanmedian(canonical, axis=1)
+        old = np.array([motion.points.get(k, (np.nan,) * 3) for k in points.ids.tolist()])
+        known = np.isfinite(old).all(1)
+        body.points[known] = old[known]
+        usable = np.asarray(np.isfinite(body.points).all(axis=1), bool)
+        if usable.sum() < self.options.min_points:
+            return
+        chosen = points.select(usable)
+        few = chosen.seen.sum(0) < self.options.min_points
+        chosen.seen = chosen.seen & ~few[None]  # a handful of points on a hidden object are more likely its neighbour's
+        body.points, known, old = body.points[usable], known[usable], old[usable]
+        seen = chosen.observations(horizon, mended=True)
+        options = BundleOptions(
+            sigma_scale=self.options.sigma_object_scale,
+            iterations=self.options.iterations,
+            sigma_acceleration=self.options.sigma_acceleration,
+            sigma_angular_acceleration=self.options.sigma_angular_acceleration,
+        )
+        solve(body, seen, options)
+        if known.sum() >= 6:
+            _hold_gauge(body, old[known], body.points[known])
+        _store(motion, body, chosen.ids, horizon)
+        self._note_detachment(motion, body, indices)
+        if self.options.max_parts > 1:
+            self._articulate(motion, chosen, xyz[usable], body, seen, options, horizon)
+
+    def _note_detachment(self, motion: ObjectMotion, body: Body, indices: list[int]) -> None:
+        """Since when no point links the object to what it was before: until then its canonical frame is its own."""
+        support = body.inliers.sum(0)
+        if motion.detached_at is None:
+            enough = np.flatnonzero(support >= self.options.min_points)
+            gaps = np.flatnonzero(support < self.options.min_points)
+            gaps = gaps[gaps > enough[0]] if len(enough) else gaps[:0]
+            if len(gaps) == 0:
+                return
+            motion.detached_at = indices[int(gaps[0])]
+        column = motion.detached_at - indices[0]
+        if column <= 0:  # what it was before has left the horizon
+            motion.detached_at = None
+            return
+        bridging = body.inliers[:, :column].any(1) & body.inliers[:, column:].any(1)
+        if bridging.sum() >= self.options.min_points:
+            motion.detached_at = None
+
+    # -- parts ---------------------------------------------------------------------------------------------------------
+
+    def _articulate(
+        self,
+        motion: ObjectMotion,
+        points: PointTable,
+        xyz: FloatArray,
+        body: Body,
+        seen: Observations,
+        options: BundleOptions,
+        horizon: Horizon,
+    ) -> None:
+        """Divides an object that one rigid motion does not explain, or adjusts the parts it has."""
+        if not motion.parts:
+            before = unexplained(body, seen)
+            if before < self.options.split_share or len(horizon) < self.window:
+                return
+            for groups in (2, 4, 6):
+                if groups > self.options.max_parts:
+                    break
+                found = split(body, seen, groups, options, self.seed)
+                if found is None:
+                    break
+                after = _unexplained_by(found, seen)
+                if after < self.options.split_gain * before:
+                    self._adopt_parts(motion, found, points, horizon)
+                    before = after
+                if after < 0.5 * self.options.split_share:
+                    break
+            return
+        self._adjust_parts(motion, points, xyz, body, seen, options, horizon)
+
+    def _adopt_parts(self, motion: ObjectMotion, found: Split, points: PointTable, horizon: Horizon) -> None:
+        motion.parts = []
+        ids = points.ids
+        for body, rows in zip(found.bodies, found.rows, strict=True):
+            part = ObjectMotion(motion.object_id, motion.center, {})
+            _store(part, body, ids[rows], horizon)
+            motion.parts.append(part)
+
+    def _adjust_parts(
+        self,
+        motion: ObjectMotion,
+        points: PointTable,
+        xyz: FloatArray,
+        body: Body,
+        seen: Observations,
+        options: BundleOptions,
+        horizon: Horizon,
+    ) -> None:
+        """New times follow the whole object, new points the part that explains them best; then each is adjusted."""
+        indices = [state.index for state in horizon.frames]
+        bodies = []
+        for part in motion.parts:
+            mine = np.array([k in part.points for k in points.ids.tolist()], bool)
+            self._continue(part, points.select(mine), xyz[mine], horizon)
+            R, t = (np.stack([part.poses[k][i] for k in indices]) for i in (0, 1))
+            bodies.append(Body(part.center, R, t, np.zeros((0, 3)), body.depth_scale.copy(), body.depth_offset.copy()))
+        errors, lifted = [], []
+        first = np.clip(
+            points.query - horizon.first_index, 0, len(horizon) - 1
+        )  # where a point was picked, it is known best
+        place = xyz[np.arange(points.count), first]
+        place = np.where(np.isfinite(place), place, body.at_frames(body.points)[np.arange(points.count), first])
+        for part_body in bodies:
+            back = (
+                np.einsum("nji,nj->ni", part_body.R[first], place - part_body.center - part_body.t[first])
+                + part_body.center
+            )
+            lifted.append(back)
+            whole = Body(part_body.center, part_body.R, part_body.t, back, body.depth_scale, body.depth_offset)
+            errors.append(mean_residual(whole, seen))
+        assignment = np.stack(errors, 1).argmin(1)
+        for number, (part, part_body) in enumerate(zip(motion.parts, bodies, strict=True)):
+            rows = np.flatnonzero(assignment == number)
+            if len(rows) < self.options.min_points:
+                continue
+            old = np.array([part.points.get(k, (np.nan,) * 3) for k in points.ids[rows].tolist()]).reshape(-1, 3)
+            known = np.isfinite(old).all(1)
+            part_body.points = np.where(known[:, None], old, lifted[number][rows])
+            solve(part_body, select(seen, rows), options)
+            if known.sum() >= 6:
+                _hold_gauge(part_body, old[known], part_body.points[known])
+            _store(part, part_body, points.ids[rows], horizon)
+
+
+def _store(motion: ObjectMotion, body: Body, ids: NDArray[np.int64], horizon: Horizon) -> None:
+    """What an adjustment found becomes the motion."""
+    motion.points = dict(zip(ids.tolist(), body.points, strict=True))
+    for column, state in enumerate(horizon.frames):
+        k = state.index
+        motion.poses[k] = (body.R[column], body.t[column])
+        motion.scale_error[k] = float(body.depth_scale[column])
+        motion.covariance[k] = body.pose_covariance[column]
+        motion.support[k] = int(body.inliers[:, column].sum())
+
+
+def _unexplained_by(found: Split, seen: Observations) -> float:
+    """Share of all points that their own part leaves unexplained."""
+    total = sum(len(rows) for rows in found.rows)
+    return sum(
+        unexplained(body, select(seen, rows)) * len(rows) for body, rows in zip(found.bodies, found.rows, strict=True)
+    ) / max(1, total)
+
+
+def _hold_gauge(body: Body, old: FloatArray, new: FloatArray) -> None:
+    """Moves the canonical frame back to where its points were; poses change along, so nothing moves in the map."""
+    G = fit_rigid(old, new, tolerance=0.02)  # new = G old
+    R, g = G[:3, :3], G[:3, 3]
+    inverse = G.copy()
+    inverse[:3, :3], inverse[:3, 3] = R.T, -R.T @ g
+    body.points = body.points @ inverse[:3, :3].T + inverse[:3, 3]
+    center = body.center
+    shifted = body.R @ (R @ center + g - center) + body.t
+    body.R = body.R @ R
+    body.t = shifted
