@@ -82,8 +82,12 @@ class Reunions:
         T = state.T_cam_map @ motion.matrix(state.index)
         expected = np.array(list(motion.points.values())) @ T[:3, :3].T + T[:3, 3]
         facing = expected[expected[:, 2] <= np.median(expected[:, 2])]
+        away = seen_cam - np.median(facing, axis=0)
+        radius = float(np.median(np.linalg.norm(expected - np.median(expected, axis=0), axis=1)))
+        if np.linalg.norm(away) < radius:
+            return  # a half-hidden object's middle is no better known than that
         correction = np.eye(4)
-        correction[:3, 3] = state.T_map_cam[:3, :3] @ (seen_cam - np.median(facing, axis=0))
+        correction[:3, 3] = state.T_map_cam[:3, :3] @ away
         motion.shift(correction, frames)
 
 
