@@ -27,12 +27,15 @@ def quick(**values: Any) -> Config:
     config = Config()
     config.update(
         {
-            "run.threads": 1, "run.device": "cpu", "masks.source": "topic", "depth.source": "topic", "pose.source": "odometry",
-            "window.length": 4, "window.horizon": 16, "window.global_every": 0, "fit.motion_iterations": 4,
-            "fit.semantic_iterations": 4, "fit.global_iterations": 4, "fit.final_iterations": 6, "geometry.iterations": 3,
-            "geometry.static_points": 80, "geometry.object_points": 60, "geometry.max_parts": 1,
+            "run": {"threads": 1, "device": "cpu"},
+            "masks.source": "topic",
+            "depth.source": "topic",
+            "pose.source": "odometry",
+            "window": {"length": 4, "horizon": 16, "global_every": 0},
+            "fit": {"motion_iterations": 4, "semantic_iterations": 4, "global_iterations": 4, "final_iterations": 6},
+            "geometry": {"iterations": 3, "static_points": 80, "object_points": 60, "max_parts": 1},
         }
-    )  # fmt: skip
+    )
     config.update(values)
     return config
 
@@ -77,9 +80,7 @@ def test_every_frame_is_live_then_windowed_then_global(
         assert estimate.pose_status is PoseStatus.OK and estimate.scale is Scale.METRIC
 
 
-def test_masks_and_points_resemble_the_truth(
-    finished: tuple[Motion4D, list[Estimate]], scene: SyntheticScene
-) -> None:
+def test_masks_and_points_resemble_the_truth(finished: tuple[Motion4D, list[Estimate]], scene: SyntheticScene) -> None:
     _, estimates = finished
     final = [estimate for estimate in estimates if estimate.stage is Stage.GLOBAL]
     ids = set(np.unique(scene.masks).tolist()) - {0}
@@ -100,9 +101,7 @@ def test_masks_and_points_resemble_the_truth(
         assert np.mean(hits) > 0.8
 
 
-def test_the_same_seed_gives_the_same_result(
-    finished: tuple[Motion4D, list[Estimate]], scene: SyntheticScene
-) -> None:
+def test_the_same_seed_gives_the_same_result(finished: tuple[Motion4D, list[Estimate]], scene: SyntheticScene) -> None:
     engine, estimates = finished
     again, repeated = run(quick(), scene.frames())
     for one, other in zip(estimates, repeated, strict=True):

@@ -50,7 +50,16 @@ def make_state(
     frame = Frame((index + 1) * PERIOD_NS, np.repeat(gray[..., None], 3, -1), camera, T, index=index)
     sigma = np.full(camera.size, 0.02, np.float32)
     return FrameState(
-        frame, camera, T, PoseStatus.OK, Scale.METRIC, labels, (1 / depth).astype(np.float32), sigma, labels.copy(), depth
+        frame,
+        camera,
+        T,
+        PoseStatus.OK,
+        Scale.METRIC,
+        labels,
+        (1 / depth).astype(np.float32),
+        sigma,
+        labels.copy(),
+        depth,
     )
 
 
@@ -83,14 +92,19 @@ def observe(
     count, length = xyz_map.shape[:2]
     uv = camera.project(xyz_cam) + noise_px * rng.standard_normal((count, length, 2))
     return Observations(
-        uv, np.full((count, length), max(noise_px, 0.1)), np.ones((count, length), bool), 1 / xyz_cam[..., 2],
-        T_cam_map, 0.1 * np.arange(length), camera,
+        uv,
+        np.full((count, length), max(noise_px, 0.1)),
+        np.ones((count, length), bool),
+        1 / xyz_cam[..., 2],
+        T_cam_map,
+        0.1 * np.arange(length),
+        camera,
     )
 
 
 def turning_body(count: int = 40, length: int = 8, seed: int = 0) -> Body:
     """A ball of points two metres ahead that drifts and turns at constant rate: the truth."""
-    points = np.random.default_rng(seed).uniform(-0.15, 0.15, (count, 3)) + [0, 0, 2]
+    points = np.random.default_rng(seed).uniform(-0.15, 0.15, (count, 3)) + np.array([0, 0, 2])
     R = np.stack([Rotation.from_rotvec(k * np.array([0.02, 0.1, 0.03])).as_matrix() for k in range(length)])
     t = np.arange(length)[:, None] * np.array([0.03, -0.01, 0.02])
     return Body(np.array([0.0, 0.0, 2.0]), R, t, points, np.zeros(length), np.zeros(length))
@@ -102,6 +116,10 @@ def shaken(body: Body, seed: int = 1, rotation: float = 0.05, shift: float = 0.0
     length = len(body.t)
     turn = Rotation.from_rotvec(rotation * rng.standard_normal((length, 3))).as_matrix()
     return Body(
-        body.center, turn @ body.R, body.t + shift * rng.standard_normal((length, 3)),
-        body.points + points * rng.standard_normal(body.points.shape), np.zeros(length), np.zeros(length),
+        body.center,
+        turn @ body.R,
+        body.t + shift * rng.standard_normal((length, 3)),
+        body.points + points * rng.standard_normal(body.points.shape),
+        np.zeros(length),
+        np.zeros(length),
     )

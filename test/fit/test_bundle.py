@@ -42,7 +42,12 @@ def test_noise_of_half_a_pixel_costs_millimetres() -> None:
 def static_scene(length: int = 8) -> Body:
     points = np.random.default_rng(3).uniform([-1, -0.6, 1.5], [1.4, 0.6, 4.0], (120, 3))
     return Body(
-        np.zeros(3), np.tile(np.eye(3), (length, 1, 1)), np.zeros((length, 3)), points, np.zeros(length), np.zeros(length)
+        np.zeros(3),
+        np.tile(np.eye(3), (length, 1, 1)),
+        np.zeros((length, 3)),
+        points,
+        np.zeros(length),
+        np.zeros(length),
     )
 
 
@@ -56,14 +61,15 @@ def test_depth_scale_and_offset_of_every_frame_are_found() -> None:
     body = static_scene()
     body.points = body.points + 0.05 * rng.standard_normal(body.points.shape)
     solve(
-        body, seen,
+        body,
+        seen,
         BundleOptions(free_poses=False, free_offset=True, sigma_scale=0.5, sigma_offset=0.5, iterations=30),
     )
     assert np.abs(a).max() > 0.08
     assert body.depth_scale == pytest.approx(a, abs=0.003)
     assert body.depth_offset == pytest.approx(b, abs=0.002)
     assert corrected_inverse_depth(body, seen.inverse_depth) == pytest.approx(exact, rel=0.003)
-    assert (body.R == np.eye(3)).all() and (body.t == 0).all()  # the static scene does not move
+    assert (np.eye(3) == body.R).all() and (body.t == 0).all()  # the static scene does not move
 
 
 def test_outliers_are_resisted_and_named() -> None:

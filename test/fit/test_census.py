@@ -20,17 +20,23 @@ def target(index: int, split: int = 32, depth_m: float = 2.0) -> Target:
     channels = torch.zeros(HEIGHT, WIDTH, dtype=torch.int64)
     channels[:, :split] = 1
     return Target(
-        index, torch.zeros(HEIGHT, WIDTH, 3), channels, torch.ones(HEIGHT, WIDTH), torch.full((HEIGHT, WIDTH), depth_m),
-        torch.ones(HEIGHT, WIDTH), torch.eye(4),
+        index,
+        torch.zeros(HEIGHT, WIDTH, 3),
+        channels,
+        torch.ones(HEIGHT, WIDTH),
+        torch.full((HEIGHT, WIDTH), depth_m),
+        torch.ones(HEIGHT, WIDTH),
+        torch.eye(4),
     )
 
 
 def scene_of(places: list[tuple[float, float, float]], owners: list[int], moving: bool = False) -> Scene:
     """Gaussians at pixels (u, v) and depths; with `moving`, those of object 1 go 2 px to the right per frame."""
     uvz = torch.tensor(places, dtype=torch.float64)
-    means = torch.stack(
-        [(uvz[:, 0] - CAMERA.cx) / CAMERA.fx, (uvz[:, 1] - CAMERA.cy) / CAMERA.fy, torch.ones(len(uvz))], 1
-    ) * uvz[:, 2:]
+    means = (
+        torch.stack([(uvz[:, 0] - CAMERA.cx) / CAMERA.fx, (uvz[:, 1] - CAMERA.cy) / CAMERA.fy, torch.ones(len(uvz))], 1)
+        * uvz[:, 2:]
+    )
     scene = Scene(2)
     scene.extend_times([(k + 1) * PERIOD_NS for k in range(LENGTH)], first_index=0)
     if moving:
@@ -41,9 +47,15 @@ def scene_of(places: list[tuple[float, float, float]], owners: list[int], moving
     owner = torch.tensor(owners)
     scene.append(
         GaussianBatch(
-            means=means.float(), quats=torch.tensor([1.0, 0, 0, 0]).repeat(count, 1), log_scales=torch.full((count, 3), -4.0),
-            opacity_logits=torch.ones(count), colors=torch.ones(count, 3), semantics=torch.zeros(count, 2),
-            uncertainty=torch.zeros(count), object_id=owner, dynamic=(owner > 0) & moving,
+            means=means.float(),
+            quats=torch.tensor([1.0, 0, 0, 0]).repeat(count, 1),
+            log_scales=torch.full((count, 3), -4.0),
+            opacity_logits=torch.ones(count),
+            colors=torch.ones(count, 3),
+            semantics=torch.zeros(count, 2),
+            uncertainty=torch.zeros(count),
+            object_id=owner,
+            dynamic=(owner > 0) & moving,
         )
     )
     return scene
@@ -57,7 +69,14 @@ def test_ghosts_and_misnamed_go_and_good_ones_stay() -> None:
     places = [(10, 20, 2.0), (50, 20, 2.0), (50, 20, 2.02), (50, 30, 1.0), (50, 30, 3.0), (500, 20, 2.0)]
     owners = [1, 0, 1, 0, 0, 0]
     # good object, good wall, wall that is called an object, ghost in free space, hidden behind, out of view
-    assert verdict(scene_of(places, owners), [target(k) for k in range(LENGTH)]) == [False, False, True, True, False, False]
+    assert verdict(scene_of(places, owners), [target(k) for k in range(LENGTH)]) == [
+        False,
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_counts_are_counts() -> None:

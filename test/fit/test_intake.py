@@ -28,8 +28,12 @@ def labels_of(label: int = 4) -> np.ndarray:
 def frame(k: int, **values: Any) -> Frame:
     gray = texture(*CAMERA.size, seed=1)
     base = Frame(
-        (k + 1) * PERIOD_NS, np.repeat(gray[..., None], 3, -1), CAMERA, pose(),
-        np.full(CAMERA.size, 2.0, np.float32), labels_of(),
+        (k + 1) * PERIOD_NS,
+        np.repeat(gray[..., None], 3, -1),
+        CAMERA,
+        pose(),
+        np.full(CAMERA.size, 2.0, np.float32),
+        labels_of(),
     )
     return replace(base, **values)
 
@@ -165,7 +169,11 @@ NOTHING = Horizon(8)
 def test_points_and_boxes_are_brought_to_working_size(prompted: tuple[Intake, Recorder]) -> None:
     intake, recorder = prompted
     prompt = Prompt(
-        2 * PERIOD_NS, 7, np.array([[0.5, 0.5], [40.5, 20.5]]), np.array([True, False]), np.array([10.5, 4.5, 20.5, 30.5])
+        2 * PERIOD_NS,
+        7,
+        np.array([[0.5, 0.5], [40.5, 20.5]]),
+        np.array([True, False]),
+        np.array([10.5, 4.5, 20.5, 30.5]),
     )
     assert intake.prompt(prompt, NOTHING) == 7
     ((index, heard),) = recorder.seen

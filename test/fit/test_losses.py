@@ -23,7 +23,7 @@ def test_equal_images_have_structural_similarity_one() -> None:
 
 
 def test_photometric_mixes_l1_and_dissimilarity() -> None:
-    a, b = images()
+    a, _ = images()
     assert losses.photometric(a, a, 0.2).item() == pytest.approx(0.0, abs=1e-4)
     shifted = a * 0.5
     l1, structure = (shifted - a).abs().mean().item(), 1 - losses.ssim(shifted, a).item()

@@ -46,7 +46,13 @@ def fed(config: Config, period_ms: int = 100) -> Pace:
 
 @pytest.mark.parametrize(
     ("seconds", "steps", "cost", "share"),
-    [(1.0, 100, 0.005, 1.0), (0.5, 100, 0.01, 0.5), (0.0, 100, 0.01, MIN_SHARE), (-3.0, 10, 1.0, MIN_SHARE), (1, 0, 1, 1.0)],
+    [
+        (1.0, 100, 0.005, 1.0),
+        (0.5, 100, 0.01, 0.5),
+        (0.0, 100, 0.01, MIN_SHARE),
+        (-3.0, 10, 1.0, MIN_SHARE),
+        (1, 0, 1, 1.0),
+    ],
 )
 def test_affordable_share(seconds: float, steps: int, cost: float, share: float) -> None:
     assert affordable(seconds, steps, cost) == pytest.approx(share)

@@ -8,7 +8,7 @@ from fit_builders import move, observe, pose
 from scipy.spatial.transform import Rotation
 
 from motion4d_ros.fit.bundle import Body, BundleOptions, Observations, solve
-from motion4d_ros.fit.geometry import _hold_gauge
+from motion4d_ros.fit.motions import _hold_gauge
 from motion4d_ros.fit.object_motion import ObjectMotion
 from motion4d_ros.fit.parts import mean_residual, shares, split, unexplained
 from motion4d_ros.types import Camera, FloatArray
@@ -33,8 +33,12 @@ def hinge(opening: float) -> tuple[FloatArray, Observations]:
 
 def rigid_fit(xyz: FloatArray, seen: Observations) -> Body:
     body = Body(
-        np.array([0.0, 0, 2]), np.tile(np.eye(3), (LENGTH, 1, 1)), np.zeros((LENGTH, 3)), xyz[:, 0].copy(),
-        np.zeros(LENGTH), np.zeros(LENGTH),
+        np.array([0.0, 0, 2]),
+        np.tile(np.eye(3), (LENGTH, 1, 1)),
+        np.zeros((LENGTH, 3)),
+        xyz[:, 0].copy(),
+        np.zeros(LENGTH),
+        np.zeros(LENGTH),
     )
     solve(body, seen, OPTIONS)
     return body
@@ -84,7 +88,7 @@ def test_residuals_ignore_what_was_not_seen() -> None:
 
 def test_shares_follow_the_nearest_group() -> None:
     rng = np.random.default_rng(1)
-    left, right = rng.normal(0, 0.02, (30, 3)) - [0.2, 0, 0], rng.normal(0, 0.02, (30, 3)) + [0.2, 0, 0]
+    left, right = rng.normal(0, 0.02, (30, 3)) - [0.2, 0, 0], rng.normal(0, 0.02, (30, 3)) + np.array([0.2, 0, 0])
     result = shares(np.array([[-0.25, 0, 0], [0.25, 0, 0], [0.19, 0.01, 0]]), [left, right])
     assert result.sum(1) == pytest.approx(1.0)
     assert result[0, 0] > 0.99 and result[1, 1] > 0.99 and result[2, 1] > 0.99
@@ -102,7 +106,7 @@ def one_part(number: int) -> ObjectMotion:
     for k in range(4, 9):
         motion.poses[k] = (Rotation.from_rotvec(turn * (k - 4)).as_matrix(), np.array([0.05, 0, 0.02]) * (k - 4))
     for row in range(30):
-        point = rng.uniform(-0.1, 0.1, 3) + [0.3 * number - 0.15, 0, 2]
+        point = rng.uniform(-0.1, 0.1, 3) + np.array([0.3 * number - 0.15, 0, 2])
         motion.points[100 * number + row] = point
     return motion
 
@@ -116,7 +120,7 @@ def jointed() -> ObjectMotion:
 @pytest.mark.parametrize("motion", [one_part(0), jointed()], ids=["rigid", "two parts"])
 def test_canonical_inverts_the_blended_motion(motion: ObjectMotion) -> None:
     index = 7
-    xyz = np.random.default_rng(5).uniform(-0.25, 0.25, (20, 3)) + [0.1, 0, 2]
+    xyz = np.random.default_rng(5).uniform(-0.25, 0.25, (20, 3)) + np.array([0.1, 0, 2])
     canonical, weights = motion.canonical(xyz, index)
     assert weights.shape == (20, len(motion.bodies))
     assert weights.sum(1) == pytest.approx(1.0)
@@ -156,7 +160,7 @@ def test_what_is_old_is_forgotten_in_every_part() -> None:
 def test_holding_the_gauge_moves_nothing_in_the_map() -> None:
     rng = np.random.default_rng(6)
     R = Rotation.from_rotvec(0.1 * rng.standard_normal((5, 3))).as_matrix()
-    old = rng.uniform(-0.2, 0.2, (15, 3)) + [0, 0, 2]
+    old = rng.uniform(-0.2, 0.2, (15, 3)) + np.array([0, 0, 2])
     drifted = move(pose((0.05, 0.1, -0.02), (0.03, -0.02, 0.01)), old)
     body = Body(np.array([0, 0, 2.0]), R, rng.normal(size=(5, 3)), drifted, np.zeros(5), np.zeros(5))
     before = body.at_frames(body.points)

@@ -24,7 +24,7 @@ def motion_at(k: int) -> FloatArray:
     """The object turns in the image plane and drifts to the right: (4, 4)."""
     T = np.eye(4)
     T[:3, :3] = Rotation.from_rotvec([0, 0, 0.1 * k]).as_matrix()
-    T[:3, 3] = CENTER + [0.06 * k, 0.01 * k, 0] - T[:3, :3] @ CENTER
+    T[:3, 3] = CENTER + np.array([0.06 * k, 0.01 * k, 0]) - T[:3, :3] @ CENTER
     return T
 
 
@@ -41,7 +41,7 @@ def shot(index: int) -> Snapshot:
     return Snapshot(index * PERIOD_NS, np.eye(4), inside.astype(np.int32), depth, np.full(CAMERA.size, 0.9))
 
 
-def gaussians(label: int) -> MovingGaussians | None:
+def gaussians(label: int, index: int) -> MovingGaussians | None:
     return MovingGaussians(CENTER[None], np.ones((1, 1)), MOTIONS) if label == 1 else None
 
 
@@ -94,7 +94,7 @@ def test_a_point_that_leaves_the_image_is_occluded() -> None:
         seen.depth_m[:] = WALL_Z
         return seen
 
-    result = run([(FIRST, 24.0, 5.0)], panning, lambda label: None)
+    result = run([(FIRST, 24.0, 5.0)], panning, lambda label, index: None)
     assert result.occluded[0].tolist() == [False, True, True, True, True, True]
     assert np.isfinite(result.tracks).all()
 
@@ -105,7 +105,7 @@ def test_a_query_without_depth_gets_no_confidence() -> None:
         seen.depth_m[:] = np.nan
         return seen
 
-    result = run([(FIRST, 10.0, 10.0)], hole, lambda label: None)
+    result = run([(FIRST, 10.0, 10.0)], hole, lambda label, index: None)
     assert np.isfinite(result.tracks_xyz).all()
     assert (result.confidence == 0).all()
 
@@ -127,7 +127,9 @@ def test_queries_share_the_motion_of_the_gaussians_around_them() -> None:
     still = np.tile(np.eye(4)[:3], (LENGTH, 1, 1))
     lifted = still.copy()
     lifted[:, 1, 3] = 0.1 * np.arange(LENGTH)
-    means = np.concatenate([np.random.default_rng(s).normal(0, 0.01, (10, 3)) + [x, 0, 1] for s, x in ((0, -0.3), (1, 0.3))])
+    means = np.concatenate(
+        [np.random.default_rng(s).normal(0, 0.01, (10, 3)) + np.array([x, 0, 1]) for s, x in ((0, -0.3), (1, 0.3))]
+    )
     weights = np.repeat(np.eye(2), 10, 0)
     moving = MovingGaussians(means, weights, np.stack([still, lifted]))
     path = follow(np.array([[-0.3, 0, 1], [0.3, 0, 1]]), 0, moving)
@@ -142,10 +144,12 @@ def test_measured_points_pull_the_track_towards_them() -> None:
         seen.depth_m[:] = WALL_Z
         if index == FIRST + 3:
             places = np.array([[30.0, 20.0], [33.0, 20.0], [30.0, 23.0], [33.0, 23.0]])
-            seen.anchors = FrameAnchors(np.zeros(4, np.int64), places + [1.0, 0.0], places, np.full(4, WALL_Z))
+            seen.anchors = FrameAnchors(
+                np.zeros(4, np.int64), places + np.array([1.0, 0.0]), places, np.full(4, WALL_Z)
+            )
         return seen
 
-    result = run([(FIRST, 21.0, 31.0), (FIRST, 40.0, 60.0)], with_anchors, lambda label: None)
+    result = run([(FIRST, 21.0, 31.0), (FIRST, 40.0, 60.0)], with_anchors, lambda label, index: None)
     assert 0.7 < result.tracks[0, 3, 0] - 31.0 < 1.0  # most of one pixel, with a little doubt
     assert result.tracks[0, 2] == pytest.approx([31.0, 21.0], abs=1e-3)
     assert result.tracks[1, 3] == pytest.approx([60.0, 40.0], abs=1e-3)  # too far away

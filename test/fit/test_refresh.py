@@ -83,12 +83,13 @@ class Network:
 
 
 def view_of(rendered: NDArray[np.int32], sure: float = 0.95) -> View:
-    names = {label: channel for label, channel in CHANNEL_OF.items()}
     probability = torch.full((HEIGHT, WIDTH, 3), (1 - sure) / 2)
-    for label, channel in names.items():
+    for label, channel in CHANNEL_OF.items():
         probability[..., channel][torch.as_tensor(rendered == label)] = sure
     empty = torch.zeros(HEIGHT, WIDTH)
-    return View(torch.zeros(HEIGHT, WIDTH, 3), probability, empty, None, RenderOutput(probability, empty, empty, torch.zeros(0)))
+    return View(
+        torch.zeros(HEIGHT, WIDTH, 3), probability, empty, None, RenderOutput(probability, empty, empty, torch.zeros(0))
+    )
 
 
 def refreshed(source: Network, current: NDArray[np.int32], view: View):

@@ -56,7 +56,7 @@ def test_places_are_found_to_a_fifth_of_a_pixel_despite_a_wrong_depth() -> None:
     source, target = view(A), view(B, depth_error=1.04)
     uv = grid()
     truth = true_place(uv, A, B)
-    guess = truth + [1.5, -1.0]
+    guess = truth + np.array([1.5, -1.0])
     where, found, sigma = measure(source, target, STATIC, uv, guess, CAMERA)
     assert found.mean() > 0.8
     error = np.linalg.norm(where - truth, axis=1)[found]

@@ -98,9 +98,13 @@ def test_only_frames_from_the_first_on_are_voted() -> None:
 def table_at(uv: list[tuple[float, float]], length: int = LENGTH) -> PointTable:
     count = len(uv)
     return PointTable(
-        np.arange(count), np.zeros(count, np.int64), np.repeat(np.array(uv, np.float32)[:, None], length, 1),
-        np.ones((count, length), bool), np.full((count, length), 0.2, np.float32),
-        np.zeros(count, np.int64), np.zeros(count, np.float32),
+        np.arange(count),
+        np.zeros(count, np.int64),
+        np.repeat(np.array(uv, np.float32)[:, None], length, 1),
+        np.ones((count, length), bool),
+        np.full((count, length), 0.2, np.float32),
+        np.zeros(count, np.int64),
+        np.zeros(count, np.float32),
     )
 
 
@@ -147,8 +151,12 @@ def test_observations_carry_raw_or_mended_depth() -> None:
 
 def test_chains_get_noisier_with_age_and_end() -> None:
     tracks = PointTracks(
-        np.array([5]), np.zeros((1, 6, 2), np.float32), np.array([[True, True, True, True, False, True]]),
-        np.full((1, 6), 0.3, np.float32), np.array([12]), first_index=10,
+        np.array([5]),
+        np.zeros((1, 6, 2), np.float32),
+        np.array([[True, True, True, True, False, True]]),
+        np.full((1, 6), 0.3, np.float32),
+        np.array([12]),
+        first_index=10,
     )
     points = from_chains(tracks, drift_px=0.4, max_age=2)
     assert points.sigma_px[0] == pytest.approx(np.hypot(0.3, 0.4 * np.array([2, 1, 0, 1, 2, 3])))

@@ -1,0 +1,125 @@
+"""Depth of every frame aligned to static points, and the arbiter of outlines."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fit_builders import make_horizon, make_state, pose
+
+from motion4d_ros.config import Config
+from motion4d_ros.fit.alignment import DepthAlignment
+from motion4d_ros.fit.arbiter import Arbiter, overlap
+from motion4d_ros.fit.horizon import Horizon
+from motion4d_ros.fit.points import PointTable
+from motion4d_ros.types import Camera, FloatArray
+
+CAMERA = Camera(120.0, 120.0, 63.5, 47.5, 128, 96)
+LENGTH = 8
+STATIONS = [pose((0, -0.03 * k, 0), (0.08 * k, 0, 0)) for k in range(LENGTH)]
+
+
+def world(scale: FloatArray) -> tuple[Horizon, PointTable, FloatArray]:
+    """60 static points, tracked exactly; the depth of frame k is wrong by the factor `scale[k]`."""
+    rng = np.random.default_rng(0)
+    xyz = rng.uniform([-0.6, -0.5, 1.8], [1.0, 0.5, 3.5], (60, 3))
+    uv = np.zeros((60, LENGTH, 2), np.float32)
+    states = []
+    for k, T in enumerate(STATIONS):
+        inverse = np.linalg.inv(T)
+        xyz_cam = xyz @ inverse[:3, :3].T + inverse[:3, 3]
+        uv[:, k] = CAMERA.project(xyz_cam)
+        depth = np.full(CAMERA.size, np.nan, np.float32)
+        for (u, v), z in zip(np.rint(uv[:, k]).astype(int), xyz_cam[:, 2], strict=True):
+            if 1 <= u < CAMERA.width - 1 and 1 <= v < CAMERA.height - 1:
+                depth[v - 1 : v + 2, u - 1 : u + 2] = z * scale[k]
+        states.append(make_state(k, depth_m=depth, T_map_cam=T, camera=CAMERA))
+    inside = (uv > 2).all(-1) & (uv[..., 0] < CAMERA.width - 3) & (uv[..., 1] < CAMERA.height - 3)
+    table = PointTable(
+        np.arange(60), np.zeros(60, np.int64), uv, inside, np.full((60, LENGTH), 0.2, np.float32),
+        np.zeros(60, np.int64), np.ones(60, np.float32),
+    )  # fmt: skip
+    return make_horizon(states), table.select(inside.sum(1) >= 3), xyz
+
+
+def test_breathing_depth_is_brought_to_one_scale() -> None:
+    wrong = np.exp(0.05 * np.sin(np.arange(LENGTH)))
+    horizon, table, xyz = world(wrong)
+    alignment = DepthAlignment(Config().geometry)
+    alignment.align(horizon, table)
+    found = np.array([alignment.scale[k] for k in range(LENGTH)])
+    assert np.std(np.log(wrong)) > 0.03
+    assert np.std(np.log(wrong) - found) < 0.01  # what is common to all frames is held by the prior
+    assert not alignment.contradicted
+    for point_id, place in alignment.static_points.items():
+        assert place == pytest.approx(xyz[point_id], abs=0.1)
+
+
+def test_metric_depth_is_believed_against_parallax_that_cannot_be() -> None:
+    horizon, table, _ = world(np.full(LENGTH, 2.5))
+    alignment = DepthAlignment(Config().geometry)
+    alignment.align(horizon, table)
+    assert alignment.contradicted
+    assert np.abs(list(alignment.scale.values())).max() < 0.15
+    known = np.isfinite(horizon.frames[0].raw_inverse_depth)
+    ratio = horizon.frames[0].depth_m[known] * horizon.frames[0].raw_inverse_depth[known]
+    assert ratio == pytest.approx(1.0, abs=0.15)
+
+
+def test_without_points_depth_stays_as_it_is_and_new_frames_follow_old_ones() -> None:
+    horizon, table, _ = world(np.ones(LENGTH))
+    alignment = DepthAlignment(Config().geometry)
+    alignment.align(horizon, table.select(np.arange(3)))
+    known = np.isfinite(horizon.frames[0].raw_inverse_depth)
+    assert horizon.frames[0].depth_m[known] * horizon.frames[0].raw_inverse_depth[known] == pytest.approx(1.0)
+    assert alignment._start({3: 0.2, 4: 0.4}, [3, 4, 5]).tolist() == pytest.approx([0.2, 0.4, 0.3])
+    assert alignment._start({}, [3]).tolist() == [0.0]
+
+
+def test_what_is_old_is_forgotten() -> None:
+    alignment = DepthAlignment(Config().geometry)
+    alignment.scale, alignment.offset = {1: 0.0, 5: 0.1}, {1: 0.0, 5: 0.1}
+    alignment.forget_before(3)
+    assert list(alignment.scale) == list(alignment.offset) == [5]
+
+
+# -- arbiter -----------------------------------------------------------------------------------------------------------
+
+
+def disc(radius: float, label: int = 1) -> np.ndarray:
+    y, x = np.mgrid[: CAMERA.height, : CAMERA.width]
+    return np.where((x - 60) ** 2 + (y - 48) ** 2 < radius**2, label, 0).astype(np.int32)
+
+
+def judged(source: np.ndarray, rendered: np.ndarray, rounds: int = 3) -> Arbiter:
+    arbiter = Arbiter()
+    for _ in range(rounds):
+        state = make_state(0, source, camera=CAMERA)
+        state.voted = disc(20)
+        arbiter.measure([state], [rendered.astype(np.uint16)])
+    return arbiter
+
+
+def test_a_poor_rendering_gives_way_to_a_steady_source() -> None:
+    arbiter = judged(disc(20), disc(14))
+    assert arbiter.trusts_source(1)
+    settled = arbiter.settle(disc(14).astype(np.uint16), disc(20))
+    assert (settled == disc(20)).all()
+    arbiter.forget(1)
+    assert not arbiter.trusts_source(1)
+
+
+def test_a_good_rendering_stays_and_other_objects_with_it() -> None:
+    arbiter = judged(disc(15), disc(20))
+    assert not arbiter.trusts_source(1)
+    rendered = disc(20).astype(np.uint16)
+    assert arbiter.settle(rendered, disc(15)) is rendered
+    assert arbiter.settle(rendered, None) is rendered
+    rendered[:5, :5] = 2  # nobody has judged object 2
+    assert (judged(disc(20), disc(14)).settle(rendered, disc(20))[:5, :5] == 2).all()
+
+
+def test_a_silent_source_is_absent_not_wrong() -> None:
+    assert judged(np.zeros(CAMERA.size, np.int32), disc(14)).of_source == {}
+    assert overlap(disc(9) > 0, disc(9) > 0) == 1.0
+    assert overlap(np.zeros(3, bool), np.zeros(3, bool)) == 1.0
+    assert overlap(np.array([1, 1, 0], bool), np.array([0, 1, 1], bool)) == pytest.approx(1 / 3)
