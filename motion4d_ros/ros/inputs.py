@@ -11,7 +11,7 @@ from typing import Any
 from nav_msgs.msg import Odometry
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from motion4d_ros.config import Config
@@ -21,6 +21,16 @@ from motion4d_ros.ros.queue import FrameQueue
 from motion4d_ros.ros.status import Meters
 from motion4d_ros.ros.synchroniser import Synchroniser
 from motion4d_ros.ros.validation import Rejection, check_compressed, check_image, check_pose, check_stamp
+
+
+def sensor_qos() -> QoSProfile:
+    """The sensor-data QoS (REP-2003). Made anew each time: `rclpy` writes a topic's overrides into what it is given."""
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=5,
+        reliability=ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.VOLATILE,
+    )
 
 
 def image_topics(node: Node, config: Config) -> dict[str, str]:
@@ -82,21 +92,21 @@ class Inputs:
         )
         compressed = config.ros.image_transport == "compressed" or self.topics["image"].endswith("/compressed")
         compressed_depth = config.ros.depth_transport == "compressedDepth"
-        kinds: dict[str, tuple[type, Callable[[Any], None], QoSProfile]] = {
-            "camera_info": (CameraInfo, self._on_info, qos_profile_sensor_data),
-            "image": (CompressedImage if compressed else Image, self._on_image, qos_profile_sensor_data),
-            "depth": (CompressedImage if compressed_depth else Image, self._on_depth, qos_profile_sensor_data),
-            "masks": (Image, self._on_masks, qos_profile_sensor_data),
-            "odometry": (Odometry, self._on_odometry, qos_profile_sensor_data),
+        kinds: dict[str, tuple[type, Callable[[Any], None]]] = {
+            "camera_info": (CameraInfo, self._on_info),
+            "image": (CompressedImage if compressed else Image, self._on_image),
+            "depth": (CompressedImage if compressed_depth else Image, self._on_depth),
+            "masks": (Image, self._on_masks),
+            "odometry": (Odometry, self._on_odometry),
         }
         self._subscriptions = []
         for name, topic in self.topics.items():
-            kind, callback, qos = kinds[name]
+            kind, callback = kinds[name]
             events = SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible(name, topic))
             handler, options = self._guarded(callback), overridable()
             self._subscriptions.append(
                 node.create_subscription(
-                    kind, topic, handler, qos, event_callbacks=events, qos_overriding_options=options
+                    kind, topic, handler, sensor_qos(), event_callbacks=events, qos_overriding_options=options
                 )
             )
 

@@ -17,9 +17,7 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from std_srvs.srv import Trigger
 
 from motion4d_ros.config import Config
 from motion4d_ros.ros import outgoing
@@ -31,11 +29,11 @@ from motion4d_ros.ros.parameters import Parameters, base_to_camera, parameter_na
 from motion4d_ros.ros.prompting import Prompting
 from motion4d_ros.ros.publishers import Outputs
 from motion4d_ros.ros.queue import Counts, FrameQueue
+from motion4d_ros.ros.services import Services
 from motion4d_ros.ros.status import Meters, diagnostic_array, status_message
 from motion4d_ros.ros.synchroniser import installed_classes
 from motion4d_ros.ros.transforms import TransformSource, have_tf2
 from motion4d_ros.ros.worker import Engine, Worker, WorkerReport
-from motion4d_ros.srv import SaveScene
 from motion4d_ros.types import Estimate, Health, Motion4DError
 
 STOP_S = 2.0
@@ -81,10 +79,7 @@ class Motion4DNode(LifecycleNode):
             self.get_logger().warning(f"unknown parameter {text}: ignored")
         self.add_post_set_parameters_callback(self._on_parameters)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._slow = ReentrantCallbackGroup()  # services that wait for the worker must not hold up the images
-        self.create_service(Trigger, "~/reset", self._on_reset, callback_group=self._slow)
-        self.create_service(Trigger, "~/refine", self._on_refine, callback_group=self._slow)
-        self.create_service(SaveScene, "~/save_scene", self._on_save, callback_group=self._slow)
+        self._offered = Services(self)
         self.create_timer(1.0, self._guard(self._every_second))
         self._status_timer: Any = None
 
@@ -179,11 +174,12 @@ class Motion4DNode(LifecycleNode):
     def _start_worker(self, report: WorkerReport | None = None) -> None:
         assert self.engine is not None and self._builder is not None
         calibrations, builder = self._calibrations, self._builder
-        self.worker = Worker(
+        worker = Worker(
             self.engine, self.config, self.queue, builder.build, self._deliver, self._log,
             ready=lambda: calibrations.ready, on_reset=self._after_reset, report=report,
         )  # fmt: skip
-        self.worker.start()
+        worker.start()
+        self.worker = worker  # only now: a worker that does not run yet looks dead to the watch
 
     def _deactivate(self) -> None:
         if self._status_timer is not None:
@@ -247,41 +243,6 @@ class Motion4DNode(LifecycleNode):
     def map_frame(self) -> str:
         """Frame in which the outputs are expressed."""
         return self._builder.map_frame if self._builder is not None else (self.config.ros.map_frame or "map")
-
-    # --- services ---------------------------------------------------------------------------------------------------
-
-    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success, response.message = self._ask(lambda worker, _: worker.reset("service"), 20.0, "scene reset")
-        return response
-
-    def _on_refine(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        response.success, response.message = self._ask(lambda worker, _: worker.refine_now(), 300.0, "refined")
-        return response
-
-    def _on_save(self, request: SaveScene.Request, response: SaveScene.Response) -> SaveScene.Response:
-        if not request.folder.strip():
-            response.message = "folder is empty: say where the scene should go"
-            return response
-
-        def save(worker: Worker, engine: Engine) -> str:
-            response.files = [str(path) for path in engine.save_scene(request.folder)]
-            return f"{len(response.files)} files in {request.folder}"
-
-        response.success, response.message = self._ask(save, 120.0, "saved")
-        return response
-
-    def _ask(self, job: Callable[[Worker, Engine], Any], timeout_s: float, done: str) -> tuple[bool, str]:
-        """Runs a job in the worker's thread and waits for it; (success, one line)."""
-        worker = self.worker
-        if worker is None or not worker.alive:
-            return False, "the node is not active: ros2 lifecycle set " + self.get_fully_qualified_name() + " activate"
-        try:
-            answer = worker.submit(lambda engine: job(worker, engine)).result(timeout_s)
-        except Motion4DError as error:
-            return False, str(error)
-        except BaseException as error:  # cancelled by a deactivation, timed out, or an engine's own exception
-            return False, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return True, answer if isinstance(answer, str) else done
 
     # --- books ------------------------------------------------------------------------------------------------------
 

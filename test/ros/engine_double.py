@@ -70,7 +70,8 @@ class DoubleEngine:
     def refine(self, should_yield: Callable[[], bool] | None = None) -> list[Estimate]:
         self._maybe_fail("refine")
         self.refinements += 1
-        return [self._estimate(frame, Stage.GLOBAL) for frame in self.frames]
+        waiting = {frame.index for frame in self.pending}
+        return [self._estimate(frame, Stage.GLOBAL) for frame in self.frames if frame.index not in waiting]
 
     def flush(self) -> list[Estimate]:
         self.pending = []

@@ -29,6 +29,7 @@ WIDTH, HEIGHT = 64, 48
 STATIC_QOS = QoSProfile(
     depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL, reliability=ReliabilityPolicy.RELIABLE
 )
+INPUTS = ("camera/image_raw", "camera/image_raw/compressed", "camera/camera_info", "masks", "depth", "odometry")
 _numbers = itertools.count()
 
 
@@ -75,6 +76,7 @@ class Harness:
         remap: dict[str, str] | None = None,
         start: bool = True,
         namespace: str | None = None,
+        sensor_qos: bool = False,
     ) -> None:
         self.ns = namespace or f"/t{next(_numbers)}_{time.monotonic_ns() % 10**9}"
         self.context = Context()
@@ -83,7 +85,12 @@ class Harness:
         arguments = ["--ros-args", "-r", f"/diagnostics:={self.ns}/diagnostics"]
         for name, topic in remappings.items():
             arguments += ["-r", f"{name}:={topic}"]
-        overrides = [Parameter(name, value=value) for name, value in (parameters or {}).items()]
+        settings = dict(parameters or {})
+        if not sensor_qos:  # best effort loses messages on a busy machine, and nobody can count what never arrived
+            for topic in INPUTS:
+                settings.setdefault(f"qos_overrides.{self.ns}/{topic}.subscription.reliability", "reliable")
+                settings.setdefault(f"qos_overrides.{self.ns}/{topic}.subscription.depth", 1000)
+        overrides = [Parameter(name, value=value) for name, value in settings.items()]
         self.engines: list[Any] = []
 
         def factory(config: Any) -> Any:
@@ -125,7 +132,7 @@ class Harness:
         assert self.until(lambda: all(self.node.count_subscribers(self.topic(n)) > before[n] for n in names))
         time.sleep(0.1)
 
-    def publisher(self, name: str, kind: type = Image, qos: Any = 10) -> Any:
+    def publisher(self, name: str, kind: type = Image, qos: Any = 1000) -> Any:
         """A publisher of an input, connected to the node. `name` is relative to the namespace."""
         if name not in self._publishers:
             self._publishers[name] = self.tester.create_publisher(kind, f"{self.ns}/{name}", qos)

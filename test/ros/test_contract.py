@@ -113,7 +113,7 @@ def test_nothing_is_computed_for_nobody(harness: Callable[..., Harness]) -> None
 
 
 def test_qos_in_and_out(harness: Callable[..., Harness]) -> None:
-    h = harness(parameters=WITH_MASKS)
+    h = harness(parameters=WITH_MASKS, sensor_qos=True)
     for name in ("camera/image_raw", "camera/camera_info", "masks", "odometry"):
         infos = h.tester.get_subscriptions_info_by_topic(f"{h.ns}/{name}")
         assert len(infos) == 1, name
@@ -131,6 +131,7 @@ def test_qos_can_be_overridden(harness: Callable[..., Harness]) -> None:
     ns = f"/q{time.monotonic_ns()}"
     h = harness(
         namespace=ns,
+        sensor_qos=True,
         parameters={
             f"qos_overrides.{ns}/camera/image_raw.subscription.reliability": "reliable",
             f"qos_overrides.{ns}/motion4d/markers.publisher.reliability": "best_effort",
@@ -138,6 +139,8 @@ def test_qos_can_be_overridden(harness: Callable[..., Harness]) -> None:
     )
     subscription = h.tester.get_subscriptions_info_by_topic(f"{ns}/camera/image_raw")[0]
     assert subscription.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+    other = h.tester.get_subscriptions_info_by_topic(f"{ns}/camera/camera_info")[0]
+    assert other.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT, "an override holds for its topic alone"
     publisher = h.tester.get_publishers_info_by_topic(f"{ns}/motion4d/markers")[0]
     assert publisher.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT
 

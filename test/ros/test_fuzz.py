@@ -160,12 +160,8 @@ def still_works(h: Harness, send: Callable[[int], None]) -> None:
 
 @pytest.mark.slow
 def test_malformed_raw_messages(harness: Callable[..., Harness]) -> None:
-    ns = f"/fuzz{time.monotonic_ns()}"
-    topics = ("camera/image_raw", "camera/camera_info", "masks", "depth", "odometry")
-    reliable = {f"qos_overrides.{ns}/{topic}.subscription.reliability": "reliable" for topic in topics}
-    depth = {f"qos_overrides.{ns}/{topic}.subscription.depth": 1000 for topic in topics}
     sources = {"masks.source": "topic", "depth.source": "topic", "pose.source": "odometry", "window.length": 4}
-    h = harness(namespace=ns, parameters={**reliable, **depth, **sources})
+    h = harness(parameters=sources)
     fuzz = Fuzz(1)
     kinds = [
         ("camera/image_raw", Image, lambda: fuzz.spoil_image(picture(1))),
@@ -192,11 +188,8 @@ def test_malformed_raw_messages(harness: Callable[..., Harness]) -> None:
 
 @pytest.mark.slow
 def test_malformed_compressed_messages(harness: Callable[..., Harness]) -> None:
-    ns = f"/fuzz{time.monotonic_ns()}"
-    topic = f"qos_overrides.{ns}/camera/image_raw/compressed.subscription"
-    reliable = {f"{topic}.reliability": "reliable", f"{topic}.depth": 1000}
     settings = {"image_transport": "compressed", "budget.queue_size": 1000}
-    h = harness(namespace=ns, parameters={**settings, **reliable})
+    h = harness(parameters=settings)
     fuzz = Fuzz(2)
     images = h.publisher("camera/image_raw/compressed", CompressedImage, RELIABLE)
     infos = h.publisher("camera/camera_info", CameraInfo, RELIABLE)

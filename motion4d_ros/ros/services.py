@@ -1,0 +1,63 @@
+"""The node's services. They wait for the worker, in a callback group of their own: images go on arriving meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from rclpy.callback_groups import ReentrantCallbackGroup
+from std_srvs.srv import Trigger
+
+from motion4d_ros.ros.worker import Engine, Worker
+from motion4d_ros.srv import SaveScene
+from motion4d_ros.types import Motion4DError
+
+if TYPE_CHECKING:
+    from motion4d_ros.ros.node import Motion4DNode
+
+RESET_S, REFINE_S, SAVE_S = 20.0, 300.0, 120.0
+"""How long a caller waits for each; a window in progress comes first."""
+
+
+class Services:
+    """``~/reset``, ``~/refine`` and ``~/save_scene``, offered as long as the node lives."""
+
+    def __init__(self, node: Motion4DNode) -> None:
+        self._node = node
+        group = ReentrantCallbackGroup()
+        node.create_service(Trigger, "~/reset", self._on_reset, callback_group=group)
+        node.create_service(Trigger, "~/refine", self._on_refine, callback_group=group)
+        node.create_service(SaveScene, "~/save_scene", self._on_save, callback_group=group)
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success, response.message = self._ask(lambda worker, _: worker.reset("service"), RESET_S, "reset done")
+        return response
+
+    def _on_refine(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        response.success, response.message = self._ask(lambda worker, _: worker.refine_now(), REFINE_S, "refined")
+        return response
+
+    def _on_save(self, request: SaveScene.Request, response: SaveScene.Response) -> SaveScene.Response:
+        if not request.folder.strip():
+            response.message = "folder is empty: say where the scene should go"
+            return response
+
+        def save(worker: Worker, engine: Engine) -> str:
+            response.files = [str(path) for path in engine.save_scene(request.folder)]
+            return f"{len(response.files)} files in {request.folder}"
+
+        response.success, response.message = self._ask(save, SAVE_S, "saved")
+        return response
+
+    def _ask(self, job: Callable[[Worker, Engine], Any], timeout_s: float, done: str) -> tuple[bool, str]:
+        """Runs a job in the worker's thread and waits for it; (success, one line)."""
+        worker = self._node.worker
+        if worker is None or not worker.alive:
+            return False, f"the node is not active: ros2 lifecycle set {self._node.get_fully_qualified_name()} activate"
+        try:
+            answer = worker.submit(lambda engine: job(worker, engine)).result(timeout_s)
+        except Motion4DError as error:
+            return False, str(error)
+        except BaseException as error:  # cancelled by a deactivation, timed out, or an engine's own exception
+            return False, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return True, answer if isinstance(answer, str) else done
