@@ -7,18 +7,25 @@ of it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.fit.anchors import FrameAnchors
 from motion4d_ros.geometry.neighbours import nearest
-from motion4d_ros.types import Camera, FloatArray, IntArray, QueryTracks
+from motion4d_ros.types import Camera, FloatArray, IntArray, PointTracks, QueryTracks
 
 NEIGHBOURS = 8  # Gaussians whose motion a query point shares
 HIDDEN_SHARE = 0.02  # rendered depth nearer than the point by this share: it is hidden
+NEAR_PX = 3  # a query nearer than this to an outline may belong to the other side
+CHAIN_REACH = 5  # frames, each way, in which 2D tracks have a say in that
+CLEARLY_BETTER = 0.6  # the other side must explain them with so much less error,
+CHAIN_NOISE_PX = 0.3  # and by so much beyond their noise
 EDGE_JUMP = 0.03  # a pixel's depth off by more from its neighbours of the same label is a blend of near and far
 
 
@@ -50,10 +57,12 @@ def trace(
     snapshot: Callable[[int], Snapshot],
     gaussians: Callable[[int, int], MovingGaussians | None],
     camera: Camera,
+    chains: PointTracks | None = None,
 ) -> QueryTracks:
     """Trajectories of (Q, 3) queries (frame index, y, x; px of `camera`) over `count` frames from `first_index`.
 
-    `snapshot(index)` gives a frame, `gaussians(label)` the Gaussians of an object (None: it does not move).
+    `snapshot(index)` gives a frame, `gaussians(label, index)` the Gaussians of an object as of a frame (None: it does
+    not move). `chains` are 2D tracks of the same queries: near an outline they decide to which side a query belongs.
     """
     total = len(points_tyx)
     xyz = np.full((total, count, 3), np.nan)
@@ -62,16 +71,35 @@ def trace(
     order = np.clip(np.rint(points_tyx[:, 0]).astype(int), first_index, first_index + count - 1)
     for index in np.unique(order).tolist():
         rows = np.flatnonzero(order == index)
-        start, label, trust = _lift(points_tyx[rows, :0:-1], snapshot(index), camera)
-        labels[rows] = label
-        confidence[rows] = trust[:, None]
-        for object_id in np.unique(label).tolist():
-            mine = rows[label == object_id]
-            moving = gaussians(object_id, index) if object_id else None
-            if moving is None:
-                xyz[mine] = start[label == object_id][:, None]
-            else:
-                xyz[mine] = follow(start[label == object_id], index - first_index, moving)
+        uv, shot, column = points_tyx[rows, :0:-1], snapshot(index), index - first_index
+
+        def paths(uv: FloatArray, label: NDArray[np.int64], shot: Snapshot = shot, index: int = index) -> FloatArray:
+            start = _lift(uv, label, shot, camera)
+            result = np.repeat(start[:, None], count, 1)
+            for object_id in np.unique(label[label > 0]).tolist():
+                moving = gaussians(object_id, index)
+                if moving is not None:
+                    mine = label == object_id
+                    result[mine] = follow(start[mine], index - first_index, moving)
+            return result
+
+        own = _at(shot.labels, uv).astype(np.int64)
+        xyz[rows] = paths(uv, own)
+        if chains is not None:
+            near = range(max(0, column - CHAIN_REACH), min(count, column + CHAIN_REACH + 1))
+            shots = {k: snapshot(first_index + k) for k in near}
+            error = _chain_error(xyz[rows], chains, rows, first_index, shots, camera)
+            for rival in np.unique(shot.labels).astype(np.int64).tolist():
+                tried = np.flatnonzero((own != rival) & _label_near(shot.labels, uv, rival))
+                if len(tried) == 0:
+                    continue
+                other = paths(uv[tried], np.full(len(tried), rival))
+                other_error = _chain_error(other, chains, rows[tried], first_index, shots, camera)
+                wins = other_error < CLEARLY_BETTER * error[tried] - CHAIN_NOISE_PX
+                won = tried[wins]
+                own[won], xyz[rows[won]], error[won] = rival, other[wins], other_error[wins]
+        labels[rows] = own
+        confidence[rows] = 0.5 if shot.confidence is None else _at(shot.confidence, uv)[:, None]
     tracks = np.zeros((total, count, 2))
     occluded = np.ones((total, count), bool)
     stamps = np.zeros(count, np.int64)
@@ -81,9 +109,9 @@ def trace(
         if shot.anchors is not None:
             xyz[:, column] = _shifted(xyz[:, column], labels, shot, shot.anchors, camera)
         tracks[:, column], occluded[:, column] = _see(xyz[:, column], labels, shot, camera)
-    rows = np.arange(total)
-    tracks[rows, order - first_index] = points_tyx[:, :0:-1]
-    occluded[rows, order - first_index] = False
+    every = np.arange(total)
+    tracks[every, order - first_index] = points_tyx[:, :0:-1]
+    occluded[every, order - first_index] = False
     return QueryTracks(
         points_tyx.copy(),
         tracks.astype(np.float32),
@@ -92,6 +120,44 @@ def trace(
         confidence.astype(np.float32),
         stamps,
     )
+
+
+def _at(image: NDArray[Any], uv_px: FloatArray) -> NDArray[Any]:
+    """(P,) values of `image` (H, W) at the pixels nearest to (P, 2)."""
+    row, column = _pixels(uv_px, image.shape)
+    return np.asarray(image[row, column])
+
+
+def _pixels(uv_px: FloatArray, shape: tuple[int, ...]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Rows and columns (P,) of the pixels nearest to (P, 2), inside an image of `shape`."""
+    nearest_pixel = np.nan_to_num(np.rint(uv_px)).astype(np.intp)
+    return np.clip(nearest_pixel[:, 1], 0, shape[0] - 1), np.clip(nearest_pixel[:, 0], 0, shape[1] - 1)
+
+
+def _chain_error(
+    paths: FloatArray,
+    chains: PointTracks,
+    rows: NDArray[np.intp],
+    first_index: int,
+    shots: dict[int, Snapshot],
+    camera: Camera,
+) -> FloatArray:
+    """(P,) median distance, px, of (P, T, 3) paths from the chains of their queries, in the frames `shots` (by column)
+    in which these see them; infinite where they see none.
+    """
+    errors = np.full((len(paths), len(shots)), np.nan)
+    for place, (column, shot) in enumerate(shots.items()):
+        at = column + first_index - chains.first_index
+        if not 0 <= at < chains.length:
+            continue
+        T = np.linalg.inv(shot.T_map_cam)
+        uv = camera.project(paths[:, column] @ T[:3, :3].T + T[:3, 3])
+        seen = chains.visible[rows, at] & (chains.query_index[rows] != chains.first_index + at)
+        distance = np.linalg.norm(uv - chains.uv_px[rows, at], axis=1)
+        errors[:, place] = np.where(seen, np.nan_to_num(distance, nan=1e3), np.nan)
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # queries that no chain sees: all NaN
+        return np.nan_to_num(np.nanmedian(errors, axis=1), nan=np.inf)
 
 
 def follow(start: FloatArray, column: int, moving: MovingGaussians) -> FloatArray:
@@ -122,41 +188,34 @@ def _hold_ends(motions: FloatArray) -> FloatArray:
         every = np.arange(filled.shape[1])
         after = known[np.clip(np.searchsorted(known, every), 0, len(known) - 1)]
         before = known[np.clip(np.searchsorted(known, every, side="right") - 1, 0, len(known) - 1)]
-        nearest = np.where(np.abs(after - every) < np.abs(every - before), after, before)
-        filled[base] = filled[base, nearest]
+        closest = np.where(np.abs(after - every) < np.abs(every - before), after, before)
+        filled[base] = filled[base, closest]
     return filled
 
 
-def _lift(uv_px: FloatArray, shot: Snapshot, camera: Camera) -> tuple[FloatArray, NDArray[np.int64], FloatArray]:
-    """(P, 2) pixels -> (P, 3) map points, (P,) labels, (P,) confidence."""
-    height, width = shot.labels.shape
-    column = np.clip(np.rint(uv_px[:, 0]).astype(int), 0, width - 1)
-    row = np.clip(np.rint(uv_px[:, 1]).astype(int), 0, height - 1)
-    label = shot.labels[row, column].astype(np.int64)
-    around = []
-    same = []
-    for dy in range(-2, 3):
-        for dx in range(-2, 3):
-            y, x = np.clip(row + dy, 0, height - 1), np.clip(column + dx, 0, width - 1)
-            around.append(shot.depth_m[y, x])
-            same.append(shot.labels[y, x] == label)
-    neighbours = np.where(np.stack(same), np.stack(around), np.nan)
-    with np.errstate(all="ignore"):
-        median = np.nanmedian(neighbours, axis=0)
-    depth = shot.depth_m[row, column]
-    with np.errstate(invalid="ignore"):
-        off = ~(np.abs(depth - median) < EDGE_JUMP * median)
+def _lift(uv_px: FloatArray, label: NDArray[np.int64], shot: Snapshot, camera: Camera) -> FloatArray:
+    """(P, 2) pixels, taken to show the objects `label` (P,) -> (P, 3) map points."""
+    row, column = _pixels(uv_px, shot.labels.shape)
+    neighbours = []
+    for dy in range(-NEAR_PX, NEAR_PX + 1):
+        for dx in range(-NEAR_PX, NEAR_PX + 1):
+            y = np.clip(row + dy, 0, shot.labels.shape[0] - 1)
+            x = np.clip(column + dx, 0, shot.labels.shape[1] - 1)
+            neighbours.append(np.where(shot.labels[y, x] == label, shot.depth_m[y, x], np.nan))
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # nothing rendered around: all NaN
+        median = np.nanmedian(np.stack(neighbours), axis=0)
+        depth = shot.depth_m[row, column]
+        off = ~(np.abs(depth - median) < EDGE_JUMP * median) | (shot.labels[row, column] != label)
     depth = np.where(off, median, depth)
     lost = ~np.isfinite(depth)
-    if lost.any():  # nothing rendered there: the frame's typical depth, and no trust
+    if lost.any():  # nothing rendered there: the frame's typical depth
         finite = shot.depth_m[np.isfinite(shot.depth_m)]
         depth = np.where(lost, np.median(finite) if finite.size else 1.0, depth)
     if shot.anchors is not None:
         depth = depth * shot.anchors.depth_ratio(uv_px, label, shot.depth_m)
     xyz_cam = camera.unproject(uv_px, depth)
-    xyz = xyz_cam @ shot.T_map_cam[:3, :3].T + shot.T_map_cam[:3, 3]
-    trust = np.full(len(uv_px), 0.5) if shot.confidence is None else shot.confidence[row, column]
-    return xyz, label, np.where(lost, 0.0, trust)
+    return np.asarray(xyz_cam @ shot.T_map_cam[:3, :3].T + shot.T_map_cam[:3, 3])
 
 
 def _shifted(
@@ -180,20 +239,18 @@ def _see(
     uv = camera.project(xyz_cam)
     height, width = shot.labels.shape
     inside = np.isfinite(uv).all(1) & (uv > -0.5).all(1) & (uv[:, 0] < width - 0.5) & (uv[:, 1] < height - 0.5)
-    column = np.clip(np.nan_to_num(np.rint(uv[:, 0])).astype(int), 0, width - 1)
-    row = np.clip(np.nan_to_num(np.rint(uv[:, 1])).astype(int), 0, height - 1)
-    rendered = np.nan_to_num(shot.depth_m[row, column], nan=np.inf)
+    rendered = np.nan_to_num(_at(shot.depth_m, uv), nan=np.inf)
     hidden = rendered < (1 - HIDDEN_SHARE) * xyz_cam[:, 2]
-    other = (shot.labels[row, column] != labels) & ~_label_near(shot.labels, row, column, labels)
+    other = np.ones(len(xyz), bool)
+    for label in np.unique(labels).tolist():
+        mine = labels == label
+        other[mine] = ~_label_near(shot.labels, uv[mine], label, reach=1)
     return np.nan_to_num(uv, nan=-1.0), ~inside | hidden | other
 
 
-def _label_near(
-    image: IntArray, row: NDArray[np.intp], column: NDArray[np.intp], labels: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """(Q,) whether a point's label stands within one pixel of it."""
-    height, width = image.shape
-    near = np.zeros(len(row), bool)
-    for dy, dx in ((-1, 0), (1, 0), (0, -1), (0, 1)):
-        near |= image[np.clip(row + dy, 0, height - 1), np.clip(column + dx, 0, width - 1)] == labels
-    return near
+def _label_near(image: IntArray, uv_px: FloatArray, label: int, reach: int = NEAR_PX) -> NDArray[np.bool_]:
+    """(P,) whether `label` stands within `reach` px of the pixels (P, 2)."""
+    size = 2 * reach + 1
+    shape = cv2.MORPH_CROSS if reach == 1 else cv2.MORPH_RECT
+    wide = cv2.dilate((image == label).astype(np.uint8), cv2.getStructuringElement(shape, (size, size)))
+    return np.asarray(_at(wide, uv_px) > 0)
