@@ -368,6 +368,44 @@ def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) ->
         Motion4D(quick(**{"run.device": "cuda"}))
 
 
+def test_hurried_windows_get_few_steps_and_all_their_estimates(scene: SyntheticScene) -> None:
+    config = quick(**{"budget.mode": "realtime", "fit.motion_iterations": 60, "fit.semantic_iterations": 20})
+    engine = Motion4D(config)
+    for k, frame in enumerate(scene.frames()[:4]):  # a thousand frames a second: no time at all
+        estimates = engine.push(replace(frame, stamp_ns=10**9 + k * 10**6))
+    assert stages(estimates)[1:] == [("window", k) for k in range(4)]
+    assert engine.mapper.fitter.iterations == 3  # a twentieth of 60; of 20 in two rounds nothing
+    assert [index for _, index in stages(engine.refine())] == list(range(4))
+    assert engine.mapper.fitter.iterations == 4
+
+
+def test_depth_that_parallax_contradicts_is_said() -> None:
+    config = quick(**{"masks.source": "none", "geometry.iterations": 8, "fit.motion_iterations": 0})
+    moving = make_scene("tabletop_like", seed=2, frames=8, size=SIZE).frames()
+    wrong = [replace(frame, depth_m=frame.depth_m * 1.5) for frame in moving if frame.depth_m is not None]
+    engine, estimates = run(config, wrong)
+    assert any("parallax" in text for text in engine.status().warnings)
+    assert any("parallax" in text for estimate in estimates for text in estimate.warnings)
+    calm, _ = run(config, moving)
+    assert calm.status().warnings == {}
+
+
+def test_objects_that_nobody_shows_retire_but_queries_remember_them(scene: SyntheticScene) -> None:
+    frames = scene.frames()
+    for frame in frames[4:]:
+        assert frame.masks is not None
+        frame.masks = np.where(frame.masks == 2, 0, frame.masks)
+    engine, estimates = run(quick(**{"window.length": 2, "window.horizon": 4, "run.archive": True}), frames)
+    assert 2 in {item.object_id for e in estimates if e.stage is Stage.WINDOW and e.index < 4 for item in e.objects}
+    assert 2 not in engine.mapper.geometry.motions and 2 not in engine.mapper.scene.objects()
+    assert engine.status().objects == 1
+    queries = scene.queries[(scene.query_object == 2) & (scene.queries[:, 0] == 0)][:6]
+    tracks = engine.query(queries)
+    truth = scene.tracks_yx[(scene.query_object == 2) & (scene.queries[:, 0] == 0)][:6, :4, ::-1]
+    assert np.median(np.linalg.norm(tracks.tracks[:, :4] - truth, axis=-1)) < 1.5
+    assert np.isfinite(tracks.tracks_xyz).all()
+
+
 # -- bounds ------------------------------------------------------------------------------------------------------------
 
 
