@@ -13,7 +13,7 @@ from motion4d_ros.fit.anchors import Anchors
 from motion4d_ros.fit.archive import Archive, ArchivedFrame, RetiredObject
 from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.mapper import Mapper
-from motion4d_ros.fit.observe import masks
+from motion4d_ros.fit.observe import masks, rendered_labels
 from motion4d_ros.fit.queries import MovingGaussians, Snapshot, trace
 from motion4d_ros.priors.base import TrackSource
 from motion4d_ros.types import FloatArray, PointTracks, QueryTracks, Rendered
@@ -50,6 +50,8 @@ def snapshot(mapper: Mapper, state: FrameState) -> Snapshot:
     depth = np.where(alpha > EMPTY_ALPHA, view.output.depth.cpu().numpy(), np.nan).astype(np.float64)
     confidence = (view.confidence / view.output.alpha.clamp_min(1e-3)).clamp(0, 1).cpu().numpy()
     labels = masks(mapper, view, state, state.frame.camera)
+    unlike = labels != rendered_labels(mapper, view, state.frame.camera)
+    depth = np.where(unlike, state.depth_m, depth)  # where the scene is not believed, nor is its depth
     return Snapshot(state.frame.stamp_ns, state.T_map_cam, labels, depth, confidence)
 
 

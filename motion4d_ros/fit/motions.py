@@ -83,12 +83,30 @@ class Motions:
                     motion.poses[index] = self._carry_on(motion, index, direction)
                     motion.support[index] = 0
                     continue
-                step = fit_rigid(
-                    xyz[both, before], xyz[both, column], tolerance=0.01 * frame_depth(horizon.frames[column])
-                )
+                tolerance = 0.01 * frame_depth(horizon.frames[column])
+                step = fit_rigid(xyz[both, before], xyz[both, column], tolerance)
                 R, t = motion.poses[index - direction]
                 image = step[:3, :3] @ (motion.center + t) + step[:3, 3]
-                motion.poses[index] = (step[:3, :3] @ R, image - motion.center)
+                candidates = [(step[:3, :3] @ R, image - motion.center), motion.extrapolate(index, direction), (R, t)]
+                motion.poses[index] = self._best(motion, candidates, points, xyz[:, column], tolerance)
+
+    def _best(
+        self, motion: ObjectMotion, candidates: list[Pose], points: PointTable, xyz: FloatArray, tolerance: float
+    ) -> Pose:
+        """The pose that brings most points with a known canonical place to where they are now, `xyz` (N, 3).
+
+        The first candidate where hardly any are known: while something passes in front, tracks stick to it, and the
+        newest step follows them; points that were known before do not.
+        """
+        known = [row for row, k in enumerate(points.ids.tolist()) if k in motion.points and np.isfinite(xyz[row]).all()]
+        if len(known) < self.options.min_points:
+            return candidates[0]
+        canonical = np.array([motion.points[k] for k in points.ids[known].tolist()])
+        scores = []
+        for R, t in candidates:
+            miss = np.linalg.norm((canonical - motion.center) @ R.T + motion.center + t - xyz[known], axis=1)
+            scores.append(int((miss < 3 * tolerance).sum()))
+        return candidates[int(np.argmax(scores))]
 
     def _carry_on(self, motion: ObjectMotion, index: int, direction: int) -> Pose:
         """Where an unseen object probably is: at constant velocity for a while, then at rest."""
