@@ -50,7 +50,8 @@ build: $(BUILD)  ## The virtual environment, and the package built by colcon int
 
 # --- jobs -----------------------------------------------------------------------------------------------------------------
 demo: $(BUILD)  ## Runs the node on a made-up scene (BAG=folder or IMAGE=/topic for your own); result in out/demo
-	@$(RUN) python -m motion4d_ros.ros.demo --out out/demo $(if $(BAG),--bag "$(BAG)") $(if $(IMAGE),--image "$(IMAGE)") $(ARGS)
+	@mkdir -p out && $(RUN) cd install && python -m motion4d_ros.ros.demo --out "$(CURDIR)/out/demo" \
+	    $(if $(BAG),--bag "$(abspath $(BAG))") $(if $(IMAGE),--image "$(IMAGE)") $(ARGS)
 
 # The tests run from test/ against install/, never against the source tree, which has no messages.
 TEST := $(RUN) cd test && MOTION4D_INSTALLED="$(CURDIR)/install" pytest -p no:cacheprovider

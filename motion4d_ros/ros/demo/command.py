@@ -184,6 +184,10 @@ def account(recording: Recording, said: Said, seconds: float, options: argparse.
     played = f"{recording.frames} images of a {recording.rate_hz:.0f} Hz camera, played {options.rate:g} times as fast"
     if options.rate < 1.0:
         played += ": this machine fits more slowly than that (no GPU), so the node ran in lossless mode"
+    spent = dict(zip(status.stage_names, status.stage_seconds, strict=True))
+    taken_in_s = spent.pop("intake", 0.0) / max(1, status.processed)
+    spent.pop("global", None)
+    window_s = sum(spent.values()) / max(1, status.windows)
     books = (
         f"{status.received} received = {status.processed} processed + {status.dropped} dropped + "
         f"{status.rejected} rejected + {status.queued} queued"
@@ -193,8 +197,8 @@ def account(recording: Recording, said: Said, seconds: float, options: argparse.
         f"{books}; {status.windows} windows, {status.refinements} refinements on {status.device}.",
         f"objects {', '.join(map(str, ids)) or 'none'}; {status.gaussians_static} static and "
         f"{status.gaussians_dynamic} moving Gaussians; scale {status.scale}.",
-        f"image to live estimate {status.latency_live:.2f} s, to window {status.latency_window:.1f} s (medians, queue "
-        "included). The first window's images have empty live masks: nothing was known yet.",
+        f"a frame was taken in within {taken_in_s:.2f} s, a window fitted in {window_s:.1f} s (means).",
+        "The first window's images have empty live masks: nothing was known yet.",
     ]
 
 

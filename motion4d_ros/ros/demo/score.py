@@ -44,11 +44,12 @@ def score_stages(scene: SyntheticScene, said: Said) -> dict[str, Scores]:
 
 def score_table(scores: dict[str, Scores]) -> Table:
     """The scores for the terminal."""
-    table = Table(title="against the exact truth", min_width=78)
-    for column in ("", "J&F", "identity flips", "3D track error", "within 10 cm", "points followed"):
-        table.add_column(column, justify="left" if not column else "right")
+    table = Table(title="against the exact truth")
+    table.add_column("", no_wrap=True)
+    for column in ("masks J&F", "identity flips", "3D track error", "within 10 cm", "points followed"):
+        table.add_column(column, justify="right")
     names = {
-        "priors": "2D masks as given", "live": "live (at once)", "window": "window (after its fit)",
+        "priors": "2D masks as given", "live": "live (at once)", "window": "window (fitted)",
         "final": "final (refined)",
     }  # fmt: skip
     for name, row in scores.items():
