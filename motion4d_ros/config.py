@@ -38,15 +38,21 @@ class BudgetConfig:
         choices=("realtime", "lossless"),
     )
     load: float = tunable(
-        0.7, "Share of the time between frames that fitting may use in realtime mode",
-        minimum=0.05, maximum=1.0, live=True,
+        0.7,
+        "Share of the time between frames that fitting may use in realtime mode",
+        minimum=0.05,
+        maximum=1.0,
+        live=True,
     )
     queue_size: int = tunable(16, "Frames that may wait; the oldest is dropped when full", minimum=1, maximum=1000)
     max_static: int = tunable(20000, "Static Gaussians kept at most", minimum=100, maximum=2_000_000)
     max_dynamic: int = tunable(8000, "Moving Gaussians kept at most", minimum=100, maximum=1_000_000)
     working_width: int = tunable(
-        320, "Images wider than this are fitted at this width (outputs keep the input's size); 0 = never shrink",
-        unit="px", minimum=0, maximum=8192,
+        320,
+        "Images wider than this are fitted at this width (outputs keep the input's size); 0 = never shrink",
+        unit="px",
+        minimum=0,
+        maximum=8192,
     )
 
 
@@ -103,8 +109,11 @@ class MasksConfig:
         "Network behind sam2 and sam_onnx: a name of `motion4d models list` or a path; auto = the source's default",
     )
     image_size: int = tunable(
-        0, "Side at which sam2 looks at images (a multiple of 32; 512 suits small machines); 0 = as trained (1024)",
-        unit="px", minimum=0, maximum=2048,
+        0,
+        "Side at which sam2 looks at images (a multiple of 32; 512 suits small machines); 0 = as trained (1024)",
+        unit="px",
+        minimum=0,
+        maximum=2048,
     )
 
 
@@ -121,8 +130,11 @@ class DepthConfig:
         "auto", "Network behind source model: a name of `motion4d models list` or the path of an ONNX file"
     )
     model_size: int = tunable(
-        0, "Longer side at which a network without a fixed input size looks at images; 0 = as trained",
-        unit="px", minimum=0, maximum=2048,
+        0,
+        "Longer side at which a network without a fixed input size looks at images; 0 = as trained",
+        unit="px",
+        minimum=0,
+        maximum=2048,
     )
     model_input: str = tunable(
         "imagenet",
@@ -147,18 +159,26 @@ class PoseConfig:
         "odometry or tf: given with every frame; static: the camera never moves; visual: found from the images",
         choices=("odometry", "tf", "static", "visual"),
     )
-    refine: bool = tunable(False, "Refine given poses by the images: removes drift and lag of the odometry")
     known_height: float = tunable(
-        0.0, "visual: height of the camera above the ground it sees, fixes the scale; 0 = unknown",
-        unit="m", minimum=0.0, maximum=10_000.0,
+        0.0,
+        "visual: height of the camera above the ground it sees, fixes the scale; 0 = unknown",
+        unit="m",
+        minimum=0.0,
+        maximum=10_000.0,
     )
     known_distance: float = tunable(
-        0.0, "visual: depth of what the centre of the first frame shows, fixes the scale; 0 = unknown",
-        unit="m", minimum=0.0, maximum=100_000.0,
+        0.0,
+        "visual: depth of what the centre of the first frame shows, fixes the scale; 0 = unknown",
+        unit="m",
+        minimum=0.0,
+        maximum=100_000.0,
     )
     bridge: int = tunable(
-        3, "visual: frames without a pose that are bridged by prediction before it is reported lost",
-        unit="frames", minimum=0, maximum=100,
+        3,
+        "visual: frames without a pose that are bridged by prediction before it is reported lost",
+        unit="frames",
+        minimum=0,
+        maximum=100,
     )
 
 
@@ -180,9 +200,7 @@ class RosConfig:
     """The ROS node alone. Its parameters carry no prefix: `ros.map_frame` here is the parameter `map_frame`."""
 
     autostart: bool = tunable(False, "Configure and activate by itself, without a lifecycle manager")
-    image_transport: str = tunable(
-        "raw", "compressed: subscribe to <image>/compressed", choices=("raw", "compressed")
-    )
+    image_transport: str = tunable("raw", "compressed: subscribe to <image>/compressed", choices=("raw", "compressed"))
     depth_transport: str = tunable(
         "raw", "compressedDepth: subscribe to <depth>/compressedDepth", choices=("raw", "compressedDepth")
     )
@@ -193,13 +211,20 @@ class RosConfig:
         "empty = the odometry is the camera's own, or TF knows",
     )
     slop: float = tunable(
-        0.01, "Stamps of one image's messages may differ by this much; 0 = they must be equal",
-        unit="s", minimum=0.0, maximum=1.0,
+        0.01,
+        "Stamps of one image's messages may differ by this much; 0 = they must be equal",
+        unit="s",
+        minimum=0.0,
+        maximum=1.0,
     )
     sync_queue: int = tunable(30, "Messages of each input that wait for their partners", minimum=1, maximum=1000)
     pose_timeout: float = tunable(
-        0.2, "How long a frame may wait for its transform (pose.source tf)",
-        unit="s", minimum=0.0, maximum=5.0, live=True,
+        0.2,
+        "How long a frame may wait for its transform (pose.source tf)",
+        unit="s",
+        minimum=0.0,
+        maximum=5.0,
+        live=True,
     )
     clock_jump: float = tunable(
         0.5, "Stamps that go back further than this reset the scene", unit="s", minimum=0.05, maximum=60.0
@@ -236,11 +261,38 @@ class GeometryConfig:
     static_points: int = tunable(700, "Points used to align depth to the static scene", minimum=20, maximum=100_000)
     object_points: int = tunable(500, "Points used for the motion of one object", minimum=12, maximum=100_000)
     min_points: int = tunable(6, "Fewer points than this say nothing about an object's motion", minimum=4, maximum=1000)
-    coast: int = tunable(20, "An unseen object is carried on at constant velocity this long", unit="frames", minimum=0, maximum=1000)
-    reunion_pixels: int = tunable(80, "A lost object is looked for where its mask has so many pixels", unit="px", minimum=10, maximum=1_000_000)
-    max_parts: int = tunable(6, "Bodies that an object which is not rigid is divided into at most; 1 = all are rigid", minimum=1, maximum=32)
-    split_share: float = tunable(0.2, "Share of badly explained points from which an object is divided", minimum=0.0, maximum=1.0)
-    split_gain: float = tunable(0.7, "A division must bring that share down to so much of itself", minimum=0.0, maximum=1.0)
+    coast: int = tunable(
+        20,
+        "An unseen object is carried on at constant velocity this long",
+        unit="frames",
+        minimum=0,
+        maximum=1000,
+    )
+    reunion_pixels: int = tunable(
+        80,
+        "A lost object is looked for where its mask has so many pixels",
+        unit="px",
+        minimum=10,
+        maximum=1_000_000,
+    )
+    max_parts: int = tunable(
+        6,
+        "Bodies that an object which is not rigid is divided into at most; 1 = all are rigid",
+        minimum=1,
+        maximum=32,
+    )
+    split_share: float = tunable(
+        0.2,
+        "Share of badly explained points from which an object is divided",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    split_gain: float = tunable(
+        0.7,
+        "A division must bring that share down to so much of itself",
+        minimum=0.0,
+        maximum=1.0,
+    )
     iterations: int = tunable(8, "Gauss-Newton steps per adjustment", minimum=1, maximum=100)
     sigma_scale: float = tunable(
         0.05, "Expected error of a frame's depth scale (metric depth)", minimum=0.0001, maximum=10.0
@@ -281,8 +333,11 @@ class FitConfig:
         0.12, "Largest change of colour of a consistent pixel (delta)", unit="of 1", minimum=0.001, maximum=1.0
     )
     witnesses: int = tunable(
-        24, "Frames of the horizon that vote on every Gaussian's label and existence",
-        unit="frames", minimum=2, maximum=1024,
+        24,
+        "Frames of the horizon that vote on every Gaussian's label and existence",
+        unit="frames",
+        minimum=2,
+        maximum=1024,
     )
     min_witnesses: int = tunable(
         4, "Frames that must have seen a Gaussian to remove it", unit="frames", minimum=1, maximum=1024
@@ -356,23 +411,33 @@ class ObjectsConfig:
         20.0, "The existence of an object that can't be seen halves in this time", unit="s", minimum=0.1, maximum=1e5
     )
     lost_after: float = tunable(5.0, "Unseen for longer, an object is lost", unit="s", minimum=0.05, maximum=1e5)
-    lost_existence: float = tunable(
-        0.2, "Below this existence probability an object is lost", minimum=0.0, maximum=1.0
-    )
+    lost_existence: float = tunable(0.2, "Below this existence probability an object is lost", minimum=0.0, maximum=1.0)
     forget_after: float = tunable(
-        60.0, "Lost objects are reported, and recognised when they return, for this long", unit="s", minimum=0.0,
+        60.0,
+        "Lost objects are reported, and recognised when they return, for this long",
+        unit="s",
+        minimum=0.0,
         maximum=1e6,
     )
     agility: float = tunable(
-        1.5, "How much an object's velocity changes within one second (bounces are recognised apart from this)",
-        unit="m/s", minimum=0.001, maximum=1000.0,
+        1.5,
+        "How much an object's velocity changes within one second (bounces are recognised apart from this)",
+        unit="m/s",
+        minimum=0.001,
+        maximum=1000.0,
     )
     turn_agility: float = tunable(
-        2.0, "How much an object's rate of rotation changes within one second",
-        unit="rad/s", minimum=0.001, maximum=1000.0,
+        2.0,
+        "How much an object's rate of rotation changes within one second",
+        unit="rad/s",
+        minimum=0.001,
+        maximum=1000.0,
     )
     position_noise: float = tunable(
-        0.015, "One standard deviation of the fitted position of an object in full view", unit="m", minimum=1e-5,
+        0.015,
+        "One standard deviation of the fitted position of an object in full view",
+        unit="m",
+        minimum=1e-5,
         maximum=10.0,
     )
     recognise: float = tunable(

@@ -109,7 +109,9 @@ class Motion4D:
 
         The refinement stops early, keeping the gain, once `should_yield()`.
         """
-        estimates = self._fit_window() if self.intake.pending else []
+        estimates: list[Estimate] = []
+        while self.intake.pending:
+            estimates += self._fit_window()
         if self.config.fit.global_stage and len(self.horizon):
             return estimates + self._refine(self.config.fit.final_iterations, should_yield, whole_horizon=True)
         return estimates
@@ -138,7 +140,7 @@ class Motion4D:
         self.health.windows += 1
         with mapper.clock("report"):
             estimates = self.reporter.report(mapper, self.intake, self.horizon, new, Stage.WINDOW)
-        self.pace.finish(started, len(new))
+        self.pace.finish()
         return estimates
 
     def _note_conflict(self) -> None:

@@ -114,14 +114,14 @@ def test_whole_floats_are_whole_numbers() -> None:
 )
 def test_true_and_false(value: Any, expected: bool) -> None:
     config = Config()
-    config.set("pose.refine", value)
-    assert config.get("pose.refine") is expected
+    config.set("run.archive", value)
+    assert config.get("run.archive") is expected
 
 
 @pytest.mark.parametrize("value", ["maybe", "", "2", 2, 0.5])
 def test_neither_true_nor_false(value: Any) -> None:
     with pytest.raises(Motion4DError, match="true or false"):
-        Config().set("pose.refine", value)
+        Config().set("run.archive", value)
 
 
 def test_choices_are_named() -> None:
@@ -153,8 +153,8 @@ def test_a_section_is_not_a_setting() -> None:
 # --- YAML -------------------------------------------------------------------------------------------------------------
 def test_plain_yaml(tmp_path: Path) -> None:
     config = Config()
-    config.update_from_yaml(write(tmp_path, "window:\n  length: 4\n  horizon: 32\npose.refine: true\n"))
-    assert (config.window.length, config.window.horizon, config.pose.refine) == (4, 32, True)
+    config.update_from_yaml(write(tmp_path, "window:\n  length: 4\n  horizon: 32\nrun.archive: true\n"))
+    assert (config.window.length, config.window.horizon, config.run.archive) == (4, 32, True)
 
 
 def test_ros_parameter_file(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from motion4d_ros.config import GeometryConfig
 from motion4d_ros.fit.bundle import Body, BundleOptions, Observations, solve
 from motion4d_ros.fit.horizon import Horizon
 from motion4d_ros.fit.points import PointTable
+from motion4d_ros.geometry.robust import median_of_known
 from motion4d_ros.types import FloatArray
 
 DISTRUST = 30.0  # parallax that contradicts metric depth is believed so many times less
@@ -95,8 +96,7 @@ class DepthAlignment:
         T = horizon.T_map_cam
         xyz = np.einsum("tij,ntj->nti", T[:, :3, :3], xyz_cam) + T[:, :3, 3]
         xyz[~points.seen | ~(inverse > 1e-6)] = np.nan
-        with np.errstate(all="ignore"):
-            start = np.nanmedian(xyz, axis=1)
+        start = median_of_known(xyz, axis=1)
         for row, point_id in enumerate(points.ids.tolist()):
             if point_id in self.static_points:
                 start[row] = self.static_points[point_id]

@@ -48,7 +48,6 @@ class Intake:
         self._deleted: set[int] = set()
         self._last: FrameState | None = None
         self._next_index = 0
-        self._next_object = 1
 
     # -- frames --------------------------------------------------------------------------------------------------------
 
@@ -86,12 +85,13 @@ class Intake:
         return state
 
     def close_window(self) -> list[FrameState]:
-        """Hands over the frames that waited. Poses that their source has revised since are replaced."""
+        """Hands over the frames that waited, one window at most. Poses revised by their source since are replaced."""
         revised: dict[int, FloatArray] = getattr(self.poses, "revised_poses", dict)()
         for state in self.pending:
             if state.index in revised:
                 state.T_map_cam = revised[state.index]
-        closed, self.pending = self.pending, []
+        length = self.config.window.length
+        closed, self.pending = self.pending[:length], self.pending[length:]
         return closed
 
     def forget_before(self, index: int) -> None:

@@ -14,6 +14,7 @@ from motion4d_ros.fit.parts import Split, mean_residual, select, split, unexplai
 from motion4d_ros.fit.points import PointTable, lift
 from motion4d_ros.fit.reunion import Reunions, frame_depth
 from motion4d_ros.geometry.rigid import fit_rigid
+from motion4d_ros.geometry.robust import median_of_known
 from motion4d_ros.types import FloatArray
 
 
@@ -131,8 +132,7 @@ class Motions:
             np.zeros(len(indices)),
         )
         canonical = np.einsum("tij,nti->ntj", R, xyz - motion.center - t) + motion.center
-        with np.errstate(all="ignore"):
-            body.points = np.nanmedian(canonical, axis=1)
+        body.points = median_of_known(canonical, axis=1)
         old = np.array([motion.points.get(k, (np.nan,) * 3) for k in points.ids.tolist()])
         known = np.isfinite(old).all(1)
         body.points[known] = old[known]

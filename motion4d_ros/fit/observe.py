@@ -58,15 +58,19 @@ def _enlarged(planes: NDArray[np.float32], output: Camera) -> NDArray[np.float32
 
 @torch.no_grad()
 def tracked_points(mapper: Mapper, index: float) -> TrackedPoints:
-    """All moving Gaussians at a (fractional) frame index; beyond the horizon at constant velocity."""
+    """All Gaussians of objects at a (fractional) frame index; beyond the horizon at constant velocity.
+
+    An object that shows too few points to tell its motion stays where it was seen.
+    """
     scene = mapper.scene
-    rows = scene.moving_rows
-    if len(rows) == 0 or scene.bases.length == 0:
+    opaque = scene.params["opacity_logits"].sigmoid() > MIN_VISIBLE_OPACITY
+    chosen = ((scene.object_id > 0) & opaque).nonzero().squeeze(1)
+    if len(chosen) == 0 or scene.bases.length == 0:
         return TrackedPoints.empty()
-    rows_visible = scene.params["opacity_logits"][rows].sigmoid() > MIN_VISIBLE_OPACITY
-    positions = scene.positions_at([index])[:, 0][rows_visible]
-    velocity = scene.velocities_at(index)[rows_visible]
-    chosen = rows[rows_visible]
+    positions = scene.means_at([index])[chosen, 0]
+    velocities = torch.zeros(scene.count, 3, dtype=positions.dtype, device=positions.device)
+    velocities[scene.moving_rows] = scene.velocities_at(index)
+    velocity = velocities[chosen]
     colors = scene.params["colors"][chosen].clamp(0, 1)
     return TrackedPoints(
         scene.ids[chosen].cpu().numpy().astype(np.uint32),

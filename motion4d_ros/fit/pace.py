@@ -20,7 +20,6 @@ class Pace:
         self.config = config
         self._stamps: deque[int] = deque(maxlen=32)
         self._step_seconds = 0.05
-        self._other_seconds = 0.0
         self._fitter: Fitter | None = None
         self._steps_before = 0
         self._fit_started = 0.0
@@ -53,7 +52,7 @@ class Pace:
             self._step_seconds,
         )
 
-    def finish(self, started: float, frames: int) -> None:
+    def finish(self) -> None:
         """Learns from a finished window what a step costs."""
         if self._fitter is None:
             return

@@ -7,7 +7,6 @@ of it.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from motion4d_ros.fit.anchors import FrameAnchors
 from motion4d_ros.geometry.neighbours import nearest
+from motion4d_ros.geometry.robust import median_of_known
 from motion4d_ros.types import Camera, FloatArray, IntArray, PointTracks, QueryTracks
 
 NEIGHBOURS = 8  # Gaussians whose motion a query point shares
@@ -100,6 +100,7 @@ def trace(
                 own[won], xyz[rows[won]], error[won] = rival, other[wins], other_error[wins]
         labels[rows] = own
         confidence[rows] = 0.5 if shot.confidence is None else _at(shot.confidence, uv)[:, None]
+        confidence[rows[~np.isfinite(_at(shot.depth_m, uv))]] = 0.0  # nothing is rendered there: a guess
     tracks = np.zeros((total, count, 2))
     occluded = np.ones((total, count), bool)
     stamps = np.zeros(count, np.int64)
@@ -155,9 +156,7 @@ def _chain_error(
         seen = chains.visible[rows, at] & (chains.query_index[rows] != chains.first_index + at)
         distance = np.linalg.norm(uv - chains.uv_px[rows, at], axis=1)
         errors[:, place] = np.where(seen, np.nan_to_num(distance, nan=1e3), np.nan)
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # queries that no chain sees: all NaN
-        return np.nan_to_num(np.nanmedian(errors, axis=1), nan=np.inf)
+    return np.nan_to_num(median_of_known(errors, axis=1), nan=np.inf)
 
 
 def follow(start: FloatArray, column: int, moving: MovingGaussians) -> FloatArray:
@@ -202,10 +201,9 @@ def _lift(uv_px: FloatArray, label: NDArray[np.int64], shot: Snapshot, camera: C
             y = np.clip(row + dy, 0, shot.labels.shape[0] - 1)
             x = np.clip(column + dx, 0, shot.labels.shape[1] - 1)
             neighbours.append(np.where(shot.labels[y, x] == label, shot.depth_m[y, x], np.nan))
-    with np.errstate(all="ignore"), warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # nothing rendered around: all NaN
-        median = np.nanmedian(np.stack(neighbours), axis=0)
-        depth = shot.depth_m[row, column]
+    median = median_of_known(np.stack(neighbours), axis=0)
+    depth = shot.depth_m[row, column]
+    with np.errstate(invalid="ignore"):
         off = ~(np.abs(depth - median) < EDGE_JUMP * median) | (shot.labels[row, column] != label)
     depth = np.where(off, median, depth)
     lost = ~np.isfinite(depth)

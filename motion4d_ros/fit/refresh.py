@@ -16,7 +16,7 @@ import torch
 
 from motion4d_ros.fit.fitter import View
 from motion4d_ros.fit.horizon import FrameState
-from motion4d_ros.fit.targets import Target
+from motion4d_ros.fit.targets import Target, label_channels
 from motion4d_ros.priors.base import MaskSource
 from motion4d_ros.types import BoolArray, IntArray, Prompt
 
@@ -47,11 +47,9 @@ class MaskRefresh:
         else:
             sure = probability.max(-1) > SURE
             state.labels = np.where(sure, rendered, state.labels).astype(state.labels.dtype)
-        table = np.zeros(int(max(self.channel_of)) + 1, np.int64)
-        for label, channel in self.channel_of.items():
-            table[label] = channel
-        channels = table[np.clip(state.labels, 0, len(table) - 1)]
+        channels, known = label_channels(state.labels, self.channel_of)
         target.channels = torch.as_tensor(channels, device=target.channels.device)
+        target.known = torch.as_tensor(known, dtype=target.known.dtype, device=target.known.device)
 
 
 def prompts_for(stamp_ns: int, rendered: IntArray, current: IntArray) -> list[Prompt]:

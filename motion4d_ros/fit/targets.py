@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from motion4d_ros.fit.horizon import FrameState
-from motion4d_ros.types import UNKNOWN_LABEL
+from motion4d_ros.types import UNKNOWN_LABEL, IntArray
 
 
 @dataclass
@@ -27,12 +28,7 @@ class Target:
 
 def make_target(state: FrameState, channel_of: dict[int, int], device: torch.device) -> Target:
     """The tensors of one frame."""
-    table = np.zeros(max([0, *channel_of]) + 1, np.int64)
-    for label, channel in channel_of.items():
-        table[label] = channel
-    labels = state.labels
-    known = labels != UNKNOWN_LABEL
-    channels = table[np.clip(np.where(known, labels, 0), 0, len(table) - 1)]
+    channels, known = label_channels(state.labels, channel_of)
     finite = np.isfinite(state.depth_m) & (state.depth_m > 0)
     weight = np.where(finite, 1.0 / (1.0 + (state.depth_sigma / 0.05) ** 2), 0.0)
     weight *= ~_depth_edges(np.where(finite, state.depth_m, 0.0))
@@ -49,6 +45,14 @@ def make_target(state: FrameState, channel_of: dict[int, int], device: torch.dev
         tensor(weight),
         tensor(state.T_cam_map),
     )
+
+
+def label_channels(labels: IntArray, channel_of: dict[int, int]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(H, W) semantic channels of labels (0 for ids without one), and (H, W) where the labels say anything."""
+    channels = np.zeros(labels.shape, np.int64)
+    for label, channel in channel_of.items():
+        channels[labels == label] = channel
+    return channels, labels != UNKNOWN_LABEL
 
 
 def _depth_edges(depth_m: np.ndarray, jump: float = 0.04) -> np.ndarray:

@@ -98,7 +98,7 @@ def test_cheap_steps_earn_more_of_them(clock: Clock) -> None:
         pace.share(fitter, started)  # type: ignore[arg-type]
         fitter.iterations += 20
         clock.now += 20 * 0.01
-        pace.finish(started, 8)
+        pace.finish()
     after = pace.share(fitter, pace.start()), pace.global_iterations(10_000)  # type: ignore[arg-type]
     assert after[0] == pytest.approx(5 * before[0], rel=0.01)  # 10 ms instead of 50
     assert after[1] == pytest.approx(5 * before[1], rel=0.1)
@@ -107,8 +107,8 @@ def test_cheap_steps_earn_more_of_them(clock: Clock) -> None:
 
 def test_a_window_without_steps_teaches_nothing(clock: Clock) -> None:
     pace, fitter = fed(realtime()), SimpleNamespace(iterations=7)
-    pace.finish(pace.start(), 8)  # before any window
+    pace.finish()  # before any window
     before = pace.share(fitter, pace.start())  # type: ignore[arg-type]
     clock.now += 50
-    pace.finish(pace.start(), 8)
+    pace.finish()
     assert pace.share(fitter, pace.start()) == before  # type: ignore[arg-type]
