@@ -99,11 +99,11 @@ def bundle_adjust(
 ) -> BundleResult:
     """Adjusts poses (F, 4, 4) and points (P, 3) to M observations.
 
-    Observation m: point `point[m]` seen by `frame[m]` at normalised `xy[m]` with standard deviation `sigma[m]`. Poses with
-    `fixed` (F,) stay; fix two of them, or one and accept that the scale may wander.
+    Observation m: point `point[m]` seen by `frame[m]` at normalised `xy[m]` with standard deviation `sigma[m]`. Poses
+    with `fixed` (F,) stay; fix two of them, or one and accept that the scale may wander.
     """
-    T: FloatArray = np.array(T_cam_map, float)
-    X: FloatArray = np.array(xyz_map, float)
+    T: FloatArray = np.asarray(T_cam_map, float).copy()
+    X: FloatArray = np.asarray(xyz_map, float).copy()
     frames, points = len(T), len(X)
     damping = 1e-4
     residual, cam = residuals(T, X, frame, point, xy, sigma)
@@ -208,9 +208,9 @@ def solve_pose(
     except cv2.error:  # degenerate points
         found = False
     if found:
-        T = np.eye(4)
-        T[:3, :3], T[:3, 3] = rotation_exp(np.ravel(rotation)), np.ravel(translation)
-        options.append(T)
+        posed = np.eye(4)
+        posed[:3, :3], posed[:3, 3] = rotation_exp(np.ravel(rotation)), np.ravel(translation)
+        options.append(posed)
     best: tuple[FloatArray, BoolArray] | None = None
     best_count = 0
     sigma = np.full(len(xyz_map), tolerance / 3)

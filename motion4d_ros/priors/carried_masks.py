@@ -264,14 +264,14 @@ class CarriedMasks:
         else:
             self._carrier.objects[object_id] = final
 
-    def _write(self, index: int, object_id: int, mask: BoolArray) -> None:
-        """Changes one object in the labels given out for an earlier frame."""
+    def _write(self, index: int, object_id: int, mask: BoolArray, over: int = 0) -> None:
+        """Changes one object in the labels given out for an earlier frame; it may replace background and `over`."""
         labels = self._labels.get(index)
         if labels is None:
             return
         labels = labels.copy()
         labels[labels == object_id] = 0
-        labels[mask & (labels == 0)] = object_id
+        labels[mask & ((labels == 0) | (labels == over))] = object_id
         self._labels[index] = labels
         self._revised.add(index)
 

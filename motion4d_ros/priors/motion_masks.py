@@ -8,6 +8,7 @@ it came from, once it has moved in most of its first frames.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import cv2
@@ -17,13 +18,16 @@ from numpy.typing import NDArray
 from motion4d_ros.config import Config
 from motion4d_ros.priors.carried_masks import CarriedMasks
 from motion4d_ros.priors.flow import FlowCache, warp
-from motion4d_ros.priors.mask_carrier import color_histogram, similarity, to_lab
+from motion4d_ros.priors.mask_carrier import Carried, affine_motion, color_histogram, similarity, to_lab
 from motion4d_ros.types import BoolArray, Frame
 
 BIRTH_HITS = 2  # frames a group must show before it is tried as an object
 PROBATION = 8  # frames after which a newborn that hardly moved is dropped
 CONFIRM = 3  # frames of motion that end the probation
 LOOK_BACK = 12  # frames a confirmed object is followed back
+TORN = 3  # frames of two motions before an object is split
+JOINED = 6  # frames of one motion before two objects are joined
+APART = 10  # px between objects that are surely not one
 FORGET_AFTER = 64  # frames out of sight
 
 
@@ -43,6 +47,7 @@ class _Life:
     born: int  # frame index
     age: int = 0
     moved: int = 0  # frames in which it moved against the static scene
+    torn: int = 0  # frames in which it moved like two things
 
 
 class MotionMasks(CarriedMasks):
@@ -52,19 +57,24 @@ class MotionMasks(CarriedMasks):
         super().__init__(config, flow)
         self._candidates: list[_Candidate] = []
         self._lives: dict[int, _Life] = {}
+        self._together: dict[tuple[int, int], int] = {}
+        self._apart: set[tuple[int, int]] = set()
 
     def reset(self) -> None:
         """Forgets everything; ids go on."""
         super().reset()
         self._candidates.clear()
         self._lives.clear()
+        self._together.clear()
+        self._apart.clear()
 
     def _found(self, frame: Frame, evidence: NDArray[np.float32] | None, previous: int | None) -> None:
         if evidence is None or previous is None:
             return
         index = frame.index
-        self._follow(index, evidence)
         back = self._flow.between(index, previous)
+        self._follow(index, evidence)
+        self._mend(index, back, self._flow.error(index, previous))
         for group in self._strays(index, evidence, back):
             self._consider(group)
         for candidate in self._candidates:
@@ -128,6 +138,54 @@ class MotionMasks(CarriedMasks):
             elif object_id in self._hidden and life.age >= PROBATION:
                 self._drop(object_id)
 
+    def _mend(self, index: int, back: NDArray[np.float32], error: NDArray[np.float32]) -> None:
+        """Splits objects that have been two for some frames, and joins those that have long been one."""
+        shown = [item for key, item in self._carrier.objects.items() if key in self._lives and key not in self._hidden]
+        for item in shown:
+            life = self._lives[item.object_id]
+            parts = two_motions(back, (item.soft > 0.7) & (error < 1.0))
+            life.torn = life.torn + 1 if parts is not None else max(0, life.torn - 1)
+            if parts is not None and life.torn >= TORN:
+                self._split(index, item, parts)
+        for a, b in itertools.combinations(shown, 2):
+            pair = (a.object_id, b.object_id)
+            if not near_each_other(a.soft > 0.5, b.soft > 0.5, APART):
+                self._apart.add(pair)
+            if pair in self._apart:  # whoever has been on its own stays itself
+                continue
+            together = self._as_one(a.soft > 0.5, b.soft > 0.5, back) and similarity(a.inside, b.inside) > 0.4
+            self._together[pair] = self._together.get(pair, 0) + 1 if together else 0
+            if self._together[pair] >= JOINED and pair[1] in self._carrier.objects:
+                self._carrier.absorb(pair[0], b.soft > 0.5)
+                self._carrier.remove(pair[1])
+                self._lives.pop(pair[1], None)
+                for frame_index, labels in self._labels.items():
+                    self._write(frame_index, pair[0], (labels == pair[0]) | (labels == pair[1]), over=pair[1])
+
+    def _as_one(self, a: BoolArray, b: BoolArray, back: NDArray[np.float32]) -> bool:
+        """Whether two regions touch along a good part of the smaller one and move as one."""
+        if a.sum() < 30 or b.sum() < 30:
+            return False
+        small, large = (a, b) if a.sum() < b.sum() else (b, a)
+        touching = (cv2.dilate(small.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0) & large
+        return float(touching.sum()) > 1.5 * np.sqrt(small.sum()) and self._moves_as_one(a, b, back)
+
+    def _split(self, index: int, item: Carried, parts: tuple[BoolArray, BoolArray]) -> None:
+        """The part that looks more like the object was keeps the id; the other is born anew."""
+        lab = self._carrier.lab
+        before = item.inside if item.anchor is None else color_histogram(item.anchor.lab, item.anchor.soft > 0.7)
+        likeness = [similarity(before, color_histogram(lab, part)) for part in parts]
+        between = similarity(*(color_histogram(lab, part) for part in parts))
+        if between > 0.6:  # one thing that bends
+            return
+        keeps, leaves = parts if likeness[0] >= likeness[1] else parts[::-1]
+        self._carrier.place(index, item.object_id, keeps)
+        self._lives[item.object_id].torn = 0
+        object_id, self._next_id = self._next_id, self._next_id + 1
+        self._carrier.place(index, object_id, leaves)
+        self._lives[object_id] = _Life(index)
+        self._apart.add((item.object_id, object_id))
+
     def _replay_back(self, index: int, object_id: int, mask: BoolArray, back_to: int) -> None:
         item = self._carrier.objects[object_id]
         self._replay(index, object_id, mask, back_to)
@@ -148,6 +206,55 @@ class MotionMasks(CarriedMasks):
                 if score > best_score:
                     best, best_score = item.object_id, score
         return best
+
+
+def two_motions(
+    flow: NDArray[np.float32], where: BoolArray, apart: float = 2.0
+) -> tuple[BoolArray, BoolArray] | None:
+    """Two parts of the region `where` (h, w) that move by affine motions of their own, at least `apart` px different.
+
+    None when one motion serves, or when a part is small (below a quarter) or scattered.
+    """
+    if where.sum() < 120:
+        return None
+    one = np.linalg.norm(flow - affine_motion(flow, where), axis=-1)
+    if float(np.percentile(one[where], 75)) < 0.5 * apart:
+        return None
+    _, labels, _ = cv2.kmeans(
+        np.float32(flow[where]), 2, np.zeros(0, np.int32), (cv2.TERM_CRITERIA_EPS, 20, 0.1), 2, cv2.KMEANS_PP_CENTERS
+    )
+    first = np.zeros(where.shape, bool)
+    first[where] = labels.ravel() == 0
+    for _ in range(4):
+        second = where & ~first
+        if min(first.sum(), second.sum()) < 0.25 * where.sum():
+            return None
+        a, b = affine_motion(flow, first), affine_motion(flow, second)
+        difference = np.linalg.norm(flow - a, axis=-1) - np.linalg.norm(flow - b, axis=-1)
+        first = where & (cv2.blur(difference, (7, 7)) < 0)
+    second = where & ~first
+    if min(first.sum(), second.sum()) < 0.25 * where.sum():
+        return None
+    gap = np.median(np.linalg.norm(a - b, axis=-1)[where])
+    left = np.median(np.where(first, np.linalg.norm(flow - a, axis=-1), np.linalg.norm(flow - b, axis=-1))[where])
+    if gap < apart or left > 0.35 * gap:
+        return None
+    whole = [_largest_share(part) for part in (first, second)]
+    return (first, second) if min(whole) > 0.8 else None
+
+
+def near_each_other(a: BoolArray, b: BoolArray, distance: int) -> bool:
+    """Whether two regions (h, w) come within `distance` px of each other; empty ones are said to."""
+    if not a.any() or not b.any():
+        return True
+    grown = cv2.dilate(a.astype(np.uint8), np.ones((2 * distance + 1,) * 2, np.uint8)) > 0
+    return bool((grown & b).any())
+
+
+def _largest_share(mask: BoolArray) -> float:
+    """Share of a mask's pixels that hang together with its largest part."""
+    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    return float(stats[1:, cv2.CC_STAT_AREA].max() / max(1, mask.sum())) if len(stats) > 1 else 0.0
 
 
 def fit_outline(rgb: NDArray[np.uint8], group: BoolArray, margin: int = 12) -> BoolArray:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from motion4d_ros.geometry.bundle import bundle_adjust
 from motion4d_ros.geometry.two_view import inverse_pose, ray_angle, reproject, triangulate
@@ -15,6 +16,7 @@ from motion4d_ros.types import BoolArray, FloatArray, IntArray
 MIN_PARALLAX = np.radians(0.8)  # a point needs rays that differ by this much
 RATIO = 0.85  # Lowe's test: best match against second best
 MIN_SIMILARITY = 0.75  # cosine of RootSIFT descriptors
+NEIGHBOURS = 6  # candidates near a predicted position
 
 
 @dataclass
@@ -79,12 +81,36 @@ def match(
     rows = np.arange(len(a))
     top = similarity[rows, best]
     mutual = similarity.argmax(0)[best] == rows
-    rest = similarity.copy()
-    rest[rows, best] = -1.0
-    second = rest.max(1)
+    similarity[rows, best] = -1.0
+    second = similarity.max(1)
     distance, next_distance = np.sqrt(np.maximum(2 - 2 * top, 0)), np.sqrt(np.maximum(2 - 2 * second, 0))
     good = mutual & (top > MIN_SIMILARITY) & (distance < ratio * next_distance)
     return rows[good], best[good]
+
+
+def match_near(
+    a: NDArray[np.float32], xy_a: FloatArray, b: NDArray[np.float32], xy_b: FloatArray, radius: float
+) -> tuple[IntArray, IntArray]:
+    """Mutual best matches of descriptors (N, D) and (M, D) whose positions lie within `radius` of each other.
+
+    Only the `NEIGHBOURS` nearest candidates of each are looked at. Indices into each.
+    """
+    if len(a) == 0 or len(b) == 0:
+        return np.zeros(0, int), np.zeros(0, int)
+    found = cKDTree(xy_b).query(xy_a, k=NEIGHBOURS, distance_upper_bound=radius)
+    distance, index = np.asarray(found[0]), np.asarray(found[1])
+    valid = np.isfinite(distance)
+    similarity = np.einsum("nd,nkd->nk", a, b[np.where(valid, index, 0)])
+    similarity[~valid] = -1.0
+    rows = np.arange(len(a))
+    column = similarity.argmax(1)
+    top, best = similarity[rows, column], index[rows, column]
+    good = top > MIN_SIMILARITY
+    rows, best, top = rows[good], best[good], top[good]
+    strongest = np.full(len(b), -1.0, np.float32)
+    np.maximum.at(strongest, best, top)
+    mutual = top >= strongest[best]
+    return rows[mutual], best[mutual]
 
 
 @dataclass

@@ -4,15 +4,15 @@ Life of a run:
 
 1. *Turning.* Until two views show parallax, only the rotation can be told. Poses are rotations about the first frame's
    position, the scale is UNKNOWN. A camera that never translates stays here for ever.
-2. *Initialisation.* Two views with parallax give the first points; the frames between them get their poses by PnP, all
-   is bundle-adjusted. Poses given out before change now: :meth:`VisualPose.revised_poses` hands out the better ones.
+2. *Initialisation.* Two views with parallax give the first points; the frames between them get their poses by PnP,
+   all is bundle-adjusted. Poses given out before change now: :meth:`VisualPose.revised_poses` hands out better ones.
 3. *Tracking.* Every frame is placed by robust PnP on recognised points; keyframes add points; a sliding window of them
    is bundle-adjusted. Moving objects are left out by consensus and by the masks that are known.
 4. *Loss.* A few frames are bridged by prediction (PREDICTED), then the pose is LOST, never guessed. Every lost frame is
    compared with the whole map, so that tracking resumes where the camera looks at known things again.
 
-Scale is RELATIVE (the median depth at initialisation is `RELATIVE_DEPTH`) unless something gives metres: metric depth or
-odometry that comes with the frames, `pose.known_height` or `pose.known_distance`.
+Scale is RELATIVE (the median depth at initialisation is `RELATIVE_DEPTH`) unless something gives metres: metric depth
+or odometry that comes with the frames, `pose.known_height` or `pose.known_distance`.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from motion4d_ros.geometry.two_view import inverse_pose, normalise, pose_matrix,
 from motion4d_ros.priors.base import PosePrior, SceneHint
 from motion4d_ros.priors.flow import working_size
 from motion4d_ros.priors.scale_cues import ScaleCues
-from motion4d_ros.priors.visual_map import Features, Keyframe, SparseMap, detect, match
-from motion4d_ros.types import Camera, FloatArray, Frame, PoseStatus, Scale
+from motion4d_ros.priors.visual_map import Features, Keyframe, SparseMap, detect, match, match_near
+from motion4d_ros.types import BoolArray, Camera, FloatArray, Frame, IntArray, PoseStatus, Scale
 
 MAX_SIDE = 480  # px, images are searched at this size
 RELATIVE_DEPTH = 2.0  # median depth of the first points when nothing gives metres
@@ -177,7 +177,9 @@ class VisualPose:
             return True
         return False
 
-    def _build(self, frames: list[_Waiting], T_b_a: FloatArray, xyz_a: FloatArray, i, j) -> None:  # type: ignore[no-untyped-def]
+    def _build(
+        self, frames: list[_Waiting], T_b_a: FloatArray, xyz_a: FloatArray, i: IntArray, j: IntArray
+    ) -> None:
         """The first map: points of two views, the frames between by PnP, everything adjusted, the scale fixed."""
         first, last = frames[0], frames[-1]
         depth = np.median(xyz_a[:, 2])
@@ -283,7 +285,7 @@ class VisualPose:
             limit = np.abs(features.xy).max(0) + radius * self._pixel if len(features.xy) else np.zeros(2)
             near = alive[(depth > 0) & (np.abs(seen) < limit).all(1)]
             seen, _ = reproject(guess, world.xyz[near])
-            gate = np.linalg.norm(seen[:, None] - features.xy[None], axis=-1) < radius * self._pixel
+            gate = _within(seen, features.xy, radius * self._pixel)
         i, j = match(world.descriptor[near], features.descriptor, gate, ratio=0.9 if gate is not None else 0.8)
         found = solve_pose(world.xyz[near[i]], features.xy[j], 3 * self._pixel, guess)
         if found is None or found[1].sum() < MIN_INLIERS or found[1].sum() < 0.25 * len(i):
@@ -294,8 +296,7 @@ class VisualPose:
             limit = np.abs(features.xy).max(0) + 2 * self._pixel
             near = alive[(depth > 0) & (np.abs(seen) < limit).all(1)]
             seen, _ = reproject(T, world.xyz[near])
-            gate = np.linalg.norm(seen[:, None] - features.xy[None], axis=-1) < reach * self._pixel
-            i, j = match(world.descriptor[near], features.descriptor, gate, ratio=0.95)
+            i, j = match_near(world.descriptor[near], seen, features.descriptor, features.xy, reach * self._pixel)
             if len(i) < MIN_INLIERS:
                 return None
             T, _, error = refine_pose(T, world.xyz[near[i]], features.xy[j], features.sigma[j])
@@ -340,6 +341,14 @@ class VisualPose:
         """No pose was measured: predict over a short gap, then say that it is lost."""
         self.lost_for += 1
         if self.lost_for <= self._config.pose.bridge:
-            self._pose = inverse_pose(self._velocity @ inverse_pose(self._pose)) if self._map is not None else self._pose
+            if self._map is not None:
+                self._pose = inverse_pose(self._velocity @ inverse_pose(self._pose))
             return PosePrior(self._pose.copy(), PoseStatus.PREDICTED, self._scale, sigma_rad=0.05 * self.lost_for)
         return PosePrior(self._pose.copy(), PoseStatus.LOST, self._scale, sigma_m=float("inf"), sigma_rad=float("inf"))
+
+
+def _within(a: FloatArray, b: FloatArray, radius: float) -> BoolArray:
+    """(N, M) which of the points (N, 2) and (M, 2) are less than `radius` apart."""
+    a, b = a.astype(np.float32), b.astype(np.float32)
+    square = (a[:, None, 0] - b[None, :, 0]) ** 2 + (a[:, None, 1] - b[None, :, 1]) ** 2
+    return np.asarray(square < radius**2)

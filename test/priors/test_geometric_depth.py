@@ -1,0 +1,94 @@
+"""Depth triangulated from the camera's motion, on boards whose depth is known."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "geometry"))
+from boards import CAMERA, SCENE, path, shot
+
+from motion4d_ros.config import Config
+from motion4d_ros.priors.base import DepthPrior, PosePrior, SceneHint
+from motion4d_ros.priors.geometric_depth import GeometricDepth, contact_inverse_depth
+from motion4d_ros.types import Frame, PoseStatus, Scale
+
+
+def known(index: int, status: PoseStatus = PoseStatus.OK, scale: Scale = Scale.METRIC) -> PosePrior:
+    return PosePrior(path(index), status, scale)
+
+
+def drive(source: GeometricDepth, count: int = 8) -> tuple[DepthPrior, np.ndarray]:
+    prior, truth = None, np.zeros(0)
+    for index in range(count):
+        frame, truth, _ = shot(SCENE, path(index), index)
+        prior = source.depth(frame, known(index), None)
+    assert prior is not None
+    return prior, truth
+
+
+def test_depth_is_measured_with_an_honest_sigma() -> None:
+    prior, truth = drive(GeometricDepth(Config()))
+    assert prior.scale is Scale.METRIC and not prior.affine
+    error = np.abs(prior.depth - truth) / truth
+    assert np.median(error) < 0.03 and np.isfinite(prior.depth).all()
+    assert (error < prior.sigma).mean() > 0.5
+    assert (error < 3 * prior.sigma).mean() > 0.8
+
+
+def test_without_parallax_it_says_so_and_stays_the_same() -> None:
+    source = GeometricDepth(Config())
+    frame, _, _ = shot(SCENE, np.eye(4), 0)
+    one = source.depth(frame, PosePrior(np.eye(4), PoseStatus.OK, Scale.UNKNOWN), None)
+    two = source.depth(frame.with_index(1), PosePrior(np.eye(4), PoseStatus.OK, Scale.METRIC), None)
+    assert one is not None and two is not None
+    assert one.scale is Scale.UNKNOWN and two.scale is Scale.UNKNOWN
+    assert one.sigma.min() > 0.5 and (one.depth == two.depth).all()
+
+
+def test_a_lost_pose_measures_nothing() -> None:
+    source = GeometricDepth(Config())
+    drive(source)
+    frame, _, _ = shot(SCENE, path(8), 8)
+    prior = source.depth(frame, known(8, PoseStatus.LOST), None)
+    assert prior is not None and prior.scale is Scale.UNKNOWN
+
+
+def test_a_moving_thing_stands_on_what_is_below_it() -> None:
+    source = GeometricDepth(Config())
+    for index in range(8):
+        frame, truth, _ = shot(SCENE, path(index), index)
+        labels = np.zeros(CAMERA.size, np.int32)
+        labels[40:80, 100:120] = 4
+        prior = source.depth(frame, known(index), SceneHint(path(index), None, labels, None))
+    assert prior is not None
+    inside = prior.depth[45:75, 104:116]
+    assert inside == pytest.approx(np.full_like(inside, np.median(truth[84, 100:120])), rel=0.1)
+    assert prior.sigma[60, 110] > 0.1
+
+
+def test_contact_is_hidden_at_the_border_and_behind_others() -> None:
+    w = np.full((40, 40), 0.5)
+    mask = np.zeros((40, 40), bool)
+    mask[10:40, 10:20] = True
+    assert contact_inverse_depth(mask, mask, w) is None
+    assert contact_inverse_depth(np.zeros_like(mask), mask, w) is None
+    mask[30:] = False
+    assert contact_inverse_depth(mask, mask, w) == 0.5
+
+
+def test_better_poses_and_new_sizes_start_the_measurement_over() -> None:
+    source = GeometricDepth(Config())
+    drive(source)
+    source.revise({index: path(index) for index in range(8)})
+    frame, _, _ = shot(SCENE, path(8), 8)
+    again = source.depth(frame, known(8), None)
+    assert again is not None and again.scale is Scale.METRIC
+    half = CAMERA.scaled(0.5)
+    small = Frame(0, cv2.resize(frame.image, (half.width, half.height)), half, index=9)
+    fresh = source.depth(small, known(9), None)
+    assert fresh is not None and fresh.depth.shape == half.size and fresh.scale is Scale.UNKNOWN
