@@ -14,6 +14,7 @@ their values. Every figure of docs/models.md names its command.
 from __future__ import annotations
 
 import argparse
+import importlib
 import resource
 import statistics
 import subprocess
@@ -46,15 +47,24 @@ def camera_of(image: np.ndarray) -> Camera:
     return Camera(float(width), float(width), width / 2, height / 2, width, height)
 
 
+def read_image(path: Path, flags: int) -> np.ndarray:
+    """An image as OpenCV reads it; ends the program where it cannot."""
+    image = cv2.imread(str(path), flags)
+    if image is None:
+        raise SystemExit(f"{path}: not an image that can be read")
+    return np.asarray(image)
+
+
 def read_rgb(path: Path) -> np.ndarray:
     """(H, W, 3) RGB image."""
-    return np.ascontiguousarray(cv2.imread(str(path), cv2.IMREAD_COLOR)[..., ::-1])
+    return np.ascontiguousarray(read_image(path, cv2.IMREAD_COLOR)[..., ::-1])
 
 
 def measure_memory(arguments: argparse.Namespace) -> None:
     """A long stream through the SAM 2 source: prompts, corrections, refreshes, additions and deletions on the way."""
     import torch
-    from tiny_sam2 import tiny_predictor
+
+    tiny_predictor = importlib.import_module("tiny_sam2").tiny_predictor  # of the tests, beside which this is run
 
     from motion4d_ros.priors.sam2_masks import Sam2Masks
 
@@ -260,7 +270,7 @@ def measure_masks(arguments: argparse.Namespace) -> None:
         found, truth = [], []
         images = sorted((clip / "images").iterdir())
         for k, (image_path, mask_path) in enumerate(zip(images, sorted((clip / "masks").iterdir()), strict=True)):
-            image, mask = read_rgb(image_path), cv2.imread(str(mask_path), cv2.IMREAD_GRAYSCALE) > 0
+            image, mask = read_rgb(image_path), read_image(mask_path, cv2.IMREAD_GRAYSCALE) > 0
             size = mask.shape[::-1]
             if 0 < arguments.width < size[0]:
                 image = cv2.resize(
@@ -306,9 +316,14 @@ def measure_depth(arguments: argparse.Namespace) -> None:
     )
 
 
+def read_plane(path: Path) -> np.ndarray:
+    """(H, W) image of one channel, in its own type."""
+    return np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+
+
 def true_depth(color: Path) -> np.ndarray:
     """(H, W) m of a 7-Scenes frame; NaN = unknown."""
-    raw = cv2.imread(str(color).replace("color.jpg", "depth.png"), cv2.IMREAD_UNCHANGED).astype(np.float32)
+    raw = read_image(Path(str(color).replace("color.jpg", "depth.png")), cv2.IMREAD_UNCHANGED).astype(np.float32)
     return np.where((raw == 0) | (raw == 65535), np.nan, raw / 1000)
 
 
