@@ -316,11 +316,6 @@ def measure_depth(arguments: argparse.Namespace) -> None:
     )
 
 
-def read_plane(path: Path) -> np.ndarray:
-    """(H, W) image of one channel, in its own type."""
-    return np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
-
-
 def true_depth(color: Path) -> np.ndarray:
     """(H, W) m of a 7-Scenes frame; NaN = unknown."""
     raw = read_image(Path(str(color).replace("color.jpg", "depth.png")), cv2.IMREAD_UNCHANGED).astype(np.float32)
