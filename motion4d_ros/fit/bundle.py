@@ -299,6 +299,8 @@ def _step(body: Body, seen: Observations, options: BundleOptions, lin: _Linearis
     d_points = -np.einsum("nij,nj->ni", inverse, g_p + np.einsum("nai,a->ni", flat, delta[active]))
     norm = np.linalg.norm(d_points, axis=1, keepdims=True)
     d_points *= np.minimum(1.0, options.max_step_m / np.maximum(norm, 1e-12))
+    if not (np.isfinite(delta).all() and np.isfinite(d_points).all()):
+        return body
     d = delta.reshape(length, PER_FRAME)
     return Body(
         body.center,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from motion4d_ros.fit.parts import shares
+from motion4d_ros.geometry.rigid import orthonormal
 from motion4d_ros.types import FloatArray
 
 Pose = tuple[FloatArray, FloatArray]  # R (3, 3), t (3,): x -> R (x - c) + c + t
@@ -37,7 +38,7 @@ class ObjectMotion:
 
     def set_matrix(self, index: int, T: FloatArray) -> None:
         """Sets the pose at a frame from a (4, 4) motion canonical -> map."""
-        R = T[:3, :3]
+        R = orthonormal(T[:3, :3])
         self.poses[index] = (R, T[:3, 3] - self.center + R @ self.center)
 
     def shift(self, correction: FloatArray, frames: list[int]) -> None:
@@ -57,7 +58,8 @@ class ObjectMotion:
         if index - 2 * direction not in self.poses:
             return last
         before = self.poses[index - 2 * direction]
-        return last[0] @ before[0].T @ last[0], 2 * last[1] - before[1]
+        turned = orthonormal(last[0] @ before[0].T @ last[0])  # unmended, rounding grows threefold with every step
+        return turned, 2 * last[1] - before[1]
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 

@@ -27,3 +27,11 @@ def fit_rigid(source: FloatArray, target: FloatArray, tolerance: float, iteratio
         weight = 1.0 / (1.0 + (residual / tolerance) ** 2)
         T[:3, :3], T[:3, 3] = R, t
     return T
+
+
+def orthonormal(matrix: FloatArray) -> FloatArray:
+    """The rotation (3, 3) nearest to a matrix that is almost one; the identity where it is not finite."""
+    if not np.isfinite(matrix).all():
+        return np.eye(3)
+    U, _, Vt = np.linalg.svd(matrix)
+    return np.asarray((U * np.array([1.0, 1.0, np.sign(np.linalg.det(U @ Vt))])) @ Vt)

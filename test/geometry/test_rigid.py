@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from motion4d_ros.geometry.rigid import fit_rigid
+from motion4d_ros.fit.object_motion import ObjectMotion
+from motion4d_ros.geometry.rigid import fit_rigid, orthonormal
 
 numbers = st.floats(-2, 2)
 
@@ -44,3 +45,21 @@ def test_planar_points_give_a_rotation_not_a_mirror() -> None:
     noisy = flat + 0.2 * rng.normal(size=flat.shape)
     for target in (noisy, noisy * [1, 1, -1], noisy * [-1, 1, 1]):
         assert np.linalg.det(fit_rigid(flat, target, tolerance=1.0)[:3, :3]) == pytest.approx(1.0)
+
+
+def test_extrapolated_rotations_stay_rotations() -> None:
+    """Rounding in float32 poses grew threefold with every extrapolated step, until bundle adjustment met nonsense."""
+    rng = np.random.default_rng(0)
+    turn = Rotation.from_rotvec([0.1, 0.2, 0.3]).as_matrix()
+    rough = turn + 1e-6 * rng.normal(size=(3, 3))  # as it comes back from a float32 scene
+    motion = ObjectMotion(1, np.zeros(3), {0: (np.eye(3), np.zeros(3)), 1: (rough, np.zeros(3))})
+    for index in range(2, 60):
+        motion.poses[index] = motion.extrapolate(index, 1)
+    R = motion.poses[59][0]
+    assert np.abs(R @ R.T - np.eye(3)).max() < 1e-5 and np.linalg.det(R) > 0.99
+
+
+def test_orthonormal_mends_and_survives() -> None:
+    turn = Rotation.from_rotvec([0.4, -0.2, 1.0]).as_matrix()
+    assert np.abs(orthonormal(turn + 1e-4) - turn).max() < 2e-4
+    assert np.array_equal(orthonormal(np.full((3, 3), np.nan)), np.eye(3))
