@@ -179,7 +179,7 @@ class CarriedMasks:
         """Groups of moving pixels that belong to no known object; those that do are added to it."""
         strays = []
         for group in self._groups(evidence):
-            if self._is_thin(group) or self._is_shadow(index, group):
+            if self._is_thin(group) or not self._moves_now(group) or self._is_shadow(index, group):
                 continue
             owner = self._belongs_to(group, back)
             if owner is None:
@@ -234,6 +234,11 @@ class CarriedMasks:
     def _is_thin(group: BoolArray) -> bool:
         """Slivers are smeared flow at outlines, not objects."""
         return float(cv2.distanceTransform(group.astype(np.uint8), cv2.DIST_L2, 3).max()) < 3.0
+
+    def _moves_now(self, group: BoolArray) -> bool:
+        """Whether a good part of the group moves in this frame; what an object has uncovered only did before."""
+        score = self._evidence.current
+        return score is not None and float((score[group] > 1.0).mean()) > 0.35
 
     def _is_shadow(self, index: int, group: BoolArray) -> bool:
         """Whether the group looks like the static scene in another light."""

@@ -17,6 +17,7 @@ from motion4d_ros.types import BoolArray, Camera, FloatArray
 
 GRID = 6  # px between the flow samples that camera motion is fitted to
 PIXEL_NOISE = 0.25  # px, flow is never better than this
+FINEST_MOTION = 0.08  # px a frame that flow between neighbouring frames still shows
 EVIDENCE_MIN, EVIDENCE_MAX = -2.0, 4.0
 
 
@@ -109,20 +110,6 @@ def photometric_gain(
     return np.asarray(np.where(gain > 0.15, gain, -explained), np.float32)
 
 
-def same_look(
-    gray: NDArray[np.uint8], before: NDArray[np.uint8], flow: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """(h, w) in [0, 1] whether a pixel looks like what `flow` says it was before.
-
-    What an object uncovers is dragged along by smooth flow, consistently forwards and backwards; its looks tell.
-    """
-    now = cv2.GaussianBlur(gray, (0, 0), 0.8).astype(np.float32)
-    then = cv2.GaussianBlur(before, (0, 0), 0.8).astype(np.float32)
-    difference = cv2.blur(np.abs(now - warp(then, flow)), (5, 5))
-    scale = 3.0 + 3.0 * float(np.median(difference))
-    return np.asarray(np.exp(-((difference / scale) ** 2)), np.float32)
-
-
 def rigid_flow(depth: FloatArray, camera: Camera, T_other_cam: FloatArray) -> NDArray[np.float32]:
     """(h, w, 2) flow of a static scene with `depth` (h, w) when the camera moves by `T_other_cam` (4, 4)."""
     grid = camera.pixel_grid()
@@ -196,12 +183,11 @@ class MotionEvidence:
                 self.far = older, far
                 far_step, far_score = self._step(index, older, far)
                 # what only the long span sees, though the short one should, was hidden back then: no motion
-                seen_now = self.static.residual + self.static.noise > 0.5 * far.residual / (index - older)
+                seen_now = self.static.residual + FINEST_MOTION > 0.6 * far.residual / (index - older)
                 far_step, far_score = np.where(seen_now, far_step, -1.0), np.where(seen_now, far_score, 0.0)
                 step, score = np.where(far_step > step, far_step, step), np.maximum(score, far_score)
         self.current = score
-        carried = warp(self.evidence, back, border=0.0) * np.exp(-np.minimum(error, 20.0))
-        carried *= same_look(self.flow.gray(index), self.flow.gray(last), back)
+        carried = warp(self.evidence, back, border=0.0) * np.exp(-0.5 * np.minimum(error, 20.0))
         self.evidence = np.clip(0.9 * carried + step, EVIDENCE_MIN, EVIDENCE_MAX).astype(np.float32)
         return self.evidence
 
@@ -218,7 +204,6 @@ class MotionEvidence:
         score = static.residual / (3.0 * static.noise)
         gain = photometric_gain(self.flow.gray(index), self.flow.gray(other), static.flow, flow)
         moves = np.clip(0.8 * (score - 1.0), -0.35, 1.0)
-        stays = moves * (1.0 + 2.0 * np.maximum(-gain, 0))  # seen to stand still, not only not seen to move
-        step = np.where(moves > 0, moves * np.clip(0.15 + gain, -0.35, 1.0), stays)
+        step = np.where(moves > 0, moves * np.clip(0.15 + gain, -0.35, 1.0), moves)
         trust = np.exp(-np.minimum(error, 10.0))
         return (step * trust).astype(np.float32), (score * trust).astype(np.float32)

@@ -133,7 +133,10 @@ class MotionMasks(CarriedMasks):
             life.moved += bool(core.any()) and float((evidence[core] > 0.5).mean()) > 0.35
             if object_id in self._hidden and life.moved >= CONFIRM and life.moved >= 0.6 * life.age:
                 self._hidden.discard(object_id)
-                self._carrier.vouch(object_id)  # the first outline was a guess; this one has seen more
+                body = (item.soft > 0.5) | self._unclaimed_near(item, evidence)
+                outline = fit_outline(self._flow.rgb(index), body) | (item.soft > 0.5)
+                self._carrier.place(index, object_id, outline)
+                item = self._carrier.objects[object_id]
                 self._replay_back(index, object_id, item.soft > 0.5, max(0, life.born - LOOK_BACK))
             elif object_id in self._hidden and life.age >= PROBATION:
                 self._drop(object_id)
@@ -185,6 +188,14 @@ class MotionMasks(CarriedMasks):
         self._carrier.place(index, object_id, leaves)
         self._lives[object_id] = _Life(index)
         self._apart.add((item.object_id, object_id))
+
+    def _unclaimed_near(self, item: Carried, evidence: NDArray[np.float32]) -> BoolArray:
+        """(h, w) moving pixels beside an object that nobody else claims."""
+        mask = (item.soft > 0.5).astype(np.uint8)
+        near = cv2.dilate(mask, np.ones((15, 15), np.uint8)) > 0
+        others = [other.soft > 0.5 for key, other in self._carrier.objects.items() if key != item.object_id]
+        free = ~np.any(others, axis=0) if others else np.ones(near.shape, bool)
+        return np.asarray(near & free & (evidence > 0.7))
 
     def _replay_back(self, index: int, object_id: int, mask: BoolArray, back_to: int) -> None:
         item = self._carrier.objects[object_id]
