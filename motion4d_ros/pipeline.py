@@ -126,8 +126,9 @@ class Motion4D:
             self.horizon.append(state)
             new.append(state.index)
         self._shrink()
+        revised = self.intake.adopt_revised_masks(self.horizon)
         with mapper.clock("geometry"):
-            mapper.geometry.update(self.horizon, self.intake.tracks, new)
+            mapper.geometry.update(self.horizon, self.intake.tracks, new, revised)
         self._note_conflict()
         for state in self.horizon.frames:
             self._poses[state.index] = state.T_map_cam

@@ -37,10 +37,13 @@ class Geometry:
         """Motion of every object, by id."""
         return self.tracked.by_id
 
-    def update(self, horizon: Horizon, tracks: TrackSource, new: list[int]) -> None:
-        """Takes in the frames `new` (indices, ascending, already at the end of the horizon)."""
+    def update(self, horizon: Horizon, tracks: TrackSource, new: list[int], revised: int | None = None) -> None:
+        """Takes in the frames `new` (indices, ascending, already at the end of the horizon).
+
+        `revised` is the first frame whose labels have changed since, if any has.
+        """
         self._forget_before(horizon.first_index)
-        position = new[0] - horizon.first_index
+        position = min(new[0], new[0] if revised is None else revised) - horizon.first_index
         label_votes.vote(horizon, tracks, self.options.vote_reach, max(0, position - self.options.vote_reach))
         last = horizon.frames[-1].index
         chains = from_chains(

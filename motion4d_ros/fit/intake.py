@@ -94,6 +94,16 @@ class Intake:
         closed, self.pending = self.pending[:length], self.pending[length:]
         return closed
 
+    def adopt_revised_masks(self, horizon: Horizon) -> int | None:
+        """Takes over masks of earlier frames that their source has changed its mind about; the first such frame."""
+        revised: dict[int, IntArray] = getattr(self.masks, "revised_masks", dict)()
+        changed = [state for state in [*horizon.frames, *self.pending] if state.index in revised]
+        for state in changed:
+            state.raw_labels = self._clean(revised[state.index])
+        if self._last is not None and self._last.index in revised:
+            self.predicted = np.maximum(self._last.raw_labels, 0)
+        return changed[0].index if changed else None
+
     def forget_before(self, index: int) -> None:
         """Lets the sources drop what is older than frame `index`."""
         self.tracks.forget_before(index)
@@ -131,6 +141,8 @@ class Intake:
             state.raw_labels = np.where(scaled.mask, object_id, blank).astype(np.int32)
             if self._last is not None and state.index == self._last.index:
                 self.predicted = state.raw_labels.copy()
+        else:
+            self.adopt_revised_masks(horizon)
         return object_id
 
     def _find(self, prompt: Prompt, horizon: Horizon) -> FrameState:
