@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from motion4d_ros.geometry.smoothing import domain_transform
 from motion4d_ros.types import Camera, FloatArray
 
+IMAGE_NOISE = 1.0  # grey levels
+
 
 def inverse_depth_from_flow(
     flow: FloatArray, camera: Camera, T_other_cam: FloatArray, sigma_flow: FloatArray
@@ -33,6 +35,25 @@ def inverse_depth_from_flow(
     across = np.abs(cu * bv - cv * bu) / np.sqrt(power) / np.maximum(np.abs(depth_there), 1e-6) * camera.fx
     sigma = sigma_flow / camera.fx * np.abs(depth_there) / np.sqrt(power)
     return w.astype(np.float32), sigma.astype(np.float32), across.astype(np.float32)
+
+
+def aperture_noise(gray: NDArray[np.uint8], camera: Camera, T_other_cam: FloatArray) -> NDArray[np.float32]:
+    """(h, w) px of noise that flow along the epipolar lines has because the image is flat there.
+
+    Only detail across which the camera's motion moves a pixel tells its depth: the standard deviation is the image's
+    noise over the gradient in that direction, root mean square over a patch.
+    """
+    height, width = gray.shape
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    ray = np.stack([(x - camera.cx) / camera.fx, (y - camera.cy) / camera.fy, np.ones((height, width))], -1)
+    a, t = ray @ T_other_cam[:3, :3].T, T_other_cam[:3, 3]
+    du, dv = t[0] * a[..., 2] - a[..., 0] * t[2], t[1] * a[..., 2] - a[..., 1] * t[2]
+    length = np.maximum(np.hypot(du, dv), 1e-12)
+    smooth = cv2.GaussianBlur(gray, (0, 0), 0.8).astype(np.float32)
+    slope_x, slope_y = (cv2.Sobel(smooth, cv2.CV_32F, dx, dy, ksize=3, scale=1 / 8) for dx, dy in ((1, 0), (0, 1)))
+    along = (slope_x * du + slope_y * dv) / length
+    detail = np.sqrt(np.maximum(cv2.blur(along.astype(np.float32) ** 2, (11, 11)), 0))
+    return np.asarray(IMAGE_NOISE / np.maximum(detail, 0.05), np.float32)
 
 
 def splat(
@@ -88,6 +109,18 @@ def fuse(
         np.where(neither, np.nan, out).astype(np.float32),
         np.where(neither, np.nan, np.sqrt(out_variance)).astype(np.float32),
     )
+
+
+def fill_smoothly(image: FloatArray) -> NDArray[np.float32]:
+    """`image` (h, w) with NaN replaced by a blur of what is known around; all of it must not be NaN."""
+    known = np.isfinite(image)
+    stack = np.dstack([np.where(known, image, 0), known]).astype(np.float32)
+    small = cv2.resize(stack, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+    total = np.zeros_like(stack)
+    for share, reach in ((1.0, 2.0), (1e-3, 8.0), (1e-6, 40.0)):
+        total += share * cv2.resize(cv2.GaussianBlur(small, (0, 0), reach), stack.shape[1::-1])
+    filled = total[..., 0] / np.maximum(total[..., 1], 1e-12)
+    return np.where(known, image, filled).astype(np.float32)
 
 
 def densify(

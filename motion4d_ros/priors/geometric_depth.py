@@ -18,13 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
-from motion4d_ros.geometry.dense_depth import densify, fuse, inverse_depth_from_flow, splat
+from motion4d_ros.geometry.dense_depth import (
+    aperture_noise,
+    densify,
+    fill_smoothly,
+    fuse,
+    inverse_depth_from_flow,
+    splat,
+)
 from motion4d_ros.geometry.two_view import inverse_pose
 from motion4d_ros.priors.base import DepthPrior, PosePrior, SceneHint
-from motion4d_ros.priors.flow import FlowCache, consistency, dis_flow
+from motion4d_ros.priors.flow import FlowCache, consistency, dis_flow, working_size
 from motion4d_ros.priors.motion_evidence import rigid_flow
 from motion4d_ros.types import Camera, FloatArray, Frame, IntArray, PoseStatus, Scale
 
+MAX_SIDE = 320  # px; depth is smooth, and filling it is what takes time
 PARTNERS = 3  # earlier frames that a frame is triangulated with
 BEST_PARALLAX = 12.0  # px between the views of a pair, aimed at
 LEAST_PARALLAX = 1.5  # px, below this a pair is useless
@@ -71,7 +79,7 @@ class GeometricDepth:
             self.reset()
         self._size = frame.camera.size
         self._flow.push(frame)
-        height, width = self._flow.size
+        height, width = working_size(*self._flow.size, MAX_SIDE)
         camera = _at_size(frame.camera, height, width)
         labels = _labels(frame, hint, height, width)
         usable = pose.status is not PoseStatus.LOST and pose.scale is not Scale.UNKNOWN
@@ -104,11 +112,12 @@ class GeometricDepth:
             carried_sigma = (1.1 * np.hypot(carried_sigma, 0.01 * carried)).astype(np.float32)
         self._views = [view for view in self._views if self._flow.has(view.index)]
         typical = 1.0 / float(np.nanmedian(carried)) if carried is not None and np.isfinite(carried).any() else None
-        w: NDArray[np.float32] = np.full(self._flow.size, np.nan, np.float32)
+        w: NDArray[np.float32] = np.full(camera.size, np.nan, np.float32)
         sigma: NDArray[np.float32] = w.copy()
+        guess = None if carried is None or np.isfinite(carried).mean() < 0.3 else fill_smoothly(carried)
         for view in self._partners(T_map_cam, camera, typical):
             T_other_cam = inverse_pose(view.T_map_cam) @ T_map_cam
-            new, new_sigma = self._pair(index, view.index, camera, T_other_cam, carried)
+            new, new_sigma = self._pair(index, view.index, camera, T_other_cam, guess)
             w, sigma = fuse(w, sigma, new, new_sigma)
         if carried is not None and carried_sigma is not None:
             w, sigma = fuse(w, sigma, carried, carried_sigma)
@@ -132,19 +141,19 @@ class GeometricDepth:
         return [view for _, view in scored[:PARTNERS]]
 
     def _pair(
-        self, index: int, other: int, camera: Camera, T_other_cam: FloatArray, carried: FloatArray | None
+        self, index: int, other: int, camera: Camera, T_other_cam: FloatArray, guess: FloatArray | None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Inverse depth and sigma (h, w) from one pair, NaN where it can't be trusted."""
-        a, b = self._flow.gray(index), self._flow.gray(other)
+        size = camera.width, camera.height
+        a, b = (cv2.resize(self._flow.gray(i), size, interpolation=cv2.INTER_AREA) for i in (index, other))
         start = back_start = None
-        if carried is not None and np.isfinite(carried).mean() > 0.3:
-            guess, _ = densify(carried, 0.1 * np.abs(carried), self._flow.rgb(index))
+        if guess is not None:
             start = np.nan_to_num(rigid_flow(1.0 / np.maximum(guess, 1e-3), camera, T_other_cam))
             back_start = -start
         forward = dis_flow(a, b, finest_scale=1, initial=start)
         backward = dis_flow(b, a, finest_scale=1, initial=back_start)
         error = consistency(forward, backward)
-        noise = FLOW_NOISE + 0.5 * np.minimum(error, 10.0)
+        noise = np.hypot(FLOW_NOISE + 0.5 * np.minimum(error, 10.0), aperture_noise(a, camera, T_other_cam))
         w, sigma, across = inverse_depth_from_flow(forward, camera, T_other_cam, noise)
         bad = (error > 1.0) | (across > 1.5) | (w < 1e-4) | (sigma > 0.5 * np.abs(w))
         w[bad] = sigma[bad] = np.nan
@@ -159,7 +168,8 @@ class GeometricDepth:
         measured = self._w is not None and np.isfinite(self._w).mean() > 0.05
         if measured:
             assert self._w is not None and self._sigma is not None
-            w, sigma = densify(self._w, self._sigma, self._flow.rgb(index))
+            picture = cv2.resize(self._flow.rgb(index), (width, height), interpolation=cv2.INTER_AREA)
+            w, sigma = densify(self._w, self._sigma, np.asarray(picture, np.uint8))
         else:
             w = plausible_inverse_depth(height, width)
             sigma = DEFAULT_SIGMA * w
