@@ -159,6 +159,7 @@ class PoseConfig:
         "odometry or tf: given with every frame; static: the camera never moves; visual: found from the images",
         choices=("odometry", "tf", "static", "visual"),
     )
+    refine: bool = tunable(False, "odometry, tf: mend drift of the given poses by the images, and report their lag")
     known_height: float = tunable(
         0.0,
         "visual: height of the camera above the ground it sees, fixes the scale; 0 = unknown",
