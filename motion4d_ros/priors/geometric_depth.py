@@ -48,6 +48,7 @@ class _View:
 
     index: int
     T_map_cam: FloatArray
+    usable: bool = True  # whether its pose is in the units of the map
 
 
 class GeometricDepth:
@@ -70,7 +71,8 @@ class GeometricDepth:
     def revise(self, T_map_cams: dict[int, FloatArray]) -> None:
         """Takes better poses of earlier frames (see `VisualPose.revised_poses`); measured depth starts over."""
         for view in self._views:
-            view.T_map_cam = T_map_cams.get(view.index, view.T_map_cam)
+            if view.index in T_map_cams:
+                view.T_map_cam, view.usable = T_map_cams[view.index], True
         self._w = self._sigma = None
 
     def depth(self, frame: Frame, pose: PosePrior, hint: SceneHint | None) -> DepthPrior | None:
@@ -87,6 +89,7 @@ class GeometricDepth:
             self._measure(frame.index, camera, pose.T_map_cam, labels, hint)
         else:
             self._w = self._sigma = None
+            self._views.append(_View(frame.index, pose.T_map_cam, usable=False))
         w, sigma, known = self._complete(frame.index, hint, labels, height, width)
         depth = 1.0 / np.maximum(w, 1e-6)
         relative = np.clip(sigma / np.maximum(w, 1e-6), 0.005, 2.0)
@@ -131,6 +134,8 @@ class GeometricDepth:
         """Earlier views with a useful baseline, best first."""
         scored = []
         for view in self._views:
+            if not view.usable:
+                continue
             T = inverse_pose(view.T_map_cam) @ T_map_cam
             turn = np.arccos(np.clip((np.trace(T[:3, :3]) - 1) / 2, -1, 1))
             parallax = camera.fx * float(np.linalg.norm(T[:3, 3])) / (typical or DEFAULT_DEPTH)

@@ -57,6 +57,10 @@ def make_depth_source(config: Config) -> DepthSource:
 
 def make_pose_source(config: Config) -> PoseSource:
     """The source of camera poses that `pose.source` names."""
+    if config.pose.refine and config.pose.source in ("odometry", "tf"):
+        from motion4d_ros.priors.refined_pose import RefinedPose
+
+        return RefinedPose(config)
     return cast(PoseSource, _make(POSE_SOURCES, "pose.source", config))
 
 
