@@ -51,10 +51,14 @@ def skew(v: FloatArray) -> FloatArray:
 
 
 def apply_delta(T: FloatArray, delta: FloatArray) -> FloatArray:
-    """exp(delta) T for (..., 4, 4) poses and (..., 6) updates (translation, rotation)."""
+    """exp(delta) T for (..., 4, 4) poses and (..., 6) updates (translation, rotation).
+
+    One Newton step towards the nearest rotation keeps rounding errors from growing over thousands of products.
+    """
     R = rotation_exp(delta[..., 3:])
     out = np.array(T)
-    out[..., :3, :3] = R @ T[..., :3, :3]
+    turned = R @ T[..., :3, :3]
+    out[..., :3, :3] = turned @ (1.5 * np.eye(3) - 0.5 * np.swapaxes(turned, -1, -2) @ turned)
     out[..., :3, 3] = np.einsum("...ij,...j->...i", R, T[..., :3, 3]) + delta[..., :3]
     return out
 

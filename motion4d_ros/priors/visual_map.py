@@ -200,7 +200,7 @@ class SparseMap:
             T, self.xyz[wanted], frames_of, points_of, np.concatenate(xy), np.concatenate(sigma), fixed, iterations
         )
         T_new, X_new = result.T_cam_map, result.xyz_map
-        if not used:  # nothing holds the scale: keep the length between first and last keyframe
+        if len(used) < 2:  # nothing holds the scale: keep the length between first and last keyframe
             T_new, X_new = _rescale(T_new, X_new, before / max(_baseline(T_new), 1e-12))
         self.xyz[wanted] = X_new
         for keyframe, T_k in zip(poses, T_new, strict=True):

@@ -39,6 +39,7 @@ INIT_POINTS = 40
 INIT_BUFFER = 25  # frames that wait for initialisation
 MIN_INLIERS = 15
 KEYFRAMES = 80
+PROVEN = 8  # frames that must have recognised a point before it counts fully
 
 
 @dataclass
@@ -299,7 +300,10 @@ class VisualPose:
             i, j = match_near(world.descriptor[near], seen, features.descriptor, features.xy, reach * self._pixel)
             if len(i) < MIN_INLIERS:
                 return None
-            T, _, error = refine_pose(T, world.xyz[near[i]], features.xy[j], features.sigma[j])
+            # points on moving things live short: young ones weigh less until they have proved that they stand still
+            sigma = features.sigma[j] * np.where(world.seen[near[i]] < PROVEN, 2.5, 1.0)
+            T, _, _ = refine_pose(T, world.xyz[near[i]], features.xy[j], sigma)
+            error = np.linalg.norm(reproject(T, world.xyz[near[i]])[0] - features.xy[j], axis=-1) / features.sigma[j]
             inliers = error < 3.5
         if inliers.sum() < MIN_INLIERS:
             return None

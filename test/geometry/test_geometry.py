@@ -119,6 +119,14 @@ def test_smoothing_stops_at_edges() -> None:
     assert smooth[:, 20:].mean() - smooth[:, :20].mean() == pytest.approx(1.0, abs=0.1)
 
 
+def test_poses_stay_rigid_however_often_they_are_predicted() -> None:
+    pose, before = relative_pose(), np.eye(4)
+    for _ in range(60):  # constant velocity triples a rounding error at every step
+        guess = pose @ inverse_pose(before) @ pose
+        pose, before = apply_delta(guess, np.zeros(6)), pose
+    assert pose[:3, :3] @ pose[:3, :3].T == pytest.approx(np.eye(3), abs=1e-9)
+
+
 def camera() -> Camera:
     return Camera(100.0, 100.0, 31.5, 23.5, 64, 48)
 
