@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from motion4d_ros.config import Config
 from motion4d_ros.priors.base import SceneHint
 from motion4d_ros.priors.flow import FlowCache, warp
-from motion4d_ros.priors.mask_carrier import MaskCarrier, affine_motion, color_histogram, similarity
+from motion4d_ros.priors.mask_carrier import MaskCarrier
+from motion4d_ros.priors.mask_cues import affine_motion, color_histogram, similarity
 from motion4d_ros.priors.motion_evidence import MotionEvidence, rigid_flow, shadow_like
 from motion4d_ros.types import UNKNOWN_LABEL, BoolArray, FloatArray, Frame, IntArray, Motion4DError, Prompt
 
@@ -21,6 +22,8 @@ GUESS_SHARE = 0.18  # of the shorter side: the half-size of the region searched 
 BIRTH_EVIDENCE = 1.2  # log-odds that a group of moving pixels must reach
 GROUP_EVIDENCE = 0.7  # and those that hang together with it
 MIN_AREA_SHARE = 0.0012  # of the image
+RETURN_LIKENESS = 0.55  # of colours, at which a newcomer is taken for an object that was hidden
+BORDER = 10  # px at the edge of the image, where no object is born
 HALO = 5  # px around known objects where flow is smeared
 
 
@@ -54,7 +57,7 @@ class CarriedMasks:
             carrier.start(index)
             previous = None
         evidence = self._evidence.push(index, self._expected(index, previous), self._rigid(frame, hint))
-        carrier.advance(index, None if evidence is None else np.clip(evidence, -1.0, 2.0))
+        carrier.advance(index, None if evidence is None else np.clip(evidence, -2.0, 2.0))
         if hint is not None and hint.masks is not None:
             carrier.recall(self._shrink_labels(hint.masks))
         self._found(frame, evidence, previous)
@@ -181,8 +184,11 @@ class CarriedMasks:
         for group in self._groups(evidence):
             if self._is_thin(group) or not self._moves_now(group) or self._is_shadow(index, group):
                 continue
+            returned = self._returned(group)
             owner = self._belongs_to(group, back)
-            if owner is None:
+            if returned is not None:
+                self._carrier.place(index, returned, group, trust=False)
+            elif owner is None:
                 strays.append(group)
             else:
                 self._carrier.absorb(owner, group, self.vouch_absorbed)
@@ -196,7 +202,9 @@ class CarriedMasks:
         moving = (evidence > GROUP_EVIDENCE).astype(np.uint8)
         known = (self._carrier.labels() > 0).astype(np.uint8)
         moving[cv2.dilate(known, np.ones((2 * HALO + 1,) * 2, np.uint8)) > 0] = 0
-        moving = np.asarray(cv2.morphologyEx(moving, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)))
+        inner = np.zeros_like(moving)  # at the border things enter that nothing is known of yet
+        inner[BORDER:-BORDER, BORDER:-BORDER] = 1
+        moving = np.asarray(cv2.morphologyEx(moving * inner, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)))
         count, parts, stats, _ = cv2.connectedComponentsWithStats(moving, connectivity=8)
         least = max(30.0, MIN_AREA_SHARE * evidence.size)
         sure = np.bincount(parts[evidence > BIRTH_EVIDENCE], minlength=count)
@@ -234,6 +242,17 @@ class CarriedMasks:
     def _is_thin(group: BoolArray) -> bool:
         """Slivers are smeared flow at outlines, not objects."""
         return float(cv2.distanceTransform(group.astype(np.uint8), cv2.DIST_L2, 3).max()) < 3.0
+
+    def _returned(self, mask: BoolArray) -> int | None:
+        """The hidden object that looks like the new one, if any."""
+        histogram = color_histogram(self._carrier.lab, mask)
+        best, best_score = None, RETURN_LIKENESS
+        for item in self._carrier.objects.values():
+            if item.hidden_for > 0 and item.object_id not in self._hidden:
+                score = similarity(item.inside, histogram)
+                if score > best_score:
+                    best, best_score = item.object_id, score
+        return best
 
     def _moves_now(self, group: BoolArray) -> bool:
         """Whether a good part of the group moves in this frame; what an object has uncovered only did before."""

@@ -13,17 +13,27 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from motion4d_ros.geometry.smoothing import domain_transform
 from motion4d_ros.priors.flow import FlowCache, chain, dis_flow, remap, warp
+from motion4d_ros.priors.mask_cues import (
+    CLIP,
+    Soft,
+    affine_motion,
+    bounding_box,
+    color_bins,
+    color_histogram,
+    keep_main_parts,
+    logit,
+    outline_band,
+    own_flow,
+    sigmoid,
+    similarity,
+    to_lab,
+)
 from motion4d_ros.types import BoolArray, FloatArray
 
-Soft = NDArray[np.float32]
-
-HISTOGRAM_BINS = 16  # per channel of Lab
 BAND = 9  # px on either side of an outline, where memories are asked
-CLIP = 4.0  # largest log-odds any single cue may claim
 
 
 @dataclass(eq=False)
@@ -71,26 +81,13 @@ class CarrierSettings:
     motion_denial: float = 1.0  # most it may deny: a planted foot stands still with the ground
     motion_claim: float = 0.5  # most that common motion alone may claim; shadows move along, too
     evidence_weight: float = 0.8
+    static_weight: float = 1.2  # of evidence that a pixel stands still, while its object moves
+    apart: float = 0.6  # px a frame against the surroundings, from which an object counts as moving
     stranger: float = 0.3  # share of the evidence that counts where something moves differently (a limb, another thing)
     smooth_weight: float = 1.6
     smooth_reach: float = 10.0  # px
     smooth_color: float = 28.0  # grey levels
     mean_field_steps: int = 3
-
-
-def to_lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(h, w, 3) RGB -> Lab in CIE units (L 0..100), lightly smoothed against compression noise."""
-    return np.asarray(cv2.cvtColor(cv2.GaussianBlur(rgb, (3, 3), 0).astype(np.float32) / 255, cv2.COLOR_RGB2Lab))
-
-
-def logit(p: FloatArray) -> FloatArray:
-    """Log-odds, limited to +-CLIP."""
-    return np.clip(np.log(np.maximum(p, 1e-6)) - np.log(np.maximum(1 - p, 1e-6)), -CLIP, CLIP)
-
-
-def sigmoid(x: FloatArray) -> FloatArray:
-    """Inverse of :func:`logit`."""
-    return 1.0 / (1.0 + np.exp(-x))
 
 
 class MaskCarrier:
@@ -230,14 +227,14 @@ class MaskCarrier:
             item.anchor.flow = self._towards_anchor(item, chain(own, item.anchor.flow), own, index)
             memories.append(item.anchor)
         moved = warp(item.soft, own)
-        box = _box(moved > 0.3, margin=16 + opt.reach)
+        box = bounding_box(moved > 0.3, margin=16 + opt.reach)
         out = np.full(lab.shape[:2], -CLIP, np.float32)
         if box is None:
             return out
         rows, cols = box
         prior = moved[rows, cols]
         support = logit(prior)
-        band = _band(prior, BAND)
+        band = outline_band(prior, BAND)
         numerator = opt.prior * prior[band]
         denominator = np.full(int(band.sum()), opt.prior, np.float32)
         for memory in memories:
@@ -246,16 +243,18 @@ class MaskCarrier:
             denominator += memory.weight * d
         support[band] = logit(numerator / denominator)
         votes = support + opt.bias + opt.color_weight * self._color_vote(item, lab, moved, rows, cols)
-        votes = votes + opt.motion_weight * self._motion_vote(moved, index, previous, rows, cols)
+        shared, pace_apart = self._motion_vote(moved, index, previous, rows, cols)
+        votes = votes + opt.motion_weight * shared
         if evidence is not None:
             core = moved > 0.8
-            moves = core.any() and float(np.median(evidence[core])) > 0.5
+            moves = pace_apart > opt.apart or (core.any() and float(np.median(evidence[core])) > 0.5)
             strange = np.linalg.norm(back - own, axis=-1)[rows, cols]
             pace = float(np.median(np.linalg.norm(own[core], axis=-1))) if core.any() else 0.0
             local = evidence[rows, cols]
             kin = np.maximum(opt.stranger, np.exp(-0.5 * (strange / (0.7 + 0.1 * pace)) ** 2))
-            local = np.where(local > 0, np.maximum(local - 0.6, 0) * kin, local)
-            votes = votes + opt.evidence_weight * (local if moves else np.maximum(local, 0))
+            votes = votes + opt.evidence_weight * np.maximum(local - 0.6, 0) * kin
+            if moves:  # what has stood still for some frames while the object went on is not the object
+                votes = votes + opt.static_weight * np.minimum(local + 0.3, 0)
         out[rows, cols] = votes
         return out
 
@@ -309,24 +308,30 @@ class MaskCarrier:
         """Log-ratio of the object's colours to those around it."""
         ring = moved[rows, cols] < 0.1
         around = color_histogram(lab[rows, cols], ring)
-        bins = _bins(lab[rows, cols])
+        bins = color_bins(lab[rows, cols])
         ratio = np.log((item.inside[bins] + 2e-4) / (around[bins] + 2e-4))
         return np.clip(ratio, -0.5 * CLIP, CLIP)
 
-    def _motion_vote(self, moved: Soft, index: int, previous: int, rows: slice, cols: slice) -> FloatArray:
-        """Whose motion a pixel shares: the object's (affine) or that of its surroundings (affine)."""
+    def _motion_vote(
+        self, moved: Soft, index: int, previous: int, rows: slice, cols: slice
+    ) -> tuple[FloatArray, float]:
+        """Whose motion a pixel shares: the object's (affine) or that of its surroundings (affine).
+
+        Also how far apart the two are, px a frame.
+        """
         flow = self.flow.between(index, previous)[rows, cols]
         error = self.flow.error(index, previous)[rows, cols]
         soft = moved[rows, cols]
         good = error < 1.0
         inner, outer = good & (soft > 0.8), good & (soft < 0.1)
         if inner.sum() < 40 or outer.sum() < 40:
-            return np.zeros(soft.shape, np.float32)
-        own = np.linalg.norm(flow - affine_motion(flow, inner), axis=-1)
-        other = np.linalg.norm(flow - affine_motion(flow, outer), axis=-1)
+            return np.zeros(soft.shape, np.float32), 0.0
+        motion, surroundings = affine_motion(flow, inner), affine_motion(flow, outer)
+        own, other = np.linalg.norm(flow - motion, axis=-1), np.linalg.norm(flow - surroundings, axis=-1)
         spread = 0.5 + 0.5 * (np.median(own[inner]) + np.median(other[outer]))
         vote = np.clip((other**2 - own**2) / (2 * spread**2), -self.settings.motion_denial, self.settings.motion_claim)
-        return vote * np.exp(-np.minimum(error, 9.0) / 2.0)
+        apart = float(np.median(np.linalg.norm(motion - surroundings, axis=-1)[inner]))
+        return vote * np.exp(-np.minimum(error, 9.0) / 2.0), apart
 
     def _settle(self, logits: dict[int, FloatArray], index: int, lab: FloatArray) -> None:
         """Mean-field steps with an edge-aware filter, then the memories are refreshed."""
@@ -336,7 +341,7 @@ class MaskCarrier:
             item = self.objects[object_id]
             rivals = [other for key, other in logits.items() if key != object_id]
             votes = unary - np.maximum(0.0, np.max(rivals, axis=0)) if rivals else unary
-            box = _box(votes > -CLIP + 0.01, margin=0)
+            box = bounding_box(votes > -CLIP + 0.01, margin=0)
             soft = np.full(votes.shape, 0.02, np.float32)
             if box is not None:
                 rows, cols = box
@@ -357,96 +362,3 @@ class MaskCarrier:
             still = np.zeros((*soft.shape, 2), np.float32)
             older = [memory for memory in item.recent if index - memory.index <= 3]
             item.recent = [Memory(index, lab, item.soft, still, 1.0), *older][:3]
-
-
-def own_flow(flow: FloatArray, soft: Soft, error: FloatArray) -> NDArray[np.float32]:
-    """(h, w, 2) the object's motion, continued beyond its outline.
-
-    Dense flow is smooth across outlines and drags the surroundings along, above all where the object uncovers them.
-    Here the flow well inside the object (`soft` near 1, small forward-backward `error`) is spread outwards instead.
-    """
-    sure = (np.clip(2 * soft - 1, 0, 1) ** 2 * np.exp(-np.minimum(error, 20.0))).astype(np.float32)
-    if sure.sum() < 20:
-        return np.asarray(flow, np.float32)
-    weighted = np.dstack([flow * sure[..., None], sure])
-    near = cv2.GaussianBlur(weighted, (0, 0), 5.0)
-    small = cv2.resize(weighted, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
-    far = cv2.resize(cv2.GaussianBlur(small, (0, 0), 6.0), flow.shape[1::-1])
-    total = near + 0.02 * far + 1e-9 * np.array([0, 0, 1], np.float32)
-    return np.asarray(total[..., :2] / total[..., 2:], np.float32)
-
-
-def affine_motion(flow: FloatArray, where: BoolArray, rounds: int = 4) -> NDArray[np.float32]:
-    """(h, w, 2) the affine flow that fits `flow` best at `where`, robustly (iteratively re-weighted)."""
-    height, width = where.shape
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    basis = np.stack([np.ones_like(x), x / width, y / height], -1)
-    a, b = basis[where], flow[where]
-    if len(a) > 3000:
-        pick = np.linspace(0, len(a) - 1, 3000).astype(int)
-        a, b = a[pick], b[pick]
-    weight = np.ones(len(a), np.float32)
-    coefficients: FloatArray = np.zeros((3, 2))
-    for _ in range(rounds):
-        weighted = a * weight[:, None]
-        coefficients = np.linalg.solve(a.T @ weighted + 1e-3 * np.eye(3), weighted.T @ b)
-        residual = np.linalg.norm(b - a @ coefficients, axis=-1)
-        scale = 1.5 * np.median(residual) + 0.1
-        weight = 1.0 / (1.0 + (residual / scale) ** 2) ** 2
-    return (basis @ coefficients).astype(np.float32)
-
-
-def keep_main_parts(soft: Soft, share: float = 0.02) -> Soft:
-    """Clears islands smaller than `share` of the largest part, and fills pinholes."""
-    mask = (soft > 0.5).astype(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    if count <= 2:
-        return soft
-    areas = stats[:, cv2.CC_STAT_AREA].astype(float)
-    areas[0] = np.inf
-    small = areas < share * areas[1:].max()
-    out = soft.copy()
-    out[small[labels]] = np.minimum(out[small[labels]], 0.3)
-    return out
-
-
-def _band(soft: Soft, reach: int) -> BoolArray:
-    """(h, w) pixels within `reach` px of the outline of a soft mask."""
-    mask = (soft > 0.5).astype(np.uint8)
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-    uncertain = (soft > 0.1) & (soft < 0.9)
-    return np.asarray((cv2.dilate(mask, kernel) != cv2.erode(mask, kernel)) | uncertain)
-
-
-def similarity(a: FloatArray, b: FloatArray) -> float:
-    """Bhattacharyya coefficient of two normalised histograms: 1 = the same colours, 0 = none in common."""
-    return float(np.sqrt(a * b).sum()) if a.shape == b.shape else 0.0
-
-
-def _bins(lab: FloatArray) -> NDArray[np.int64]:
-    scaled = np.stack([lab[..., 0] / 100, (lab[..., 1] + 90) / 180, (lab[..., 2] + 90) / 180], -1)
-    index = np.clip((scaled * HISTOGRAM_BINS).astype(np.int64), 0, HISTOGRAM_BINS - 1)
-    return (index[..., 0] * HISTOGRAM_BINS + index[..., 1]) * HISTOGRAM_BINS + index[..., 2]
-
-
-def color_histogram(lab: FloatArray, where: BoolArray) -> FloatArray:
-    """Smoothed, normalised colour histogram; zeros when `where` is empty."""
-    n = HISTOGRAM_BINS
-    counts = np.bincount(_bins(lab[where]).ravel(), minlength=n**3).astype(np.float32).reshape(n, n, n)
-    total = counts.sum()
-    if total == 0:
-        return counts.ravel()
-    return (gaussian_filter(counts, 0.7, mode="nearest") / total).ravel()
-
-
-def _box(mask: BoolArray, margin: int) -> tuple[slice, slice] | None:
-    """The bounding box of `mask` with a margin, as slices; None when it is empty."""
-    rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if len(rows) == 0:
-        return None
-    height, width = mask.shape
-    return (
-        slice(max(0, rows[0] - margin), min(height, rows[-1] + margin + 1)),
-        slice(max(0, cols[0] - margin), min(width, cols[-1] + margin + 1)),
-    )
-

@@ -17,6 +17,7 @@ from motion4d_ros.types import BoolArray, Camera, FloatArray
 
 GRID = 6  # px between the flow samples that camera motion is fitted to
 PIXEL_NOISE = 0.25  # px, flow is never better than this
+PLANE_ERROR = 0.42  # px of flow that a homography leaves, from which parallax is suspected
 FINEST_MOTION = 0.08  # px a frame that flow between neighbouring frames still shows
 EVIDENCE_MIN, EVIDENCE_MAX = -2.0, 4.0
 
@@ -55,13 +56,16 @@ def explain(
         return None
     H = np.asarray(found)
     plane = static = homography_flow(H, height, width)
-    inliers = float((np.linalg.norm(flow - plane, axis=-1)[ys[good], xs[good]] < 1.0).mean())
+    left = np.linalg.norm(flow - plane, axis=-1)[ys[good], xs[good]]
     parallax = False
-    if inliers < 0.8:
-        F, mask = cv2.findFundamentalMat(a, b, cv2.USAC_MAGSAC, 0.6, 0.999, 2000)
-        if F is not None and np.shape(F) == (3, 3) and mask is not None and mask.mean() > inliers + 0.08:
-            static = nearest_on_epipolar_line(np.asarray(F), flow)
-            parallax = True
+    if np.median(left) > PLANE_ERROR or (left < 1.0).mean() < 0.8:
+        F, _ = cv2.findFundamentalMat(a, b, cv2.USAC_MAGSAC, 0.5, 0.999, 2000)
+        if F is not None and np.shape(F) == (3, 3):
+            on_line = nearest_on_epipolar_line(np.asarray(F), flow)
+            left_now = np.linalg.norm(flow - on_line, axis=-1)[ys[good], xs[good]]
+            # a line explains more than a point by itself, movers included: only a clear gain speaks for parallax
+            if np.median(left_now) < 0.4 * np.median(left) and (left_now < 1.0).mean() > (left < 1.0).mean():
+                static, parallax = on_line, True
     if rigid is not None:  # depth may be off by a few per cent: so may the parallax it predicts
         known = np.isfinite(rigid).all(-1, keepdims=True)
         shift = np.nan_to_num(rigid) - plane

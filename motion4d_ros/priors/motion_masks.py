@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 from motion4d_ros.config import Config
 from motion4d_ros.priors.carried_masks import CarriedMasks
 from motion4d_ros.priors.flow import FlowCache, warp
-from motion4d_ros.priors.mask_carrier import Carried, affine_motion, color_histogram, similarity, to_lab
+from motion4d_ros.priors.mask_carrier import Carried
+from motion4d_ros.priors.mask_cues import affine_motion, color_histogram, similarity
 from motion4d_ros.types import BoolArray, Frame
 
 BIRTH_HITS = 2  # frames a group must show before it is tried as an object
 PROBATION = 8  # frames after which a newborn that hardly moved is dropped
 CONFIRM = 3  # frames of motion that end the probation
 LOOK_BACK = 12  # frames a confirmed object is followed back
+CLEARLY_TWO = 12.0  # times what two motions leave unexplained lies between them
 TORN = 3  # frames of two motions before an object is split
 JOINED = 6  # frames of one motion before two objects are joined
 APART = 10  # px between objects that are surely not one
@@ -110,10 +112,6 @@ class MotionMasks(CarriedMasks):
 
     def _birth(self, index: int, group: BoolArray) -> None:
         mask = fit_outline(self._flow.rgb(index), self._body(group))
-        known = self._returned(index, mask)
-        if known is not None:
-            self._carrier.place(index, known, mask, trust=False)
-            return
         object_id, self._next_id = self._next_id, self._next_id + 1
         self._carrier.place(index, object_id, mask)
         self._hidden.add(object_id)
@@ -149,7 +147,7 @@ class MotionMasks(CarriedMasks):
             parts = two_motions(back, (item.soft > 0.7) & (error < 1.0))
             life.torn = life.torn + 1 if parts is not None else max(0, life.torn - 1)
             if parts is not None and life.torn >= TORN:
-                self._split(index, item, parts)
+                self._split(index, item, parts[:2], parts[2])
         for a, b in itertools.combinations(shown, 2):
             pair = (a.object_id, b.object_id)
             if not near_each_other(a.soft > 0.5, b.soft > 0.5, APART):
@@ -173,13 +171,13 @@ class MotionMasks(CarriedMasks):
         touching = (cv2.dilate(small.astype(np.uint8), np.ones((7, 7), np.uint8)) > 0) & large
         return float(touching.sum()) > 1.5 * np.sqrt(small.sum()) and self._moves_as_one(a, b, back)
 
-    def _split(self, index: int, item: Carried, parts: tuple[BoolArray, BoolArray]) -> None:
+    def _split(self, index: int, item: Carried, parts: tuple[BoolArray, BoolArray], clear: float) -> None:
         """The part that looks more like the object was keeps the id; the other is born anew."""
         lab = self._carrier.lab
         before = item.inside if item.anchor is None else color_histogram(item.anchor.lab, item.anchor.soft > 0.7)
         likeness = [similarity(before, color_histogram(lab, part)) for part in parts]
         between = similarity(*(color_histogram(lab, part) for part in parts))
-        if between > 0.6:  # one thing that bends
+        if between > (0.85 if clear > CLEARLY_TWO else 0.6):  # one thing that bends
             return
         keeps, leaves = parts if likeness[0] >= likeness[1] else parts[::-1]
         self._carrier.place(index, item.object_id, keeps)
@@ -207,24 +205,14 @@ class MotionMasks(CarriedMasks):
         self._hidden.discard(object_id)
         self._lives.pop(object_id, None)
 
-    def _returned(self, index: int, mask: BoolArray) -> int | None:
-        """The hidden object that looks like the new one, if any."""
-        histogram = color_histogram(to_lab(self._flow.rgb(index)), mask)
-        best, best_score = None, 0.6
-        for item in self._carrier.objects.values():
-            if item.hidden_for > 0 and item.object_id not in self._hidden:
-                score = similarity(item.inside, histogram)
-                if score > best_score:
-                    best, best_score = item.object_id, score
-        return best
-
 
 def two_motions(
     flow: NDArray[np.float32], where: BoolArray, apart: float = 2.0
-) -> tuple[BoolArray, BoolArray] | None:
+) -> tuple[BoolArray, BoolArray, float] | None:
     """Two parts of the region `where` (h, w) that move by affine motions of their own, at least `apart` px different.
 
-    None when one motion serves, or when a part is small (below a quarter) or scattered.
+    Third: how clear that is, the difference of the motions over what they leave unexplained. None when one motion
+    serves, or when a part is small (below a quarter) or scattered.
     """
     if where.sum() < 120:
         return None
@@ -251,7 +239,7 @@ def two_motions(
     if gap < apart or left > 0.35 * gap:
         return None
     whole = [_largest_share(part) for part in (first, second)]
-    return (first, second) if min(whole) > 0.8 else None
+    return (first, second, float(gap / max(left, 0.05))) if min(whole) > 0.8 else None
 
 
 def near_each_other(a: BoolArray, b: BoolArray, distance: int) -> bool:

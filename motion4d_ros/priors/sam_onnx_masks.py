@@ -21,7 +21,7 @@ from motion4d_ros.models.sam_onnx import Decoded, Embedding, SamOnnx, full_size
 from motion4d_ros.models.store import ModelStore
 from motion4d_ros.priors.base import SceneHint
 from motion4d_ros.priors.flow import FlowCache, warp
-from motion4d_ros.priors.mask_carrier import own_flow
+from motion4d_ros.priors.mask_cues import own_flow
 from motion4d_ros.priors.prompting import ObjectBook, box_of, inner_point, labels_from, read_prompt
 from motion4d_ros.types import BoolArray, FloatArray, Frame, IntArray, Motion4DError, Prompt
 

@@ -15,7 +15,8 @@ from boards import CAMERA, WALL, Board, path, shot, texture
 from motion4d_ros.config import Config
 from motion4d_ros.priors.base import SceneHint
 from motion4d_ros.priors.flow import FlowCache
-from motion4d_ros.priors.mask_carrier import MaskCarrier, affine_motion, keep_main_parts
+from motion4d_ros.priors.mask_carrier import MaskCarrier
+from motion4d_ros.priors.mask_cues import affine_motion, keep_main_parts
 from motion4d_ros.priors.motion_evidence import explain, photometric_gain, shadow_like
 from motion4d_ros.priors.motion_masks import MotionMasks
 from motion4d_ros.priors.prompted_masks import PromptedMasks

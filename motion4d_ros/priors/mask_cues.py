@@ -1,0 +1,123 @@
+"""The cues that tell an object's pixels from those around it: colour, common motion, outline. Pure functions."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from motion4d_ros.types import BoolArray, FloatArray
+
+Soft = NDArray[np.float32]
+
+HISTOGRAM_BINS = 16  # per channel of Lab
+CLIP = 4.0  # largest log-odds any single cue may claim
+
+
+def to_lab(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(h, w, 3) RGB -> Lab in CIE units (L 0..100), lightly smoothed against compression noise."""
+    return np.asarray(cv2.cvtColor(cv2.GaussianBlur(rgb, (3, 3), 0).astype(np.float32) / 255, cv2.COLOR_RGB2Lab))
+
+
+def logit(p: FloatArray) -> FloatArray:
+    """Log-odds, limited to +-CLIP."""
+    return np.clip(np.log(np.maximum(p, 1e-6)) - np.log(np.maximum(1 - p, 1e-6)), -CLIP, CLIP)
+
+
+def sigmoid(x: FloatArray) -> FloatArray:
+    """Inverse of :func:`logit`."""
+    return 1.0 / (1.0 + np.exp(-x))
+
+
+def own_flow(flow: FloatArray, soft: Soft, error: FloatArray) -> NDArray[np.float32]:
+    """(h, w, 2) the object's motion, continued beyond its outline.
+
+    Dense flow is smooth across outlines and drags the surroundings along, above all where the object uncovers them.
+    Here the flow well inside the object (`soft` near 1, small forward-backward `error`) is spread outwards instead.
+    """
+    sure = (np.clip(2 * soft - 1, 0, 1) ** 2 * np.exp(-np.minimum(error, 20.0))).astype(np.float32)
+    if sure.sum() < 20:
+        return np.asarray(flow, np.float32)
+    weighted = np.dstack([flow * sure[..., None], sure])
+    near = cv2.GaussianBlur(weighted, (0, 0), 5.0)
+    small = cv2.resize(weighted, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
+    far = cv2.resize(cv2.GaussianBlur(small, (0, 0), 6.0), flow.shape[1::-1])
+    total = near + 0.02 * far + 1e-9 * np.array([0, 0, 1], np.float32)
+    return np.asarray(total[..., :2] / total[..., 2:], np.float32)
+
+
+def affine_motion(flow: FloatArray, where: BoolArray, rounds: int = 4) -> NDArray[np.float32]:
+    """(h, w, 2) the affine flow that fits `flow` best at `where`, robustly (iteratively re-weighted)."""
+    height, width = where.shape
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    basis = np.stack([np.ones_like(x), x / width, y / height], -1)
+    a, b = basis[where], flow[where]
+    if len(a) > 3000:
+        pick = np.linspace(0, len(a) - 1, 3000).astype(int)
+        a, b = a[pick], b[pick]
+    weight = np.ones(len(a), np.float32)
+    coefficients: FloatArray = np.zeros((3, 2))
+    for _ in range(rounds):
+        weighted = a * weight[:, None]
+        coefficients = np.linalg.solve(a.T @ weighted + 1e-3 * np.eye(3), weighted.T @ b)
+        residual = np.linalg.norm(b - a @ coefficients, axis=-1)
+        scale = 1.5 * np.median(residual) + 0.1
+        weight = 1.0 / (1.0 + (residual / scale) ** 2) ** 2
+    return (basis @ coefficients).astype(np.float32)
+
+
+def keep_main_parts(soft: Soft, share: float = 0.02) -> Soft:
+    """Clears islands smaller than `share` of the largest part, and fills pinholes."""
+    mask = (soft > 0.5).astype(np.uint8)
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    if count <= 2:
+        return soft
+    areas = stats[:, cv2.CC_STAT_AREA].astype(float)
+    areas[0] = np.inf
+    small = areas < share * areas[1:].max()
+    out = soft.copy()
+    out[small[labels]] = np.minimum(out[small[labels]], 0.3)
+    return out
+
+
+def outline_band(soft: Soft, reach: int) -> BoolArray:
+    """(h, w) pixels within `reach` px of the outline of a soft mask."""
+    mask = (soft > 0.5).astype(np.uint8)
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    uncertain = (soft > 0.1) & (soft < 0.9)
+    return np.asarray((cv2.dilate(mask, kernel) != cv2.erode(mask, kernel)) | uncertain)
+
+
+def similarity(a: FloatArray, b: FloatArray) -> float:
+    """Bhattacharyya coefficient of two normalised histograms: 1 = the same colours, 0 = none in common."""
+    return float(np.sqrt(a * b).sum()) if a.shape == b.shape else 0.0
+
+
+def color_bins(lab: FloatArray) -> NDArray[np.int64]:
+    """(...) histogram bin of every (..., 3) Lab colour."""
+    scaled = np.stack([lab[..., 0] / 100, (lab[..., 1] + 90) / 180, (lab[..., 2] + 90) / 180], -1)
+    index = np.clip((scaled * HISTOGRAM_BINS).astype(np.int64), 0, HISTOGRAM_BINS - 1)
+    return (index[..., 0] * HISTOGRAM_BINS + index[..., 1]) * HISTOGRAM_BINS + index[..., 2]
+
+
+def color_histogram(lab: FloatArray, where: BoolArray) -> FloatArray:
+    """Smoothed, normalised colour histogram; zeros when `where` is empty."""
+    n = HISTOGRAM_BINS
+    counts = np.bincount(color_bins(lab[where]).ravel(), minlength=n**3).astype(np.float32).reshape(n, n, n)
+    total = counts.sum()
+    if total == 0:
+        return counts.ravel()
+    return (gaussian_filter(counts, 0.7, mode="nearest") / total).ravel()
+
+
+def bounding_box(mask: BoolArray, margin: int) -> tuple[slice, slice] | None:
+    """The bounding box of `mask` with a margin, as slices; None when it is empty."""
+    rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if len(rows) == 0:
+        return None
+    height, width = mask.shape
+    return (
+        slice(max(0, rows[0] - margin), min(height, rows[-1] + margin + 1)),
+        slice(max(0, cols[0] - margin), min(width, cols[-1] + margin + 1)),
+    )
