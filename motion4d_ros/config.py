@@ -308,10 +308,10 @@ class GeometryConfig:
         0.01, "Expected error of the depth of one object in one frame, after alignment", minimum=0.0001, maximum=10.0
     )
     sigma_acceleration: float = tunable(
-        4.0, "Expected acceleration of objects", unit="m/s^2", minimum=0.001, maximum=1000.0
+        4.0, "Acceleration expected of objects, until their own is known", unit="m/s^2", minimum=0.001, maximum=1000.0
     )
     sigma_angular_acceleration: float = tunable(
-        8.0, "Expected angular acceleration of objects", unit="rad/s^2", minimum=0.001, maximum=10_000.0
+        8.0, "Angular acceleration expected of objects, until their own is known", unit="rad/s^2", minimum=0.001, maximum=10_000.0
     )
 
 

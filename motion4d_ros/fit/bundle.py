@@ -60,6 +60,11 @@ class Body:
         """(N, 3) canonical points -> (N, T, 3) map points."""
         return np.einsum("tij,nj->nti", self.R, points - self.center) + self.center + self.t
 
+    def move_center(self, center: FloatArray) -> None:
+        """Says the same motion about another `center` (3,), m."""
+        self.t = np.einsum("tij,j->ti", self.R, center - self.center) + self.center + self.t - center
+        self.center = center
+
     def canonical(self, xyz_map: FloatArray, frame: int) -> FloatArray:
         """(N, 3) map points at frame column `frame` -> (N, 3) canonical points."""
         return (xyz_map - self.center - self.t[frame]) @ self.R[frame] + self.center

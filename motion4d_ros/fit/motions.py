@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.config import GeometryConfig
+from motion4d_ros.fit.breath import Breath
 from motion4d_ros.fit.bundle import Body, BundleOptions, Observations, solve
 from motion4d_ros.fit.horizon import Horizon
+from motion4d_ros.fit.inertia import Inertia, learn_inertia
 from motion4d_ros.fit.keyframes import Keyframes
 from motion4d_ros.fit.object_motion import ObjectMotion, Pose
 from motion4d_ros.fit.parts import Split, mean_residual, select, split, unexplained
@@ -21,8 +23,11 @@ from motion4d_ros.types import FloatArray
 class Motions:
     """Motion of every object over the horizon, by id."""
 
-    def __init__(self, options: GeometryConfig, keyframes: Keyframes, window: int, seed: int) -> None:
+    def __init__(
+        self, options: GeometryConfig, keyframes: Keyframes, window: int, seed: int, breath: Breath | None = None
+    ) -> None:
         self.options = options
+        self._breath = breath or Breath()
         self.window = window
         self.seed = seed
         self.by_id: dict[int, ObjectMotion] = {}
@@ -33,6 +38,7 @@ class Motions:
         for label, chosen in points_of.items():
             if chosen.count < self.options.min_points:
                 continue
+            self._breath()
             xyz = lift(chosen, horizon)
             motion = self.by_id.get(label)
             if motion is None:
@@ -123,16 +129,17 @@ class Motions:
         indices = [state.index for state in horizon.frames]
         R = np.stack([motion.poses[k][0] for k in indices])
         t = np.stack([motion.poses[k][1] for k in indices])
+        canonical = np.einsum("tij,nti->ntj", R, xyz - motion.center - t) + motion.center
+        canonical = median_of_known(canonical, axis=1)
+        inertia = self._inertia(motion, R, t, canonical, horizon)
         body = Body(
-            motion.center,
+            inertia.pivot,
             R,
-            t,
-            np.zeros((points.count, 3)),
+            np.einsum("tij,j->ti", R, inertia.pivot - motion.center) + motion.center + t - inertia.pivot,
+            canonical,
             np.array([motion.scale_error.get(k, 0.0) for k in indices]),
             np.zeros(len(indices)),
         )
-        canonical = np.einsum("tij,nti->ntj", R, xyz - motion.center - t) + motion.center
-        body.points = median_of_known(canonical, axis=1)
         old = np.array([motion.points.get(k, (np.nan,) * 3) for k in points.ids.tolist()])
         known = np.isfinite(old).all(1)
         body.points[known] = old[known]
@@ -147,16 +154,28 @@ class Motions:
         options = BundleOptions(
             sigma_scale=self.options.sigma_object_scale,
             iterations=self.options.iterations,
-            sigma_acceleration=self.options.sigma_acceleration,
-            sigma_angular_acceleration=self.options.sigma_angular_acceleration,
+            sigma_acceleration=inertia.sigma_acceleration,
+            sigma_angular_acceleration=inertia.sigma_angular_acceleration,
         )
         solve(body, seen, options)
+        body.move_center(motion.center)
         if known.sum() >= 6:
             _hold_gauge(body, old[known], body.points[known])
         _store(motion, body, chosen.ids, horizon)
         self._note_detachment(motion, body, indices)
         if self.options.max_parts > 1:
             self._articulate(motion, chosen, xyz[usable], body, seen, options, horizon)
+
+    def _inertia(
+        self, motion: ObjectMotion, R: FloatArray, t: FloatArray, places: FloatArray, horizon: Horizon
+    ) -> Inertia:
+        """How steadily the object has been moving; `places` (N, 3) m are its points, canonical."""
+        known = places[np.isfinite(places).all(1)]
+        place = np.median(known, axis=0) if len(known) else motion.center
+        radius = float(np.median(np.linalg.norm(known - place, axis=1))) if len(known) else 0.0
+        support = np.array([motion.support.get(state.index, 0) for state in horizon.frames])
+        general = (self.options.sigma_acceleration, self.options.sigma_angular_acceleration)
+        return learn_inertia(R, t, motion.center, horizon.seconds, support, place, max(radius, 1e-3), general)
 
     def _note_detachment(self, motion: ObjectMotion, body: Body, indices: list[int]) -> None:
         """Since when no point links the object to what it was before: until then its canonical frame is its own."""
