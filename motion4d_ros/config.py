@@ -311,7 +311,11 @@ class GeometryConfig:
         4.0, "Acceleration expected of objects, until their own is known", unit="m/s^2", minimum=0.001, maximum=1000.0
     )
     sigma_angular_acceleration: float = tunable(
-        8.0, "Angular acceleration expected of objects, until their own is known", unit="rad/s^2", minimum=0.001, maximum=10_000.0
+        8.0,
+        "Angular acceleration expected of objects, until their own is known",
+        unit="rad/s^2",
+        minimum=0.001,
+        maximum=10_000.0,
     )
 
 

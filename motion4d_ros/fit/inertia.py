@@ -1,8 +1,8 @@
 """How steadily an object moves, learnt from the frames that show it well.
 
 Bundle adjustment bridges badly seen frames by a prior on accelerations. How strong it should be differs by object: a
-ball that rolls behind a box hardly accelerates, one that bounces does all the time. So the data choose. They also choose
-the point whose acceleration counts: a body that turns drags every point but its pivot around a curve.
+ball that rolls behind a box hardly accelerates, one that bounces does all the time. So the data choose. They also
+choose the point whose acceleration counts: a body that turns drags every point but its pivot around a curve.
 """
 
 from __future__ import annotations
