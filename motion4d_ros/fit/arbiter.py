@@ -1,8 +1,12 @@
-"""Whom to trust with an object's outline: the scene, or the 2D masks it was taught.
+"""Whom to trust with an object's outline: the scene, the vote, or the 2D source itself.
 
 Usually the scene, which has seen the object from everywhere. But where depth or camera motion are poor, a mask source
 that agrees with itself from frame to frame knows better. Both can be measured without any truth: how well the
 source's masks agree with the vote of their neighbours along the flow, and how well the rendered ones do.
+
+    scene    the source flickers, leaks or swaps; rendering agrees with the vote about as well or better
+    vote     rendering agrees with the vote by clearly less than the source does
+    source   the source hardly ever differs from the vote: what is left is its finer outline, at the input's size
 """
 
 from __future__ import annotations
@@ -13,9 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.fit.horizon import FrameState
+from motion4d_ros.fit.outlines import resize_labels
 from motion4d_ros.types import IntArray
 
 MARGIN = 0.04  # the scene is believed unless it agrees with the vote by so much less than the source does
+STEADY = 0.93  # agreement with the vote from which a source's own outline is the best there is
+SAME = 0.8  # overlap with the vote below which a steady source has failed in this one frame
 MEMORY = 0.75  # of what was measured in earlier windows
 MIN_PIXELS = 30
 
@@ -34,12 +41,13 @@ class Arbiter:
         for state, shown in zip(states, rendered, strict=True):
             if state.voted is None:
                 continue
+            said = resize_labels(state.source_labels(), state.frame.camera.size)
             for label in np.unique(state.voted[state.voted > 0]).tolist():
                 mask = state.voted == label
                 if mask.sum() < MIN_PIXELS:
                     continue
-                if (state.raw_labels == label).any():  # a source that is silent for a frame is not wrong, but absent
-                    source.setdefault(label, []).append(overlap(state.raw_labels == label, mask))
+                if (said == label).any():  # a source that is silent for a frame is not wrong, but absent
+                    source.setdefault(label, []).append(overlap(said == label, mask))
                 scene.setdefault(label, []).append(overlap(shown == label, mask))
         for table, new in ((self.of_source, source), (self.of_scene, scene)):
             for label, values in new.items():
@@ -52,19 +60,37 @@ class Arbiter:
         self.of_scene.pop(label, None)
 
     def trusts_source(self, label: int) -> bool:
-        """Whether the source's outline of an object is to be published instead of the scene's."""
+        """Whether the source, or the vote on what it says, is to be published instead of the scene."""
         return self.of_scene.get(label, 1.0) < self.of_source.get(label, 0.0) - MARGIN
 
-    def settle(self, rendered: NDArray[np.uint16], voted: IntArray | None) -> NDArray[np.uint16]:
-        """(H, W) labels of one frame: as rendered, but as voted for objects whose source is trusted more."""
+    def is_steady(self, label: int) -> bool | None:
+        """Whether the source's own outline of an object is to be published; None if nothing was measured yet."""
+        return self.of_source[label] >= STEADY if label in self.of_source else None
+
+    def settle(
+        self, rendered: NDArray[np.uint16], voted: IntArray | None, source: IntArray | None = None
+    ) -> NDArray[np.uint16]:
+        """(H, W) labels of one frame from those rendered, voted and said by the source, all of one size."""
         if voted is None:
             return rendered
-        labels = set(np.unique(rendered).tolist()) | set(np.unique(voted).tolist())
-        believed = [label for label in labels if label > 0 and self.trusts_source(int(label))]
-        if not believed:
+        labels = {int(label) for image in (rendered, voted) for label in np.unique(image) if label > 0}
+        finer = [] if source is None else [label for label in labels if self._follows(label, source, voted)]
+        voting = [label for label in labels if self.trusts_source(label) and label not in finer]
+        if not finer and not voting:
             return rendered
-        result = np.where(np.isin(rendered, believed), 0, rendered)
-        return np.where(np.isin(voted, believed), voted, result).astype(np.uint16)
+        result = np.where(np.isin(rendered, finer + voting), 0, rendered)
+        result = np.where(np.isin(voted, voting), voted, result)
+        if source is not None:
+            result = np.where(np.isin(source, finer), source, result)
+        return result.astype(np.uint16)
+
+    def settle_live(self, predicted: IntArray, source: IntArray) -> NDArray[np.uint16]:
+        """(H, W) labels of a frame that waits for its window, from those carried into it and those the source says."""
+        return self.settle(np.clip(predicted, 0, None).astype(np.uint16), predicted, source)
+
+    def _follows(self, label: int, source: IntArray, reference: IntArray) -> bool:
+        """Whether the source's outline of an object is taken in a frame for which `reference` is the safe word."""
+        return self.is_steady(label) is not False and overlap(source == label, reference == label) >= SAME
 
 
 def overlap(a: NDArray[np.bool_] | IntArray, b: NDArray[np.bool_] | IntArray) -> float:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from motion4d_ros.fit.outlines import compress, decompress
 from motion4d_ros.scene.bases import ArchivedPoses
 from motion4d_ros.types import FloatArray, IntArray
 
@@ -38,15 +38,15 @@ class ArchivedFrame:
         inverse = np.nan_to_num(inverse, nan=0.0, posinf=0.0)
         nearest = float(inverse.max()) or 1.0
         steps = np.rint(inverse / nearest * DEPTH_STEPS).astype(np.uint16)
-        return ArchivedFrame(index, stamp_ns, T_map_cam, _png(labels.astype(np.uint16)), _png(steps), nearest)
+        return ArchivedFrame(index, stamp_ns, T_map_cam, compress(labels.astype(np.uint16)), compress(steps), nearest)
 
     def labels(self) -> NDArray[np.uint16]:
         """(H, W) object ids."""
-        return _unpng(self.labels_png)
+        return decompress(self.labels_png)
 
     def depth_m(self) -> FloatArray:
         """(H, W) m, NaN = nothing there."""
-        inverse = _unpng(self.inverse_depth_png).astype(np.float64) / DEPTH_STEPS * self.nearest
+        inverse = decompress(self.inverse_depth_png).astype(np.float64) / DEPTH_STEPS * self.nearest
         return np.where(inverse > 0, 1.0 / np.maximum(inverse, 1e-9), np.nan)
 
 
@@ -80,14 +80,3 @@ class Archive:
         self.frames.clear()
         self.retired.clear()
         self.motions.clear()
-
-
-def _png(image: NDArray[np.uint16]) -> bytes:
-    ok, data = cv2.imencode(".png", image)
-    if not ok:
-        raise RuntimeError("OpenCV could not compress an image of the archive")
-    return data.tobytes()
-
-
-def _unpng(data: bytes) -> NDArray[np.uint16]:
-    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED), np.uint16)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from motion4d_ros.fit.outlines import PackedLabels, resize_labels
+from motion4d_ros.priors.base import MaskSource
 from motion4d_ros.types import (
     UNKNOWN_LABEL,
     Camera,
@@ -34,6 +36,26 @@ class FrameState:
     depth_m: NDArray[np.float32]  # (H, W) aligned to the scene, NaN = unknown
     warnings: list[str] = field(default_factory=list)
     voted: IntArray | None = None  # (H, W) as voted, before anything rendered touched it
+    whole: Frame | None = None  # at the input's size, while a mask source that looks at that may be asked again
+    outlines: PackedLabels | None = None  # what such a source said last, at the input's size
+
+    def adopt(self, labels: IntArray) -> None:
+        """Takes (H, W) labels of the mask source, at working size or the input's, for `raw_labels` and `outlines`."""
+        self.raw_labels = resize_labels(labels, self.frame.camera.size)
+        self.keep_outlines(labels)
+
+    def keep_outlines(self, labels: IntArray) -> None:
+        """Remembers (H, W) labels of the mask source if they have the input's size."""
+        if labels.shape == self.output_camera.size:
+            self.outlines = PackedLabels.pack(labels)
+
+    def shown_to(self, source: MaskSource) -> Frame:
+        """The frame at the size at which `source` looks at it, as long as its input image is held."""
+        return self.whole if source.full_size and self.whole is not None else self.frame
+
+    def source_labels(self) -> IntArray:
+        """(H, W) what the mask source said last, at the input's size where it looks at that, else at working size."""
+        return self.raw_labels if self.outlines is None else self.outlines.unpack()
 
     @property
     def index(self) -> int:

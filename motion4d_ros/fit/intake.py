@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections import deque
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
 from motion4d_ros.fit.horizon import FrameState, Horizon
+from motion4d_ros.fit.outlines import resize_labels
 from motion4d_ros.priors.base import DepthPrior, PosePrior, SceneHint
 from motion4d_ros.priors.flow import warp
 from motion4d_ros.priors.registry import make_depth_source, make_mask_source, make_pose_source, make_track_source
@@ -28,6 +31,7 @@ from motion4d_ros.types import (
 
 FLAT_DEPTH = 2.0  # where nothing says how far things are, they are put here, and the scale is said to be unknown
 FLAT_SIGMA = 1.0
+MIN_HELD = 4  # frames at the input's size, as many as mask sources keep for corrections
 
 
 class Intake:
@@ -46,8 +50,14 @@ class Intake:
         self.pose_status = PoseStatus.OK
         self.known_ids: set[int] = set()
         self._deleted: set[int] = set()
+        self._whole: deque[FrameState] = deque()  # frames still held at the input's size, oldest first
         self._last: FrameState | None = None
         self._next_index = 0
+
+    @property
+    def newest_index(self) -> int:
+        """Index of the newest frame taken; -1 before the first."""
+        return self._next_index - 1
 
     # -- frames --------------------------------------------------------------------------------------------------------
 
@@ -68,15 +78,16 @@ class Intake:
     def take(self, frame: Frame) -> FrameState:
         """Asks every source about the frame and appends it to `pending`."""
         started = time.perf_counter()
-        output_camera = frame.camera
-        frame = shrink(frame, self.config.budget.working_width).with_index(self._next_index)
+        whole = frame.with_index(self._next_index)
+        frame = shrink(whole, self.config.budget.working_width)
         self._next_index += 1
         hint = self._hint(frame)
         pose = self.poses.pose(frame, hint)
         depth = self.depths.depth(frame, pose, hint)
-        labels = self._clean(self.masks.masks(frame, hint))
-        state = self._state(frame, output_camera, pose, depth, labels)
-        self.tracks.push(frame, labels)
+        labels = self._clean(self._ask_masks(whole if self.masks.full_size else frame, hint))
+        state = self._state(frame, whole.camera, pose, depth, labels)
+        self._hold(state, whole)
+        self.tracks.push(frame, state.raw_labels)
         self.predicted = self._predict(state)
         self.pending.append(state)
         self._last = state
@@ -99,7 +110,7 @@ class Intake:
         revised: dict[int, IntArray] = getattr(self.masks, "revised_masks", dict)()
         changed = [state for state in [*horizon.frames, *self.pending] if state.index in revised]
         for state in changed:
-            state.raw_labels = self._clean(revised[state.index])
+            state.adopt(self._clean(revised[state.index]))
         if self._last is not None and self._last.index in revised:
             self.predicted = np.maximum(self._last.raw_labels, 0)
         return changed[0].index if changed else None
@@ -115,6 +126,7 @@ class Intake:
         self.pending = []
         self.predicted = None
         self._last = None
+        self._whole.clear()
         self._deleted.clear()
         self.scale, self.pose_status = Scale.UNKNOWN, PoseStatus.OK
 
@@ -132,13 +144,16 @@ class Intake:
         if prompt.delete:
             self._deleted.add(object_id)
             for other in [*horizon.frames, *self.pending]:
-                other.raw_labels = np.where(other.raw_labels == object_id, 0, other.raw_labels)
+                known = other.source_labels()
+                other.adopt(np.where(known == object_id, 0, known).astype(np.int32))
                 other.labels = np.where(other.labels == object_id, 0, other.labels)
-        scaled = _to_working_size(prompt, state, object_id)
-        self.masks.prompt(state.frame, scaled)
+        shown = state.shown_to(self.masks)
+        scaled = _sized_prompt(prompt, state, shown.camera, object_id)
+        self.masks.prompt(shown, scaled)
         if scaled.mask is not None and not prompt.delete:
-            blank = np.where(state.raw_labels == object_id, 0, np.maximum(state.raw_labels, 0))
-            state.raw_labels = np.where(scaled.mask, object_id, blank).astype(np.int32)
+            known = resize_labels(state.source_labels(), shown.camera.size)
+            blank = np.where(known == object_id, 0, np.maximum(known, 0))
+            state.adopt(np.where(scaled.mask, object_id, blank).astype(np.int32))
             if self._last is not None and state.index == self._last.index:
                 self.predicted = state.raw_labels.copy()
         else:
@@ -179,9 +194,28 @@ class Intake:
             warnings.append("camera pose lost")
         with np.errstate(divide="ignore", invalid="ignore"):
             depth_m = (1.0 / inverse).astype(np.float32)
-        return FrameState(
-            frame, output_camera, pose.T_map_cam, pose.status, scale, labels, inverse, sigma, labels, depth_m, warnings
+        small = resize_labels(labels, frame.camera.size)
+        state = FrameState(
+            frame, output_camera, pose.T_map_cam, pose.status, scale, small, inverse, sigma, small, depth_m, warnings
         )
+        state.keep_outlines(labels)
+        return state
+
+    def _ask_masks(self, frame: Frame, hint: SceneHint | None) -> IntArray:
+        """(H, W) labels of the mask source at the size of `frame`; the hint is brought to that size."""
+        if hint is not None and hint.masks is not None and hint.masks.shape != frame.camera.size:
+            masks = resize_labels(hint.masks, frame.camera.size)
+            hint = replace(hint, depth_m=None, masks=masks, flow_px=None)
+        return self.masks.masks(frame, hint)
+
+    def _hold(self, state: FrameState, whole: Frame) -> None:
+        """Keeps the input image of the newest frames, about which the mask source may be asked again."""
+        if not self.masks.full_size:
+            return
+        state.whole = whole
+        self._whole.append(state)
+        while len(self._whole) > max(MIN_HELD, 2 * self.config.window.length):
+            self._whole.popleft().whole = None
 
     def _clean(self, labels: IntArray) -> IntArray:
         """Labels as int32, without deleted objects; remembers the ids."""
@@ -200,42 +234,57 @@ class Intake:
 
     def _predict(self, state: FrameState) -> IntArray:
         """Labels of a new frame: those of the frame before, carried by the flow; the source's where flow fails."""
-        raw = np.maximum(state.raw_labels, 0)
         if self.predicted is None or self._last is None or self._last.index != state.index - 1:
-            return raw
+            return np.maximum(state.raw_labels, 0)
         back, trusted = self.tracks.flow(state.index, self._last.index)
-        carried = warp(self.predicted.astype(np.float32), back, nearest=True).astype(np.int32)
-        fresh = ~np.isin(raw, [0, *np.unique(self.predicted)])
-        usable: BoolArray = trusted & ~fresh
-        return np.where(usable | (state.raw_labels == UNKNOWN_LABEL), carried, raw).astype(np.int32)
+        return carry_labels(self.predicted, back, trusted, state.raw_labels)
+
+    def anchor(self, labels: IntArray, index: int) -> None:
+        """Takes the (H, W) labels of frame `index`, the newest fitted one, for true, and carries them on through the
+        frames that have come since.
+        """
+        for state in self.pending:
+            if state.index != index + 1:
+                return
+            back, trusted = self.tracks.flow(state.index, index)
+            labels, index = carry_labels(labels, back, trusted, state.raw_labels), state.index
+        self.predicted = labels
+
+
+def carry_labels(labels: IntArray, back: FloatArray, trusted: BoolArray, raw: IntArray) -> IntArray:
+    """(H, W) labels of the frame before, fetched along the flow `back` (H, W, 2) to it; those of the source, `raw`,
+    where the flow is not `trusted` and where the source shows an object that is new.
+    """
+    carried = warp(labels.astype(np.float32), back.astype(np.float32), nearest=True).astype(np.int32)
+    known = np.maximum(raw, 0)
+    fresh = ~np.isin(known, [0, *np.unique(labels)])
+    usable: BoolArray = trusted & ~fresh
+    return np.where(usable | (raw == UNKNOWN_LABEL), carried, known).astype(np.int32)
 
 
 def shrink(frame: Frame, width: int) -> Frame:
-    """The frame at a working width of at most `width` px (0 = never shrink): image by area, labels and depth by
-    picking.
+    """The frame at a working width of at most `width` px (0 = never shrink): image and labels by area, depth by
+    picking (no depth between two surfaces).
     """
     if width == 0 or frame.camera.width <= width:
         return frame
     camera = frame.camera.scaled(width / frame.camera.width)
     size = (camera.width, camera.height)
     image = np.asarray(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    depth = None if frame.depth_m is None else cv2.resize(frame.depth_m, size, interpolation=cv2.INTER_NEAREST)
-    masks = None
-    if frame.masks is not None:
-        masks = cv2.resize(frame.masks.astype(np.float64), size, interpolation=cv2.INTER_NEAREST).astype(np.int32)
+    depth = None if frame.depth_m is None else cv2.resize(frame.depth_m, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    masks = None if frame.masks is None else resize_labels(frame.masks, camera.size)
     return Frame(frame.stamp_ns, image, camera, frame.T_map_cam, depth, masks, frame.frame_id, frame.index)
 
 
-def _to_working_size(prompt: Prompt, state: FrameState, object_id: int) -> Prompt:
-    """The prompt in working pixels, with its id."""
-    camera, output = state.frame.camera, state.output_camera
+def _sized_prompt(prompt: Prompt, state: FrameState, camera: Camera, object_id: int) -> Prompt:
+    """The prompt in pixels of `camera` (the working one or the input's), with its id."""
+    output = state.output_camera
     ratio = np.array([camera.width / output.width, camera.height / output.height])
     mask = prompt.mask
     if mask is not None and mask.shape != camera.size:
-        if mask.shape != output.size:
+        if mask.shape not in (output.size, state.frame.camera.size):
             raise Motion4DError(f"prompt mask has shape {mask.shape}, its image {output.size}")
-        small = cv2.resize(mask.astype(np.uint8), (camera.width, camera.height), interpolation=cv2.INTER_NEAREST)
-        mask = small > 0
+        mask = resize_labels(mask.astype(np.int32), camera.size) > 0
     box = None if prompt.box_px is None else (prompt.box_px + 0.5) * np.tile(ratio, 2) - 0.5
     points = (prompt.points_px.reshape(-1, 2) + 0.5) * ratio - 0.5
     if prompt.xyz_map is not None and len(points) == 0:  # a click in 3D is a point on the object where it projects

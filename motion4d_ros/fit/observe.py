@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from motion4d_ros.fit.fitter import View
 from motion4d_ros.fit.horizon import FrameState
 from motion4d_ros.fit.mapper import Mapper
+from motion4d_ros.fit.outlines import resize_labels, resize_planes
 from motion4d_ros.objects.observation import ObjectObservation
 from motion4d_ros.types import Camera, FloatArray, TrackedPoints
 
@@ -29,31 +29,20 @@ def rendered_labels(mapper: Mapper, view: View, output: Camera) -> NDArray[np.ui
     """(H, W) object ids at the size of `output`: the most probable label, probabilities enlarged where needed."""
     probability = view.labels.clone()
     probability[..., 0] += 1 - view.output.alpha
-    array = _enlarged(probability.cpu().numpy(), output)
+    array = resize_planes(probability.cpu().numpy(), output.size)
     return label_names(mapper)[array.argmax(-1)]
 
 
 def masks(mapper: Mapper, view: View, state: FrameState, output: Camera) -> NDArray[np.uint16]:
-    """(H, W) object ids that are published: rendered, or voted where the 2D source is trusted more (see `arbiter`)."""
-    rendered = rendered_labels(mapper, view, output)
-    if state.voted is None:
-        return rendered
-    voted = state.voted
-    if voted.shape != output.size:
-        names = np.unique(np.maximum(voted, 0))
-        shares = _enlarged(np.stack([(voted == name).astype(np.float32) for name in names], -1), output)
-        voted = names[shares.argmax(-1)]
-    return mapper.arbiter.settle(rendered, voted)
+    """(H, W) object ids that are published: each object as rendered, voted or outlined by its source (see `arbiter`).
 
-
-def _enlarged(planes: NDArray[np.float32], output: Camera) -> NDArray[np.float32]:
-    """(h, w, C) planes at the size of `output`, bilinear."""
-    if planes.shape[:2] == output.size:
-        return planes
-    size = (output.width, output.height)
-    return np.stack(
-        [cv2.resize(planes[..., c], size, interpolation=cv2.INTER_LINEAR) for c in range(planes.shape[-1])], -1
-    )
+    They are put together at the input's size and then brought to that of `output`.
+    """
+    size = state.output_camera.size
+    rendered = rendered_labels(mapper, view, state.output_camera)
+    voted = None if state.voted is None else resize_labels(state.voted, size)
+    settled = mapper.arbiter.settle(rendered, voted, resize_labels(state.source_labels(), size))
+    return resize_labels(settled, output.size).astype(np.uint16)
 
 
 @torch.no_grad()

@@ -13,14 +13,16 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from motion4d_ros.fit.fitter import View
 from motion4d_ros.fit.horizon import FrameState
+from motion4d_ros.fit.outlines import resize_labels, resize_planes
 from motion4d_ros.fit.targets import Target, label_channels
 from motion4d_ros.priors.base import MaskSource
 from motion4d_ros.types import BoolArray, IntArray, Prompt
 
-MIN_REGION_PX = 12  # smaller disagreements are ragged edges
+MIN_REGION_PX = 12.0  # at working size; smaller disagreements are ragged edges
 POINTS_PER_SIGN = 3  # largest regions that get a point
 SURE = 0.8  # rendered probability from which a label corrects a source that takes no prompts
 
@@ -38,21 +40,32 @@ class MaskRefresh:
         names = np.zeros(probability.shape[-1], np.int64)
         for label, channel in self.channel_of.items():
             names[channel] = label
-        rendered = names[probability.argmax(-1)]
         if self.source.accepts_prompts:
-            prompts = prompts_for(state.frame.stamp_ns, rendered, state.labels)
-            fresh = self.source.refresh(state.frame, prompts) if prompts else None
-            if fresh is not None:
-                state.labels = fresh
+            self._ask(state, probability, names)
         else:
             sure = probability.max(-1) > SURE
-            state.labels = np.where(sure, rendered, state.labels).astype(state.labels.dtype)
+            state.labels = np.where(sure, names[probability.argmax(-1)], state.labels).astype(state.labels.dtype)
         channels, known = label_channels(state.labels, self.channel_of)
         target.channels = torch.as_tensor(channels, device=target.channels.device)
         target.known = torch.as_tensor(known, dtype=target.known.dtype, device=target.known.device)
 
+    def _ask(self, state: FrameState, probability: NDArray[np.float32], names: NDArray[np.int64]) -> None:
+        """Prompts the source at the size at which it looks, about what it said last."""
+        frame = state.shown_to(self.source)
+        size = frame.camera.size
+        rendered = names[resize_planes(probability, size).argmax(-1)]
+        current = resize_labels(state.source_labels(), size)
+        smallest = MIN_REGION_PX * frame.camera.width / state.frame.camera.width * size[0] / state.frame.camera.height
+        prompts = prompts_for(frame.stamp_ns, rendered, current, smallest)
+        fresh = self.source.refresh(frame, prompts) if prompts else None
+        if fresh is not None:
+            state.keep_outlines(fresh)
+            state.labels = resize_labels(fresh, state.frame.camera.size)
 
-def prompts_for(stamp_ns: int, rendered: IntArray, current: IntArray) -> list[Prompt]:
+
+def prompts_for(
+    stamp_ns: int, rendered: IntArray, current: IntArray, min_region_px: float = MIN_REGION_PX
+) -> list[Prompt]:
     """One prompt per object of `rendered` (H, W): its exact box, and points in the largest mismatches with
     `current`.
     """
@@ -60,8 +73,8 @@ def prompts_for(stamp_ns: int, rendered: IntArray, current: IntArray) -> list[Pr
     for label in np.unique(rendered[rendered > 0]).tolist():
         mask = rendered == label
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        missing = points_in_regions(mask & (current != label))
-        leaked = points_in_regions((current == label) & ~mask)
+        missing = points_in_regions(mask & (current != label), min_region_px)
+        leaked = points_in_regions((current == label) & ~mask, min_region_px)
         prompts.append(
             Prompt(
                 stamp_ns=stamp_ns,
@@ -74,13 +87,13 @@ def prompts_for(stamp_ns: int, rendered: IntArray, current: IntArray) -> list[Pr
     return prompts
 
 
-def points_in_regions(region: BoolArray) -> list[tuple[float, float]]:
+def points_in_regions(region: BoolArray, min_region_px: float = MIN_REGION_PX) -> list[tuple[float, float]]:
     """(x, y) of the distance transform's maximum in each of the largest connected parts of `region` (H, W)."""
     count, parts, stats, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8), connectivity=4)
     order = sorted(range(1, count), key=lambda part: -stats[part, cv2.CC_STAT_AREA])[:POINTS_PER_SIGN]
     points = []
     for part in order:
-        if stats[part, cv2.CC_STAT_AREA] < MIN_REGION_PX:
+        if stats[part, cv2.CC_STAT_AREA] < min_region_px:
             break
         padded = np.pad((parts == part).astype(np.uint8), 1)  # the image's border is an edge, too
         distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]

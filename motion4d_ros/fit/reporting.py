@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
 from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.intake import Intake
 from motion4d_ros.fit.mapper import Mapper
 from motion4d_ros.fit.observe import masks, observations, rendered_labels, tracked_points
+from motion4d_ros.fit.outlines import resize_labels
 from motion4d_ros.objects.observation import ObjectObservation
 from motion4d_ros.objects.tracker import ObjectTracker
-from motion4d_ros.types import Camera, Estimate, IntArray, ObjectState, Stage, StaticPoints, TrackedPoints
+from motion4d_ros.types import Estimate, IntArray, ObjectState, Stage, StaticPoints, TrackedPoints
 
 
 class Reporter:
@@ -25,11 +26,17 @@ class Reporter:
 
     def live(self, mapper: Mapper, intake: Intake, state: FrameState) -> Estimate:
         """The newest frame, before it is fitted: objects moved by their motion, labels carried by the newest flow."""
-        assert intake.predicted is not None
         fitted = mapper.scene.bases.length > 0
         points = tracked_points(mapper, state.index) if fitted else TrackedPoints.empty()
         objects = self.tracker.predict(state.frame.stamp_ns) if fitted else []
-        return _estimate(state, Stage.LIVE, enlarge(intake.predicted, state.output_camera), points, objects)
+        return _estimate(state, Stage.LIVE, self._live_masks(mapper, intake, state), points, objects)
+
+    def _live_masks(self, mapper: Mapper, intake: Intake, state: FrameState) -> NDArray[np.uint16]:
+        """(H, W) labels carried by the newest flow, or as outlined by a source that has proved steady."""
+        assert intake.predicted is not None
+        size = state.output_camera.size
+        source = resize_labels(state.source_labels(), size)
+        return mapper.arbiter.settle_live(resize_labels(intake.predicted, size), source)
 
     def report(
         self, mapper: Mapper, intake: Intake, horizon: Horizon, frames: Sequence[int], stage: Stage
@@ -38,20 +45,22 @@ class Reporter:
         history: list[tuple[int, list[ObjectObservation]]] = []
         parts = []
         states_of = [horizon.get(index) for index in frames]
-        views = [mapper.view(state) for state in states_of]
+        views = []
+        for state in states_of:
+            mapper.breath()
+            views.append(mapper.view(state))
         rendered = [rendered_labels(mapper, view, horizon.camera) for view in views]
         mapper.arbiter.measure(states_of, rendered)
         for index, state, view in zip(frames, states_of, views, strict=True):
-            shown = masks(mapper, view, state, state.frame.camera)
-            full = (
-                shown if state.frame.camera == state.output_camera else masks(mapper, view, state, state.output_camera)
-            )
+            mapper.breath()
+            full = masks(mapper, view, state, state.output_camera)
+            shown = resize_labels(full, state.frame.camera.size).astype(np.uint16)
             points = tracked_points(mapper, index)
             seen = observations(mapper, state, points, shown, view.output.depth.cpu().numpy())
             history.append((state.frame.stamp_ns, seen))
             parts.append((state, full, points))
-            if index == horizon.frames[-1].index and not intake.pending:
-                intake.predicted = shown.astype(np.int32)
+            if index == horizon.frames[-1].index:
+                intake.anchor(shown.astype(np.int32), index)
         if stage is Stage.WINDOW:
             states = [self.tracker.update(stamp_ns, seen) for stamp_ns, seen in history]
         else:
@@ -71,14 +80,6 @@ class Reporter:
             (rgb * 255).round().cpu().numpy().astype(np.uint8),
             scene.params["uncertainty"].detach()[rows].sigmoid().float().cpu().numpy(),
         )
-
-
-def enlarge(labels: IntArray, camera: Camera) -> IntArray:
-    """Labels at the size of `camera`."""
-    if labels.shape == camera.size:
-        return labels
-    size = (camera.width, camera.height)
-    return cv2.resize(labels.astype(np.float32), size, interpolation=cv2.INTER_NEAREST).astype(np.int32)
 
 
 def _estimate(

@@ -77,9 +77,17 @@ class MaskSource(Protocol):
 
     accepts_prompts: bool
     """Whether `refresh` can do anything."""
+    full_size: bool
+    """Whether the source is shown frames, hints and prompts at the input's size, and answers at that size.
+
+    Everything else works at `budget.working_width`; outlines published from such a source keep the input's resolution.
+    """
 
     def masks(self, frame: Frame, hint: SceneHint | None) -> IntArray:
-        """(H, W) object ids; UNKNOWN_LABEL where the source has no opinion."""
+        """(H, W) object ids at the size of `frame`; UNKNOWN_LABEL where the source has no opinion.
+
+        A hint at the input's size holds labels and pose, nothing else.
+        """
 
     def refresh(self, frame: Frame, prompts: Sequence[Prompt]) -> IntArray | None:
         """New (H, W) masks of an already seen frame for the given prompts; None if the source takes none."""

@@ -34,6 +34,7 @@ class CarriedMasks:
     """
 
     accepts_prompts = False  # `refresh` would need a segmentation network
+    full_size = False
     vouch_absorbed = True  # whether an outline that took in a moving part becomes the one to remember
 
     def __init__(self, config: Config, flow: FlowCache | None = None) -> None:
@@ -57,7 +58,8 @@ class CarriedMasks:
             carrier.start(index)
             previous = None
         evidence = self._evidence.push(index, self._expected(index, previous), self._rigid(frame, hint))
-        carrier.advance(index, None if evidence is None else np.clip(evidence, -2.0, 2.0))
+        static = self._evidence.static
+        carrier.advance(index, None if evidence is None else np.clip(evidence, -2.0, 2.0), None if static is None else static.flow)
         if hint is not None and hint.masks is not None:
             carrier.recall(self._shrink_labels(hint.masks))
         self._found(frame, evidence, previous)

@@ -18,6 +18,7 @@ class GivenMasks:
     """
 
     accepts_prompts = False
+    full_size = True
 
     def __init__(self, config: Config) -> None:
         self.config = config.masks

@@ -29,6 +29,7 @@ class Sam2Masks:
     """Until something is prompted every pixel is background. The last frames are kept for corrections."""
 
     accepts_prompts = True
+    full_size = True
 
     def __init__(self, config: Config, predictor: StreamingPredictor | None = None) -> None:
         self._predictor = predictor or load_predictor(config)

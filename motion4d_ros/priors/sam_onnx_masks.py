@@ -68,6 +68,7 @@ class SamOnnxMasks:
     """Until something is prompted every pixel is background. The last frames are kept for corrections."""
 
     accepts_prompts = True
+    full_size = True
 
     def __init__(self, config: Config, sam: SamOnnx | None = None, flow: FlowCache | None = None) -> None:
         self._sam = sam or load_sam(config)

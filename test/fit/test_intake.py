@@ -48,6 +48,7 @@ class Recorder:
     """A mask source that notes the prompts it gets."""
 
     accepts_prompts = True
+    full_size = False
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, Prompt]] = []

@@ -1,0 +1,71 @@
+"""Label images at other sizes: shrunk and enlarged without shifting an outline, and kept compressed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from motion4d_ros.types import UNKNOWN_LABEL, IntArray
+
+
+def resize_labels(labels: IntArray, size: tuple[int, int]) -> NDArray[np.int32]:
+    """(h, w) labels at `size` (height, width): every pixel takes the label that covers most of it.
+
+    Picking the nearest pixel instead would move outlines by up to half a pixel of the smaller image.
+    """
+    if labels.shape == size:
+        return labels.astype(np.int32)
+    method = cv2.INTER_AREA if size[0] * size[1] < labels.size else cv2.INTER_LINEAR
+    values = np.unique(labels)
+    out = np.full(size, values[0], np.int32)
+    if len(values) == 1:
+        return out
+    most = np.zeros(size, np.float32)
+    for value in values:
+        share = cv2.resize((labels == value).astype(np.float32), size[::-1], interpolation=method)
+        wins = share > most
+        out[wins], most[wins] = value, share[wins]
+    return out
+
+
+def resize_planes(planes: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """(h, w, C) planes at `size` (height, width), bilinear."""
+    if planes.shape[:2] == size:
+        return planes
+    resized = [
+        cv2.resize(np.ascontiguousarray(planes[..., c]), size[::-1], interpolation=cv2.INTER_LINEAR)
+        for c in range(planes.shape[-1])
+    ]
+    return np.stack(resized, -1).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class PackedLabels:
+    """A label image, compressed without loss: a few kilobytes instead of megabytes."""
+
+    png: bytes
+
+    @staticmethod
+    def pack(labels: IntArray) -> PackedLabels:
+        """Compresses (H, W) labels from `UNKNOWN_LABEL` to 65534."""
+        return PackedLabels(compress((labels - UNKNOWN_LABEL).astype(np.uint16)))
+
+    def unpack(self) -> NDArray[np.int32]:
+        """(H, W) labels."""
+        return decompress(self.png).astype(np.int32) + UNKNOWN_LABEL
+
+
+def compress(image: NDArray[np.uint16]) -> bytes:
+    """An (H, W) image as PNG."""
+    ok, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    if not ok:
+        raise RuntimeError("OpenCV could not compress an image")
+    return data.tobytes()
+
+
+def decompress(data: bytes) -> NDArray[np.uint16]:
+    """The (H, W) image that `compress` was given."""
+    return np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED), np.uint16)
