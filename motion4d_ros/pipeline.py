@@ -9,7 +9,7 @@
 A frame passes through three rooms. `accept` asks the 2D sources about it and predicts from the scene: the LIVE
 estimate. When a window of frames is full, `advance` fits them, motion first, then semantics: WINDOW estimates. Every
 few windows, and whenever there is time, `refine` adjusts everything over the horizon together: GLOBAL estimates, for
-the same stamps.
+the same stamps. What takes long pauses between its steps, so that frames can be accepted in the middle of a window.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 
 from motion4d_ros.config import Config
 from motion4d_ros.fit.archive import Archive
+from motion4d_ros.fit.breath import Breath
 from motion4d_ros.fit.horizon import Horizon
 from motion4d_ros.fit.intake import Intake
 from motion4d_ros.fit.mapper import Mapper
@@ -60,12 +61,13 @@ class Motion4D:
         torch.manual_seed(config.run.seed)
         self.intake = Intake(self.config)
         self.pace = Pace(self.config)
+        self.breath = Breath()
         self.health = Health()
         self._next_gaussian_id = 1
         self._start_scene()
 
     def _start_scene(self) -> None:
-        self.mapper = Mapper(self.config, self.device)
+        self.mapper = Mapper(self.config, self.device, self.breath)
         self.mapper.scene.next_id = self._next_gaussian_id
         self.horizon = Horizon(self.config.window.horizon)
         self.archive = Archive()
@@ -83,9 +85,12 @@ class Motion4D:
         """Takes a frame, asks the 2D sources about it, and predicts: the LIVE estimate, within tens of ms.
 
         A stamp that goes backwards or a camera that changes starts a new scene (and says so in the warnings).
-        Raises `Motion4DError` for a stamp that stands still: the frame is not taken.
+        Raises `Motion4DError`, and does not take the frame, for a stamp that stands still, and for a frame that would
+        start a new scene while the old one is being fitted (in a pause of `advance`).
         """
         reason = self.intake.reason_to_restart(frame)
+        if reason and self.breath.taken:
+            raise Motion4DError(f"{reason} in the middle of a window: abandon the window and reset first")
         if reason:
             self.reset(reason)
         state = self.intake.take(frame)
@@ -94,26 +99,43 @@ class Motion4D:
         self._poses[state.index] = state.T_map_cam
         return self.reporter.live(self.mapper, self.intake, state)
 
-    def advance(self, should_yield: Callable[[], bool] | None = None) -> list[Estimate]:
-        """If a window is full: fits it (stages 1 and 2) and, when due, refines globally (stage 3). Else []."""
-        if len(self.intake.pending) < self.config.window.length:
+    @property
+    def window_is_full(self) -> bool:
+        """Whether enough frames wait for `advance` to fit a window."""
+        return len(self.intake.pending) >= self.config.window.length
+
+    def advance(
+        self, should_yield: Callable[[], bool] | None = None, between: Callable[[], None] | None = None
+    ) -> list[Estimate]:
+        """If a window is full: fits it (stages 1 and 2) and, when due, refines globally (stage 3). Else [].
+
+        `should_yield` ends the refinement early. `between` is called between two steps of all this, in the same
+        thread; it may call `accept`, and nothing else of the engine. If it raises, the window is abandoned and the
+        scene left half-done: `reset` must follow.
+        """
+        if not self.window_is_full:
             return []
-        estimates = self._fit_window()
-        every = self.config.window.global_every
-        if every and self.config.fit.global_stage and self.health.windows % every == 0:
-            estimates += self.refine(should_yield)
+        with self.breath.lent(between):
+            estimates = self._fit_window()
+            every = self.config.window.global_every
+            if every and self.config.fit.global_stage and self.health.windows % every == 0:
+                estimates += self._refine_round(should_yield)
         return estimates
 
-    def flush(self, should_yield: Callable[[], bool] | None = None) -> list[Estimate]:
+    def flush(
+        self, should_yield: Callable[[], bool] | None = None, between: Callable[[], None] | None = None
+    ) -> list[Estimate]:
         """Closes the unfinished window, refines once more; the final estimates of all frames in the horizon.
 
-        The refinement stops early, keeping the gain, once `should_yield()`.
+        The refinement stops early, keeping the gain, once `should_yield()`; `between` as in `advance`.
         """
         estimates: list[Estimate] = []
-        while self.intake.pending:
-            estimates += self._fit_window()
-        if self.config.fit.global_stage and len(self.horizon):
-            return estimates + self._refine(self.config.fit.final_iterations, should_yield, whole_horizon=True)
+        with self.breath.lent(between):
+            newest = self.intake.newest_index
+            while self.intake.pending and self.intake.pending[0].index <= newest:
+                estimates += self._fit_window()
+            if self.config.fit.global_stage and len(self.horizon):
+                estimates += self._refine(self.config.fit.final_iterations, should_yield, whole_horizon=True)
         return estimates
 
     # -- the fit -------------------------------------------------------------------------------------------------------
@@ -153,8 +175,17 @@ class Motion4D:
             self.horizon.frames[-1].warnings.append(f"{kind} (off by {share:.0%})")
             self.health.warnings[kind] = self.health.warnings.get(kind, 0) + 1
 
-    def refine(self, should_yield: Callable[[], bool] | None = None) -> list[Estimate]:
-        """A global round over the horizon, in short slices; stops early (keeping the gain) once `should_yield()`."""
+    def refine(
+        self, should_yield: Callable[[], bool] | None = None, between: Callable[[], None] | None = None
+    ) -> list[Estimate]:
+        """A global round over the horizon, in short slices; stops early (keeping the gain) once `should_yield()`.
+
+        `between` as in `advance`.
+        """
+        with self.breath.lent(between):
+            return self._refine_round(should_yield)
+
+    def _refine_round(self, should_yield: Callable[[], bool] | None) -> list[Estimate]:
         if not len(self.horizon) or not self.config.fit.global_stage:
             return []
         iterations = self.pace.global_iterations(self.config.fit.global_iterations)

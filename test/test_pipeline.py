@@ -145,6 +145,97 @@ def test_refinement_gives_way_and_keeps_the_gain(scene: SyntheticScene) -> None:
     assert engine.mapper.fitter.iterations == before + 3 and engine.status().refinements == 1
 
 
+# -- pauses ------------------------------------------------------------------------------------------------------------
+
+
+def test_frames_accepted_in_mid_window_change_nothing_of_it(scene: SyntheticScene) -> None:
+    """Fitted in peace, and fitted while frames come in at every pause: the same windows, bit by bit."""
+    frames = scene.frames()[:8]
+    calm = Motion4D(quick())
+    expected = [estimate for frame in frames for estimate in calm.push(frame) if estimate.stage is Stage.WINDOW]
+
+    busy = Motion4D(quick())
+    waiting, live, pauses = frames[4:], [], 0
+
+    def between() -> None:
+        nonlocal pauses
+        pauses += 1
+        if pauses % 5 == 0 and waiting:
+            live.append(busy.accept(waiting.pop(0)))
+
+    for frame in frames[:4]:
+        busy.accept(frame)
+    found = busy.advance(between=between)
+    assert [estimate.index for estimate in live] == [4, 5, 6, 7], "all came in during the first window"
+    assert pauses > 30 and busy.window_is_full
+    assert {estimate.stage for estimate in live} == {Stage.LIVE}
+    found += busy.advance(between=between)
+    assert len(found) == len(expected) == 8
+    for one, other in zip(found, expected, strict=True):
+        assert (one.masks == other.masks).all()
+        assert (one.points.xyz_map == other.points.xyz_map).all()
+        assert [item.object_id for item in one.objects] == [item.object_id for item in other.objects]
+
+
+def test_what_a_window_corrects_reaches_the_frames_that_came_meanwhile(scene: SyntheticScene) -> None:
+    engine = Motion4D(quick())
+    frames = scene.frames()
+    for frame in frames[:4]:
+        engine.accept(frame)
+    blind = [replace(frame, masks=np.zeros(SIZE, np.int32)) for frame in frames[4:7]]  # their source shows nothing
+    waiting = blind[:2]
+
+    def between() -> None:
+        if waiting:
+            engine.accept(waiting.pop(0))
+            engine.intake.predicted = np.zeros(SIZE, np.int32)  # and what was known is forgotten
+
+    engine.advance(between=between)
+    objects = scene.masks[6] > 0
+    live = engine.accept(blind[2])
+    assert (live.masks[objects] > 0).mean() > 0.6
+
+
+def test_a_window_can_be_abandoned_and_the_engine_goes_on(scene: SyntheticScene) -> None:
+    engine = Motion4D(quick())
+    frames = scene.frames()
+
+    class Enough(Exception):
+        pass
+
+    for at in (1, 20, 45):  # in geometry, in the middle, in the report
+        pauses = iter(range(at))
+
+        def between(pauses: Any = pauses) -> None:
+            if next(pauses, None) is None:
+                raise Enough
+
+        for frame in frames[:4]:
+            engine.accept(frame)
+        with pytest.raises(Enough):
+            engine.advance(between=between)
+        engine.reset("abandoned")
+    estimates = [estimate for frame in frames[:4] for estimate in engine.push(frame)]
+    assert [estimate.stage.value for estimate in estimates] == ["live"] * 4 + ["window"] * 4
+
+
+def test_a_new_scene_does_not_begin_in_mid_window(scene: SyntheticScene) -> None:
+    engine = Motion4D(quick())
+    frames = scene.frames()
+    for frame in frames[1:5]:
+        engine.accept(frame)
+    refused = []
+
+    def between() -> None:
+        if not refused:
+            with pytest.raises(Motion4DError, match="clock jumped back") as error:
+                engine.accept(frames[0])
+            refused.append(error)
+
+    assert len(engine.advance(between=between)) == 4 and refused
+    assert engine.accept(frames[5]).index == 4
+
+
 # -- unusual input -----------------------------------------------------------------------------------------------------
 
 

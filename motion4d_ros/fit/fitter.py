@@ -17,6 +17,7 @@ from torch.nn.functional import grid_sample
 
 from motion4d_ros.config import Config
 from motion4d_ros.fit import losses
+from motion4d_ros.fit.breath import Breath
 from motion4d_ros.fit.targets import Target
 from motion4d_ros.render import render
 from motion4d_ros.render.output import RenderOutput
@@ -52,8 +53,9 @@ class View:
 class Fitter:
     """Fits one scene. It owns the optimiser's state and the clock of the raster kernels."""
 
-    def __init__(self, scene: Scene, config: Config) -> None:
+    def __init__(self, scene: Scene, config: Config, breath: Breath | None = None) -> None:
         self.scene = scene
+        self._breath = breath or Breath()
         self.config = config.fit
         self.weights = config.loss
         self.threads = config.run.threads
@@ -101,6 +103,7 @@ class Fitter:
         done = 0
         with self.optimizer.training_only(trained):
             for done in range(iterations):
+                self._breath()
                 if should_stop is not None and should_stop():
                     return done
                 if replay and self.random.random() < self.config.replay:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from motion4d_ros.fit.breath import Breath
 from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.points import PointTable
 from motion4d_ros.fit.retrack import View, measure
@@ -32,9 +33,10 @@ class _Keyframe:
 class Keyframes:
     """A keyframe every few frames; each is linked once to every frame within `reach`."""
 
-    def __init__(self, spacing: int, reach: int) -> None:
+    def __init__(self, spacing: int, reach: int, breath: Breath | None = None) -> None:
         self.spacing = spacing
         self.reach = reach
+        self._breath = breath or Breath()
         self._keyframes: list[_Keyframe] = []
         self._next_id = 1 << 40  # far from the ids of chains
 
@@ -87,6 +89,7 @@ class Keyframes:
                 near = abs(state.index - keyframe.index) <= self.reach or (keyframe.index, state.index) in reunions
                 if not near or state.index in keyframe.found:
                     continue
+                self._breath()
                 source = views.setdefault(keyframe.index, _view(source_state))
                 target = views.setdefault(state.index, _view(state))
                 guess = self._guess(keyframe, source, target, motions(keyframe.index, state.index), horizon)

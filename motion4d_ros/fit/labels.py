@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from motion4d_ros.fit.breath import Breath
 from motion4d_ros.fit.horizon import Horizon
 from motion4d_ros.priors.base import TrackSource
 from motion4d_ros.priors.flow import chain, warp
@@ -20,11 +21,13 @@ NEIGHBOUR_DECAY = 0.93  # weight of a neighbour per frame of distance
 BLUR_PX = 0.7  # votes are blurred by this: edges of labels are never exact to the pixel
 
 
-def vote(horizon: Horizon, tracks: TrackSource, reach: int, first: int) -> None:
+def vote(horizon: Horizon, tracks: TrackSource, reach: int, first: int, breath: Breath | None = None) -> None:
     """Sets `labels` of every frame from position `first` on, from the raw labels of up to `reach` neighbours each
     way.
     """
     for position in range(first, len(horizon)):
+        if breath is not None:
+            breath()
         state = horizon.frames[position]
         state.labels = state.voted = _vote_one(horizon, tracks, position, reach)
 

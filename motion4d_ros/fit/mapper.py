@@ -13,6 +13,7 @@ from torch import Tensor
 
 from motion4d_ros.config import Config
 from motion4d_ros.fit.arbiter import Arbiter
+from motion4d_ros.fit.breath import Breath
 from motion4d_ros.fit.census import adopt_votes, contradicted, horizon_sample, take_census
 from motion4d_ros.fit.fitter import Fitter, TrackTargets, View
 from motion4d_ros.fit.geometry import Geometry
@@ -37,11 +38,12 @@ MAX_SIZE_SHARE = 0.08  # of the distance: larger Gaussians are fog
 class Mapper:
     """Owns the scene, the geometry behind it and the optimiser."""
 
-    def __init__(self, config: Config, device: torch.device) -> None:
+    def __init__(self, config: Config, device: torch.device, breath: Breath | None = None) -> None:
         self.config = config
+        self.breath = breath or Breath()
         self.scene = Scene(1, device=device)
-        self.geometry = Geometry(config)
-        self.fitter = Fitter(self.scene, config)
+        self.geometry = Geometry(config, self.breath)
+        self.fitter = Fitter(self.scene, config, self.breath)
         self.channel_of: dict[int, int] = {BACKGROUND: 0}
         self.targets: dict[int, Target] = {}
         self.arbiter = Arbiter()
@@ -71,6 +73,7 @@ class Mapper:
         added = 0
         with self.clock("spawn"):
             for index in new:
+                self.breath()
                 added += self._fill_one(horizon.get(index))
             if self._divided:
                 for state in horizon.frames[:: max(1, len(horizon) // 6)]:
@@ -103,6 +106,7 @@ class Mapper:
                 self.fitter.run("semantic", chosen, camera, semantic // rounds, self._tracks, replay)
                 if fit.semantic_refinement and turn + 1 < rounds:
                     for index in new:
+                        self.breath()
                         refresh(horizon.get(index), self.targets[index], self.view(horizon.get(index)))
 
     def refine(self, horizon: Horizon, iterations: int, should_yield: Callable[[], bool] | None = None) -> int:
@@ -178,6 +182,7 @@ class Mapper:
         share = max(1, fit.resample_budget // max(1, len(new) // 2))
         added = 0
         for index in new[::2]:
+            self.breath()
             state, target = horizon.get(index), self.targets[index]
             view = self.view(state)
             error = (view.rgb - target.image).abs().mean(-1)
@@ -226,12 +231,13 @@ class Mapper:
 
     @contextmanager
     def clock(self, name: str) -> Iterator[None]:
-        """Adds the time spent inside to `seconds[name]`."""
-        started = time.perf_counter()
+        """Adds the time spent inside to `seconds[name]`, without what was done for others in the pauses."""
+        started, others = time.perf_counter(), self.breath.seconds
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+            own = time.perf_counter() - started - (self.breath.seconds - others)
+            self.seconds[name] = self.seconds.get(name, 0.0) + own
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
@@ -267,9 +273,7 @@ class Mapper:
             if len(rows) == 0:
                 scene.append_bases(label, torch.as_tensor(motion.center, dtype=scene.dtype), quats, trans)
                 continue
-            with torch.no_grad():
-                scene.bases.quats[rows] = quats
-                scene.bases.trans[rows] = trans
+            scene.revise_bases(rows, quats, trans)
 
     def _adopt_poses(self) -> None:
         """What the optimiser made of the bases' poses goes back to the geometry, where the next adjustment starts."""
@@ -313,7 +317,7 @@ class Mapper:
             self.config.fit.stride,
             self.config.fit.object_stride,
         )
-        self.scene.append(batch)
+        self.scene.append(batch, state.index)
         return len(pixels)
 
     def _fog_size(self) -> float:

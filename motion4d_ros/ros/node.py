@@ -23,6 +23,7 @@ from motion4d_ros.config import Config
 from motion4d_ros.ros import outgoing
 from motion4d_ros.ros.conversions import choose_backend
 from motion4d_ros.ros.diagnostics import Snapshot, assess
+from motion4d_ros.ros.engine import Engine, make_engine
 from motion4d_ros.ros.frames import Calibrations, FrameBuilder, FrameContext, ImageGroup
 from motion4d_ros.ros.inputs import Inputs
 from motion4d_ros.ros.parameters import Parameters, base_to_camera, parameter_name
@@ -33,7 +34,7 @@ from motion4d_ros.ros.services import Services
 from motion4d_ros.ros.status import Meters, diagnostic_array, status_message
 from motion4d_ros.ros.synchroniser import installed_classes
 from motion4d_ros.ros.transforms import TransformSource, have_tf2
-from motion4d_ros.ros.worker import Engine, Worker, WorkerReport
+from motion4d_ros.ros.worker import Worker, WorkerReport
 from motion4d_ros.types import Estimate, Health, Motion4DError
 
 STOP_S = 2.0
@@ -42,13 +43,6 @@ LOOK_BACK = 10
 """Diagnostics compare the books with those of so many seconds ago."""
 
 EngineFactory = Callable[[Config], Engine]
-
-
-def make_engine(config: Config) -> Engine:
-    """The real thing; imported late, because PyTorch takes seconds to load."""
-    from motion4d_ros.pipeline import Motion4D
-
-    return Motion4D(config)
 
 
 class Motion4DNode(LifecycleNode):

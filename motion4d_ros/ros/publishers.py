@@ -16,11 +16,11 @@ from visualization_msgs.msg import MarkerArray
 
 from motion4d_ros.msg import PipelineStatus, TrackedObjectArray
 from motion4d_ros.ros import outgoing
+from motion4d_ros.ros.engine import Engine
 from motion4d_ros.ros.frames import FrameContext
 from motion4d_ros.ros.markers import MarkerMaker
 from motion4d_ros.ros.overlay import draw_overlay
 from motion4d_ros.ros.transforms import have_tf2
-from motion4d_ros.ros.worker import Engine
 from motion4d_ros.types import Estimate, Stage
 
 TOPICS: dict[str, type] = {

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rclpy.callback_groups import ReentrantCallbackGroup
 from std_srvs.srv import Trigger
 
-from motion4d_ros.ros.worker import Engine, Worker
+from motion4d_ros.ros.engine import Engine
+from motion4d_ros.ros.worker import Worker
 from motion4d_ros.srv import SaveScene
 from motion4d_ros.types import Motion4DError
 

@@ -1,7 +1,8 @@
 """The one thread that owns the engine. Callbacks only put frames into its queue and jobs into its inbox.
 
 Its day: answer jobs (services, prompts), take in frames (each yields a LIVE estimate at once), fit windows, and in idle
-time refine globally, giving way to whatever comes. No exception of a frame ends it; what survives is counted.
+time refine globally, giving way to whatever comes. A window takes seconds, so the engine pauses between its steps, and
+the worker looks up: is it to stop, has a frame come? No exception of a frame ends it; what survives is counted.
 """
 
 from __future__ import annotations
@@ -15,13 +16,15 @@ from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from motion4d_ros.config import Config
+from motion4d_ros.ros.engine import Engine
 from motion4d_ros.ros.frames import FrameContext, ImageGroup
+from motion4d_ros.ros.memory import free_gpu_memory, is_out_of_memory, lower_budgets
 from motion4d_ros.ros.queue import FrameQueue
 from motion4d_ros.ros.validation import Rejection
-from motion4d_ros.types import Estimate, Frame, Health, Motion4DError, Prompt, Rendered, StaticPoints
+from motion4d_ros.types import Camera, Estimate, Frame, Motion4DError
 
 Result = TypeVar("Result")
 
@@ -30,21 +33,12 @@ class Interrupted(BaseException):
     """Raised inside a worker that would not end by itself."""
 
 
-class Engine(Protocol):
-    """The part of `pipeline.Motion4D` that the node uses."""
+class Abandoned(Exception):
+    """Raised in a pause of the engine, to give up the window: its scene is over, or the worker is to stop."""
 
-    config: Config
-
-    def accept(self, frame: Frame) -> Estimate: ...
-    def advance(self, should_yield: Callable[[], bool] | None = None) -> list[Estimate]: ...
-    def refine(self, should_yield: Callable[[], bool] | None = None) -> list[Estimate]: ...
-    def flush(self) -> list[Estimate]: ...
-    def reset(self, reason: str) -> None: ...
-    def status(self) -> Health: ...
-    def prompt(self, prompt: Prompt) -> int: ...
-    def render(self, index: int) -> Rendered: ...
-    def static_points(self) -> StaticPoints: ...
-    def save_scene(self, folder: str) -> list[str]: ...
+    def __init__(self, reason: str, *, jumped: bool = False) -> None:
+        super().__init__(reason)
+        self.jumped = jumped  # because the clock went back
 
 
 @dataclass
@@ -98,7 +92,8 @@ class Worker:
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._last_stamp_ns: int | None = None
-        self._period_s = 0.1
+        self._camera: Camera | None = None
+        self._held: ImageGroup | None = None  # a frame that ended a window: the next one to be taken in
         self._unrefined = False
         self._failed_advances = 0
 
@@ -121,8 +116,9 @@ class Worker:
     def stop(self, timeout_s: float = 2.0) -> bool:
         """Ends the thread within `timeout_s`; False if that took force: the engine is then broken and must go.
 
-        First it is asked. A window in the middle of its fit does not hear that; halfway through the time it is
-        interrupted between two lines of Python. Jobs that were not begun are cancelled.
+        First it is asked: it hears that between two steps of a window, which it abandons. What does not pause (a
+        network's pass, a library that hangs) is interrupted between two lines of Python, halfway through the time.
+        Jobs that were not begun are cancelled.
         """
         self._stop.set()
         self._queue.wake()
@@ -161,6 +157,8 @@ class Worker:
             self._log("a window was interrupted: its scene is given up")
         except BaseException as error:  # the thread ends here; the node sees it and restarts it once
             self._note_exception("worker", error)
+        if self._held is not None:
+            self._queue.finish_dropped("deactivated")
 
     def _turn(self) -> None:
         """One round: jobs, then frames, then windows, then refinement."""
@@ -168,7 +166,7 @@ class Worker:
         self._do_jobs()
         busy = False
         for _ in range(self._config.window.length if self._config.budget.mode == "realtime" else 1):
-            group = self._queue.take(0.0) if self._ready() else None
+            group = self._next()
             if group is None:
                 break
             self._take_in(group)
@@ -183,6 +181,28 @@ class Worker:
             self._refine()
             return
         self._wait()
+
+    def _next(self) -> ImageGroup | None:
+        """The next frame that waits, if any does."""
+        if self._held is not None:
+            group, self._held = self._held, None
+            return group
+        return self._queue.take(0.0) if self._ready() else None
+
+    def _look_up(self) -> None:
+        """In a pause of the engine: frames that have come get their LIVE estimate now, not after the window.
+
+        Only in realtime mode: without losses, a frame is taken in when the one before has had all its work.
+        """
+        if self._stop.is_set():
+            raise Abandoned("the node stops")
+        if self._config.budget.mode != "realtime":
+            return
+        for _ in range(len(self._queue)):
+            group = self._next()
+            if group is None:
+                return
+            self._take_in(group, in_pause=True)
 
     def _wait(self) -> None:
         if self._jobs or self._stop.is_set():
@@ -204,47 +224,57 @@ class Worker:
             except Motion4DError as error:
                 future.set_exception(error)
             except Exception as error:
-                self._note_exception("job", error)
                 future.set_exception(error)
+                if isinstance(error, Abandoned):
+                    self._give_up(error)
+                else:
+                    self._note_exception("job", error)
 
-    def _take_in(self, group: ImageGroup) -> None:
+    def _take_in(self, group: ImageGroup, *, in_pause: bool = False) -> None:
         try:
+            if in_pause and self._jumped_back(group.stamp_ns):
+                self._held = group
+                raise Abandoned("the clock jumped back", jumped=True)
             if not self._in_order(group.stamp_ns):
                 return
             frame, context = self._build(group)
             self.report.tf_problem = ""
+            if in_pause and frame.camera != self._camera:
+                self._held = group
+                raise Abandoned("the camera changed (size or intrinsics)")
             estimate = self.engine.accept(frame)
+        except Abandoned:
+            raise
         except Rejection as error:
             self._reject(error.reason, error)
         except Motion4DError as error:
             self._reject("refused", error)
         except Exception as error:
             self._note_exception("frame", error)
-            self._recover(error)
             self._reject("exception", error)
+            self._recover(error, in_pause=in_pause)
         else:
             self._queue.finish_processed()
             self.report.processed_at = time.monotonic()
+            self._camera = frame.camera
             self._remember(estimate.index, context)
             self.newest = estimate
             self._publish(estimate)
 
+    def _jumped_back(self, stamp_ns: int) -> bool:
+        """Whether a stamp is so far behind that time has begun anew."""
+        last = self._last_stamp_ns
+        return last is not None and (last - stamp_ns) * 1e-9 > self._config.ros.clock_jump
+
     def _in_order(self, stamp_ns: int) -> bool:
-        """Drops doubles and late-comers; resets on a backward jump; measures the camera's pace."""
-        last, self._last_stamp_ns = self._last_stamp_ns, stamp_ns
-        if last is None:
-            return True
-        ahead_s = (stamp_ns - last) * 1e-9
-        if ahead_s < -self._config.ros.clock_jump:
-            self.reset(f"stamps jumped back by {-ahead_s:.1f} s", jumped=True)
-            self._last_stamp_ns = stamp_ns
-            return True
-        if ahead_s <= 0:
-            self._last_stamp_ns = last
-            self._queue.finish_dropped("duplicate stamp" if ahead_s == 0 else "out of order")
+        """Drops doubles and late-comers; resets on a backward jump."""
+        last = self._last_stamp_ns
+        if last is not None and self._jumped_back(stamp_ns):
+            self.reset(f"stamps jumped back by {(last - stamp_ns) * 1e-9:.1f} s", jumped=True)
+        elif last is not None and stamp_ns <= last:
+            self._queue.finish_dropped("duplicate stamp" if stamp_ns == last else "out of order")
             return False
-        if ahead_s < 2.0:
-            self._period_s += 0.2 * (ahead_s - self._period_s)
+        self._last_stamp_ns = stamp_ns
         return True
 
     def reset(self, reason: str, *, jumped: bool = False) -> None:
@@ -260,8 +290,11 @@ class Worker:
 
     def _advance(self) -> bool:
         try:
-            estimates = self.engine.advance(self._should_give_way)
+            estimates = self.engine.advance(self._should_give_way, self._look_up)
             self._failed_advances = 0
+        except Abandoned as error:
+            self._give_up(error)
+            return True
         except Exception as error:
             self._note_exception("window", error)
             self._recover(error)
@@ -278,7 +311,7 @@ class Worker:
 
     def refine_now(self) -> str:
         """Closes the unfinished window and refines globally (in the worker's thread); one line on what came of it."""
-        estimates = self.engine.flush()
+        estimates = self.engine.flush(self._stop.is_set, self._look_up)
         self._unrefined = False
         for estimate in estimates:
             self._publish(estimate)
@@ -286,14 +319,24 @@ class Worker:
 
     def _refine(self) -> None:
         try:
-            for estimate in self.engine.refine(self._should_give_way):
+            for estimate in self.engine.refine(self._should_give_way, self._look_up):
                 self._publish(estimate)
+        except Abandoned as error:
+            self._give_up(error)
         except Exception as error:
             self._note_exception("refinement", error)
             self._recover(error)
 
+    def _give_up(self, error: Abandoned) -> None:
+        """After an abandoned window: its scene is half-done, and goes. After a stop, activating again sees to that."""
+        if not self._stop.is_set():
+            self._try_reset(str(error), jumped=error.jumped)
+            free_gpu_memory()
+
     def _should_give_way(self) -> bool:
-        return self._stop.is_set() or len(self._queue) > 0 or bool(self._jobs)
+        """Whether a refinement should end: somebody asks for something, or the next window is full."""
+        waiting = len(self._queue) > 0 and self._config.budget.mode != "realtime"
+        return self._stop.is_set() or waiting or bool(self._jobs) or self.engine.window_is_full
 
     def _publish(self, estimate: Estimate) -> None:
         try:
@@ -322,7 +365,7 @@ class Worker:
         trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
         self._log(f"exception in {where}, survived: {self.report.last_exception}\n{trace}")
 
-    def _recover(self, error: Exception) -> None:
+    def _recover(self, error: Exception, *, in_pause: bool = False) -> None:
         """After an exception: nothing to do, unless memory ran out."""
         if not is_out_of_memory(error):
             return
@@ -332,12 +375,14 @@ class Worker:
             lower_budgets(self.engine.config)
         static, moving = self._config.budget.max_static, self._config.budget.max_dynamic
         self._log(f"out of memory: at most {static} static and {moving} moving Gaussians from now on")
+        if in_pause:
+            raise Abandoned("out of memory")
         self._try_reset("out of memory")
         free_gpu_memory()
 
-    def _try_reset(self, reason: str) -> None:
+    def _try_reset(self, reason: str, *, jumped: bool = False) -> None:
         try:
-            self.reset(reason)
+            self.reset(reason, jumped=jumped)
         except Exception as error:
             self._note_exception("reset", error)
 
@@ -346,25 +391,3 @@ def interrupt(thread: threading.Thread) -> None:
     """Raises `Interrupted` in `thread` before its next line of Python."""
     if thread.ident is not None:
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Interrupted))
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the CPU or the GPU ran out of memory (torch's class is found by name: torch need not be loaded)."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-
-
-def lower_budgets(config: Config) -> None:
-    """Takes a third off what may be held, down to the least that is allowed."""
-    least = {item.path: item.minimum for item in config.tunables()}
-    for path in ("budget.max_static", "budget.max_dynamic"):
-        floor = int(least[path] or 1)
-        config.set(path, max(floor, int(config.get(path) * 2 / 3)))
-
-
-def free_gpu_memory() -> None:
-    """Gives cached blocks back to the driver, if torch is there and uses a GPU."""
-    import sys
-
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -39,6 +39,7 @@ class DoubleEngine:
         self.fail: dict[str, BaseException] = {}  # method -> what it raises, once
         self.window_s = 0.0
         self.accept_s = 0.0
+        self.deaf = False  # a window that never pauses
         self.rendered = 0
 
     def _maybe_fail(self, method: str) -> None:
@@ -55,25 +56,37 @@ class DoubleEngine:
         self.pending.append(frame)
         return self._estimate(frame, Stage.LIVE)
 
-    def advance(self, should_yield: Callable[[], bool] | None = None) -> list[Estimate]:
-        if len(self.pending) < self.config.window.length:
+    @property
+    def window_is_full(self) -> bool:
+        return len(self.pending) >= self.config.window.length
+
+    def advance(
+        self, should_yield: Callable[[], bool] | None = None, between: Callable[[], None] | None = None
+    ) -> list[Estimate]:
+        if not self.window_is_full:
             return []
         self._maybe_fail("advance")
-        until = time.monotonic() + self.window_s
-        while time.monotonic() < until:  # as in the real engine, only the refinement gives way
-            time.sleep(0.005)
         length = self.config.window.length
         window, self.pending = self.pending[:length], self.pending[length:]
+        until = time.monotonic() + self.window_s
+        while time.monotonic() < until:
+            time.sleep(0.005)
+            if between is not None and not self.deaf:
+                between()
         self.windows += 1
         return [self._estimate(frame, Stage.WINDOW) for frame in window]
 
-    def refine(self, should_yield: Callable[[], bool] | None = None) -> list[Estimate]:
+    def refine(
+        self, should_yield: Callable[[], bool] | None = None, between: Callable[[], None] | None = None
+    ) -> list[Estimate]:
         self._maybe_fail("refine")
         self.refinements += 1
         waiting = {frame.index for frame in self.pending}
         return [self._estimate(frame, Stage.GLOBAL) for frame in self.frames if frame.index not in waiting]
 
-    def flush(self) -> list[Estimate]:
+    def flush(
+        self, should_yield: Callable[[], bool] | None = None, between: Callable[[], None] | None = None
+    ) -> list[Estimate]:
         self.pending = []
         return self.refine()
 

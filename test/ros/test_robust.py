@@ -193,13 +193,67 @@ def test_a_missing_partner_is_named(harness: Callable[..., Harness]) -> None:
     assert findings and f"{h.ns}/depth" in findings[0].text
 
 
-@pytest.mark.parametrize("moment", ["accept", "window"])
+def test_live_estimates_do_not_wait_for_a_window(harness: Callable[..., Harness]) -> None:
+    h = harness(parameters=SHORT)
+    h.listen("tracked_objects")
+    h.connect()
+    h.engine.window_s = 3.0
+    h.stream(4)
+    assert h.until(lambda: "advance" in h.engine.calls)
+    h.stream(3, start_ns=2 * 10**9)
+    began = time.monotonic()
+    assert h.until(lambda: len(h.heard["tracked_objects"]) >= 7) and time.monotonic() - began < 2.0
+    assert {message.stage for message in h.heard["tracked_objects"]} == {"live"} and h.engine.windows == 0
+    assert h.until(lambda: h.engine.windows == 1)
+    assert h.settled(7).processed == 7
+
+
+def test_the_clock_jumps_in_mid_window(harness: Callable[..., Harness]) -> None:
+    h = harness(parameters=SHORT)
+    h.connect()
+    h.engine.window_s = 60.0
+    h.stream(4, start_ns=LATER)
+    assert h.until(lambda: "advance" in h.engine.calls)
+    h.send(10**9)
+    assert h.settled(5).processed == 5
+    assert h.engine.calls[-3:] == ["advance", "reset", "accept"] and "clock_jump" in codes(h)
+    h.stream(2, start_ns=11 * 10**8)
+    assert h.settled(7).processed == 7 and h.engine.calls.count("reset") == 1
+
+
+def test_the_camera_changes_in_mid_window(harness: Callable[..., Harness]) -> None:
+    h = harness(parameters=SHORT)
+    h.connect()
+    h.engine.window_s = 60.0
+    h.stream(4)
+    assert h.until(lambda: "advance" in h.engine.calls)
+    h.send(2 * 10**9, width=96, height=64)
+    assert h.settled(5).processed == 5
+    assert h.engine.calls[-3:] == ["advance", "reset", "accept"] and "clock_jump" not in codes(h)
+
+
+def test_memory_runs_out_in_mid_window(harness: Callable[..., Harness]) -> None:
+    h = harness(parameters={"budget.max_static": 9000, **SHORT})
+    h.connect()
+    h.engine.window_s = 60.0
+    h.stream(4)
+    assert h.until(lambda: "advance" in h.engine.calls)
+    h.engine.fail["accept"] = MemoryError()
+    h.send(2 * 10**9)
+    assert h.settled(5).rejected == {"exception": 1} and h.node.config.budget.max_static == 6000
+    h.engine.window_s = 0.0
+    h.stream(4, start_ns=3 * 10**9)
+    assert h.settled(9).processed == 8 and h.until(lambda: h.engine.windows == 1)
+
+
+@pytest.mark.parametrize("moment", ["accept", "window", "deaf window"])
 def test_deactivation_in_mid_work_is_quick_and_clean(harness: Callable[..., Harness], moment: str) -> None:
     h = harness(parameters=SHORT)
     h.connect()
     h.send(10**8)
     h.settled(1)
     h.engine.accept_s, h.engine.window_s = (0.5, 0.0) if moment == "accept" else (0.0, 60.0)
+    h.engine.deaf = moment == "deaf window"
     h.stream(8, pace_s=0.01)
     time.sleep(0.2)
     began = time.monotonic()
