@@ -93,10 +93,6 @@ class Geometry:
     def _with_fallback(self, keyed: PointTable, chains: PointTable) -> PointTable:
         """Points of keyframes, and a few chains: they alone reach frames that no keyframe could be linked to."""
         rows = self._random.permutation(chains.count)[: chains.count // 4]
-        import os
-        if os.environ.get("ALLC"):
-            poor=[l for l in np.unique(chains.labels) if l>0 and ((keyed.labels==l)&(keyed.purity>.7)).sum()<int(os.environ["ALLC"])]
-            rows=np.unique(np.concatenate([rows,np.flatnonzero(np.isin(chains.labels,poor))]))
         return keyed.joined(chains.select(np.sort(rows)))
 
     def _forget_before(self, index: int) -> None:
