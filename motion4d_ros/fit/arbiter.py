@@ -5,7 +5,7 @@ that agrees with itself from frame to frame knows better. Both can be measured w
 source's masks agree with the vote of their neighbours along the flow, and how well the rendered ones do.
 
     scene    the source flickers, leaks or swaps; rendering agrees with the vote about as well or better
-    vote     rendering agrees with the vote by clearly less than the source does
+    vote     rendering agrees with the vote by clearly less than the source does: over time, or badly so in one frame
     source   the source hardly ever differs from the vote: what is left is its finer outline, at the input's size
 """
 
@@ -23,6 +23,7 @@ from motion4d_ros.types import IntArray
 MARGIN = 0.04  # the scene is believed unless it agrees with the vote by so much less than the source does
 STEADY = 0.93  # agreement with the vote from which a source's own outline is the best there is
 SAME = 0.8  # overlap with the vote below which a steady source has failed in this one frame
+UNLIKE = 0.7  # overlap with the vote below which the scene has, unless the source agrees with the vote even less
 MEMORY = 0.75  # of what was measured in earlier windows
 MIN_PIXELS = 30
 
@@ -75,7 +76,11 @@ class Arbiter:
             return rendered
         labels = {int(label) for image in (rendered, voted) for label in np.unique(image) if label > 0}
         finer = [] if source is None else [label for label in labels if self._follows(label, source, voted)]
-        voting = [label for label in labels if self.trusts_source(label) and label not in finer]
+        voting = [
+            label
+            for label in labels
+            if label not in finer and (self.trusts_source(label) or _scene_failed(label, rendered, voted, source))
+        ]
         if not finer and not voting:
             return rendered
         result = np.where(np.isin(rendered, finer + voting), 0, rendered)
@@ -91,6 +96,15 @@ class Arbiter:
     def _follows(self, label: int, source: IntArray, reference: IntArray) -> bool:
         """Whether the source's outline of an object is taken in a frame for which `reference` is the safe word."""
         return self.is_steady(label) is not False and overlap(source == label, reference == label) >= SAME
+
+
+def _scene_failed(label: int, rendered: NDArray[np.uint16], voted: IntArray, source: IntArray | None) -> bool:
+    """Whether one frame's rendering of an object is so unlike the vote that it must be elsewhere."""
+    mask = voted == label
+    if source is None or mask.sum() < MIN_PIXELS:
+        return False
+    agreement = overlap(rendered == label, mask)
+    return agreement < UNLIKE and overlap(source == label, mask) > agreement
 
 
 def overlap(a: NDArray[np.bool_] | IntArray, b: NDArray[np.bool_] | IntArray) -> float:

@@ -13,7 +13,7 @@ from torch.nn import Parameter
 from motion4d_ros.scene.bases import ArchivedPoses, MotionBases, blend, blend_rotations
 from motion4d_ros.scene.gaussians import GAUSSIAN_PARAMETERS, WIDTHS, GaussianBatch
 from motion4d_ros.scene.posed import PosedGaussians
-from motion4d_ros.scene.rotations import orthonormalise, quat_multiply
+from motion4d_ros.scene.rotations import orthonormalise, quat_conjugate, quat_multiply
 from motion4d_ros.scene.store import ParameterStore, Resized
 
 NEW_BASE_SHARE = 0.02
@@ -44,6 +44,7 @@ class Scene:
         self.ids = torch.zeros(0, dtype=torch.int64, device=self.device)  # (N,) unique, never reused
         self.object_id = torch.zeros(0, dtype=torch.int64, device=self.device)  # (N,) 0 = background
         self.dynamic = torch.zeros(0, dtype=torch.bool, device=self.device)  # (N,)
+        self.born = torch.zeros(0, dtype=torch.int64, device=self.device)  # (N,) frame that a Gaussian was lifted from
         self.next_id = 1
         self._moving: tuple[Tensor, Tensor] | None = None  # cache of (rows, forbidden bases)
 
@@ -176,8 +177,8 @@ class Scene:
 
     # -- Gaussians come and go -----------------------------------------------------------------------------------------
 
-    def append(self, new: GaussianBatch) -> Tensor:
-        """Adds M Gaussians; their ids (M,) int64."""
+    def append(self, new: GaussianBatch, born: int = 0) -> Tensor:
+        """Adds M Gaussians, lifted from the frame with index `born`; their ids (M,) int64."""
         new.check(self.channels, self.bases.count)
         ids = torch.arange(self.next_id, self.next_id + new.count, device=self.device)
         for name in GAUSSIAN_PARAMETERS:
@@ -189,6 +190,7 @@ class Scene:
         self.ids = torch.cat([self.ids, ids])
         self.object_id = torch.cat([self.object_id, new.object_id.to(self.object_id)])
         self.dynamic = torch.cat([self.dynamic, new.dynamic.to(self.dynamic)])
+        self.born = torch.cat([self.born, torch.full_like(ids, born)])
         self._moving = None
         return ids
 
@@ -200,7 +202,8 @@ class Scene:
             return
         rows = keep.to(self.device).nonzero().squeeze(1)
         self._store.keep(GAUSSIAN_PARAMETERS, rows)
-        self.ids, self.object_id, self.dynamic = self.ids[rows], self.object_id[rows], self.dynamic[rows]
+        self.ids, self.object_id = self.ids[rows], self.object_id[rows]
+        self.dynamic, self.born = self.dynamic[rows], self.born[rows]
         self._moving = None
 
     def assign(self, rows: Tensor, object_id: int, dynamic: bool) -> None:
@@ -237,6 +240,38 @@ class Scene:
         self._store.append("motion_logits", logits, dim=1)
         self._moving = None
         return ids
+
+    @torch.no_grad()
+    def revise_bases(self, rows: Tensor, quats: Tensor, trans: Tensor) -> None:
+        """Replaces the poses of the bases `rows` (n,): (n, T, 4), (n, T, 3) m.
+
+        Gaussians stay where they were seen: at the time a Gaussian was lifted from its frame it keeps its place in the
+        map, so its canonical place and rotation change with the pose of that time. Those lifted before the horizon
+        began stay as they are.
+        """
+        moving = self.moving_rows
+        affected = torch.isin(self.object_id[moving], self.bases.owner[rows])
+        column = self.born[moving] - self.bases.first_index
+        affected &= (column >= 0) & (column < self.bases.length)
+        picked, column = affected.nonzero().squeeze(1), column[affected]
+        shift, turn = self._motions_when(picked, column)
+        self.bases.quats[rows], self.bases.trans[rows] = quats, trans
+        if len(picked) == 0:
+            return
+        new_shift, new_turn = self._motions_when(picked, column)
+        chosen = moving[picked]
+        means, turns = self.params["means"], self.params["quats"]
+        place = (shift[..., :3] * means[chosen][:, None]).sum(-1) + shift[..., 3]
+        means[chosen] = torch.linalg.solve(new_shift[..., :3], (place - new_shift[..., 3])[..., None])[..., 0]
+        turns[chosen] = quat_multiply(quat_conjugate(new_turn), quat_multiply(turn, turns[chosen]))
+
+    def _motions_when(self, picked: Tensor, column: Tensor) -> tuple[Tensor, Tensor]:
+        """(M, 3, 4) motions and (M, 4) rotations of the moving Gaussians `picked` (M,), each at its own time `column`
+        (M,) of the horizon.
+        """
+        weights, poses = self.motion_weights(), self.bases.poses_at(list(self.bases.indices))
+        turns = blend_rotations(weights, poses, self.bases.owner)
+        return blend(weights, poses)[picked, column], turns[picked, column]
 
     def keep_bases(self, keep: Tensor) -> None:
         """Keeps only the bases where `keep` (B,) bool holds. Objects that lose all of theirs stand still from now on,

@@ -47,6 +47,7 @@ def save_scene(scene: Scene, path: Path, extra: Mapping[str, Any] | None = None)
         "ids": scene.ids.cpu(),
         "object_id": scene.object_id.cpu(),
         "dynamic": scene.dynamic.cpu(),
+        "born": scene.born.cpu(),
         "base_ids": bases.ids.cpu(),
         "base_owner": bases.owner.cpu(),
         "base_centers": bases.centers.cpu(),
@@ -126,12 +127,13 @@ def _assemble(tensors: dict[str, torch.Tensor], header: dict[str, Any], device: 
     for name in (*GAUSSIAN_PARAMETERS, *_BASE_TENSORS):
         scene.params[name] = Parameter(tensors[name])
     scene.ids, scene.object_id, scene.dynamic = tensors["ids"], tensors["object_id"], tensors["dynamic"]
+    scene.born = tensors["born"]
     scene.next_id = int(header["next_id"])
     bases = scene.bases
     bases.ids, bases.owner, bases.centers = tensors["base_ids"], tensors["base_owner"], tensors["base_centers"]
     bases.stamps_ns = tensors["stamps_ns"].tolist()
     bases.first_index, bases.next_id = int(header["first_index"]), int(header["next_base_id"])
-    rows = {len(tensors[name]) for name in (*GAUSSIAN_PARAMETERS, "ids", "object_id", "dynamic")}
+    rows = {len(tensors[name]) for name in (*GAUSSIAN_PARAMETERS, "ids", "object_id", "dynamic", "born")}
     owned = {len(tensors[name]) for name in (*_BASE_TENSORS, "base_ids", "base_owner", "base_centers")}
     times = {tensors[name].shape[1] for name in _BASE_TENSORS} | {bases.length}
     if len(rows) != 1 or owned != {tensors["motion_logits"].shape[1]} or len(times) != 1:

@@ -123,3 +123,15 @@ def test_a_silent_source_is_absent_not_wrong() -> None:
     assert overlap(disc(9) > 0, disc(9) > 0) == 1.0
     assert overlap(np.zeros(3, bool), np.zeros(3, bool)) == 1.0
     assert overlap(np.array([1, 1, 0], bool), np.array([0, 1, 1], bool)) == pytest.approx(1 / 3)
+
+
+def test_a_rendering_that_is_elsewhere_in_one_frame_gives_way_there_alone() -> None:
+    arbiter = judged(disc(12.0), disc(12.0))  # so far the scene was as good as its source
+    arbiter.of_source[1] = 0.85
+    voted, source = disc(12.0), disc(11.0)
+    elsewhere = np.roll(voted, 10, axis=1).astype(np.uint16)
+    assert np.array_equal(arbiter.settle(elsewhere, voted, source), voted)
+    near = np.roll(voted, 1, axis=1).astype(np.uint16)
+    assert np.array_equal(arbiter.settle(near, voted, source), near)
+    worse = np.roll(voted, 18, axis=1)  # the source is even farther off: the vote is no better founded
+    assert np.array_equal(arbiter.settle(elsewhere, voted, worse), elsewhere)
