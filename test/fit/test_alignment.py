@@ -126,8 +126,7 @@ def test_a_silent_source_is_absent_not_wrong() -> None:
 
 
 def test_a_rendering_that_is_elsewhere_in_one_frame_gives_way_there_alone() -> None:
-    arbiter = judged(disc(12.0), disc(12.0))  # so far the scene was as good as its source
-    arbiter.of_source[1] = 0.85
+    arbiter = judged(disc(19), disc(20))  # so far the scene was at least as good as its source
     voted, source = disc(12.0), disc(11.0)
     elsewhere = np.roll(voted, 10, axis=1).astype(np.uint16)
     assert np.array_equal(arbiter.settle(elsewhere, voted, source), voted)
