@@ -30,7 +30,6 @@ LOOKS_BETTER = 0.005  # gain of cosine that a refreshed mask must bring: rendere
 LOOKS_RENEWED = 0.05  # share of the newest look in the remembered one
 AREA_RATIO = 4.0  # largest jump of the area from one frame to the next
 SMALLEST_AREA = 16  # px
-AGREEMENT = 0.6  # IoU below which the scene's prediction is tried beside the flow's
 SEARCH_FRAMES = 150  # frames during which a hidden object is looked for where it was last seen
 CERTAIN = 8.0  # logit of a person's mask
 
@@ -224,39 +223,36 @@ class SamOnnxMasks:
             self._revised[index] = seen.labels()
 
     def _follow(self, item: Followed, index: int, embedding: Embedding, seen: Seen, hint: SceneHint | None) -> None:
-        """Finds one object in frame `index`, or notes that it is hidden."""
+        """Finds one object in frame `index`, or notes that it is hidden.
+
+        The scene's prediction is tried only for an object that was not found where the flow carried it: a prediction
+        that is off cuts away what it does not cover, and the network can't tell a part from the whole.
+        """
         carried = self._carry(item.soft, index, hint)
-        proposals = []
-        if item.hidden_for < SEARCH_FRAMES and (carried > 0.5).sum() >= SMALLEST_AREA:
-            proposals.append(carried)
-        predicted = None if hint is None or hint.masks is None else hint.masks == item.object_id
-        if predicted is not None and predicted.sum() < SMALLEST_AREA:
-            predicted = None
-        doubtful = not proposals or item.hidden_for > 0
-        if predicted is not None and (doubtful or _iou(predicted, carried > 0.5) < AGREEMENT):
-            proposals.append(predicted.astype(np.float32))
-        best: Decoded | None = None
-        best_likeness = LOOKS_ALIKE
-        best_look = item.look
-        for soft in proposals:
-            answer = self._ask(embedding, soft)
-            mask = answer.logits > 0
-            area = float(mask.sum())
-            if not item.area / AREA_RATIO <= area <= item.area * AREA_RATIO or area < SMALLEST_AREA:
-                continue
-            look = embedding.describe(mask)
-            likeness = float(look @ item.look)
-            if likeness > best_likeness:
-                best, best_likeness, best_look = answer, likeness, look
-        if best is None:
-            item.hidden_for += 1
-            item.soft = carried
+        if item.hidden_for < SEARCH_FRAMES and self._find(item, carried, index, embedding, seen):
             return
-        item.soft = _mask(best.logits)
-        item.area = float((best.logits > 0).sum())
-        item.look = _blend(item.look, best_look)
-        item.hidden_for = 0
-        seen.logits[item.object_id] = best.low.astype(np.float16)
+        if hint is not None and hint.masks is not None:
+            predicted = (hint.masks == item.object_id).astype(np.float32)
+            if self._find(item, predicted, index, embedding, seen):
+                return
+        item.hidden_for += 1
+        item.soft = carried
+
+    def _find(self, item: Followed, soft: NDArray[np.float32], index: int, embedding: Embedding, seen: Seen) -> bool:
+        """Whether the object is where the mask `soft` (H, W) points in frame `index`; if so, it is taken over."""
+        if (soft > 0.5).sum() < SMALLEST_AREA:
+            return False
+        answer = self._ask(embedding, soft)
+        mask = answer.logits > 0
+        area = float(mask.sum())
+        if not item.area / AREA_RATIO <= area <= item.area * AREA_RATIO or area < SMALLEST_AREA:
+            return False
+        look = embedding.describe(mask)
+        if float(look @ item.look) <= LOOKS_ALIKE:
+            return False
+        item.soft, item.area, item.look, item.hidden_for = _mask(answer.logits), area, _blend(item.look, look), 0
+        seen.logits[item.object_id] = answer.low.astype(np.float16)
+        return True
 
     def _ask(self, embedding: Embedding, soft: NDArray[np.float32]) -> Decoded:
         """The network's outline for a mask carried or predicted: its box, its innermost point and itself, softened."""
@@ -309,10 +305,6 @@ def _mask(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 def _blend(old: NDArray[np.float32], new: NDArray[np.float32]) -> NDArray[np.float32]:
     mixed = (1 - LOOKS_RENEWED) * old + LOOKS_RENEWED * new
     return np.asarray(mixed / (np.linalg.norm(mixed) + 1e-9), np.float32)
-
-
-def _iou(a: BoolArray, b: BoolArray) -> float:
-    return float((a & b).sum() / max(1, (a | b).sum()))
 
 
 def _unreliable(error: NDArray[np.float32], soft: NDArray[np.float32]) -> bool:
