@@ -58,8 +58,7 @@ class CarriedMasks:
             carrier.start(index)
             previous = None
         evidence = self._evidence.push(index, self._expected(index, previous), self._rigid(frame, hint))
-        static = self._evidence.static
-        carrier.advance(index, None if evidence is None else np.clip(evidence, -2.0, 2.0), None if static is None else static.flow)
+        carrier.advance(index, None if evidence is None else np.clip(evidence, -2.0, 2.0))
         if hint is not None and hint.masks is not None:
             carrier.recall(self._shrink_labels(hint.masks))
         self._found(frame, evidence, previous)
