@@ -14,6 +14,7 @@ the same stamps. What takes long pauses between its steps, so that frames can be
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,7 @@ import torch
 from motion4d_ros.config import Config
 from motion4d_ros.fit.archive import Archive
 from motion4d_ros.fit.breath import Breath
+from motion4d_ros.fit.glimpse import Glimpses
 from motion4d_ros.fit.horizon import Horizon
 from motion4d_ros.fit.intake import Intake
 from motion4d_ros.fit.mapper import Mapper
@@ -73,6 +75,7 @@ class Motion4D:
         self.archive = Archive()
         self.reporter = Reporter(self.config)
         self.refresh = MaskRefresh(self.intake.masks, self.mapper.channel_of)
+        self.glimpses = Glimpses(self.config)
         self._poses: dict[int, FloatArray] = {}
 
     # -- frames in -----------------------------------------------------------------------------------------------------
@@ -84,6 +87,7 @@ class Motion4D:
     def accept(self, frame: Frame) -> Estimate:
         """Takes a frame, asks the 2D sources about it, and predicts: the LIVE estimate, within tens of ms.
 
+        In realtime mode a frame for which there is no time is only predicted, and let go: its index is -1.
         A stamp that goes backwards or a camera that changes starts a new scene (and says so in the warnings).
         Raises `Motion4DError`, and does not take the frame, for a stamp that stands still, and for a frame that would
         start a new scene while the old one is being fitted (in a pause of `advance`).
@@ -93,11 +97,27 @@ class Motion4D:
             raise Motion4DError(f"{reason} in the middle of a window: abandon the window and reset first")
         if reason:
             self.reset(reason)
-        state = self.intake.take(frame)
+        started = time.perf_counter()
+        kept = self.intake.newest is None or self.pace.keeps(len(self.intake.pending))
+        if kept:
+            state = self.intake.take(frame)
+            labels = self.intake.predicted
+            assert labels is not None
+            self._poses[state.index] = state.T_map_cam
+        else:
+            state, labels = self.glimpses.look(frame, self.intake)
+            self.health.live_only += 1
         self.health.frames += 1
-        self.pace.frame(state.frame.stamp_ns)
-        self._poses[state.index] = state.T_map_cam
-        return self.reporter.live(self.mapper, self.intake, state)
+        self.pace.frame(frame.stamp_ns)
+        estimate = self.reporter.live(self.mapper, labels, state)
+        self.pace.took(time.perf_counter() - started, kept=kept)
+        return estimate
+
+    def feed(self, period_s: float | None, cost_s: float = 0.0) -> None:
+        """What only the owner of the engine knows, and realtime mode paces itself by: the time between frames as they
+        arrive, dropped ones included (None: unknown, the stamps must do), and what each costs the owner, s.
+        """
+        self.pace.feed(period_s, cost_s)
 
     @property
     def window_is_full(self) -> bool:
@@ -142,7 +162,8 @@ class Motion4D:
 
     def _fit_window(self) -> list[Estimate]:
         """Geometry, new Gaussians, stage 1, stage 2, pruning: the WINDOW estimates of the frames that waited."""
-        mapper, started = self.mapper, self.pace.start()
+        mapper, fitter = self.mapper, self.mapper.fitter
+        started, steps, steps_s = self._own_time(), fitter.iterations, fitter.step_seconds
         new = []
         for state in self.intake.close_window():
             self.horizon.append(state)
@@ -158,13 +179,19 @@ class Motion4D:
             retire(self.archive if self.config.run.archive else None, mapper, label)
         mapper.extend(self.horizon, new)
         mapper.fill(self.horizon, new)
-        mapper.fit_window(self.horizon, new, self.refresh, self.pace.share(mapper.fitter, started))
+        prepared = self._own_time()
+        mapper.fit_window(self.horizon, new, self.refresh, self.pace.share(prepared - started))
         mapper.prune()
         self.health.windows += 1
         with mapper.clock("report"):
             estimates = self.reporter.report(mapper, self.intake, self.horizon, new, Stage.WINDOW)
-        self.pace.finish()
+        steps, steps_s = fitter.iterations - steps, fitter.step_seconds - steps_s
+        self.pace.finish(prepared - started, steps, steps_s, after_s=self._own_time() - prepared - steps_s)
         return estimates
+
+    def _own_time(self) -> float:
+        """A clock, s, that stands still while the fit pauses for others."""
+        return time.perf_counter() - self.breath.seconds
 
     def _note_conflict(self) -> None:
         """Says so when depth and camera motion cannot both be right."""
@@ -189,6 +216,8 @@ class Motion4D:
         if not len(self.horizon) or not self.config.fit.global_stage:
             return []
         iterations = self.pace.global_iterations(self.config.fit.global_iterations)
+        if iterations == 0:
+            return []
         return self._refine(iterations, should_yield, whole_horizon=False)
 
     def _refine(self, iterations: int, should_yield: Callable[[], bool] | None, whole_horizon: bool) -> list[Estimate]:
@@ -234,6 +263,7 @@ class Motion4D:
         health.gaussians_dynamic, health.gaussians_static = moving, scene.count - moving
         health.bases = scene.bases.count
         health.objects = len(scene.objects())
+        health.stride = self.pace.stride
         health.horizon = len(self.horizon)
         health.scale, health.pose_status = self.intake.scale, self.intake.pose_status
         health.stage_seconds = dict(self.mapper.seconds) | {"intake": self.intake.seconds}

@@ -282,7 +282,7 @@ class ObjectState:
 class Estimate:
     """What the system believes about one input frame."""
 
-    index: int
+    index: int  # -1: there was no time to fit this frame, nothing but its live estimate will ever be said
     stamp_ns: int
     frame_id: str
     stage: Stage
@@ -324,6 +324,8 @@ class Health:
     """Counters of the engine since its start; the node adds those of its queue."""
 
     frames: int = 0  # frames accepted
+    live_only: int = 0  # of those, frames that got a live estimate only: there was no time to fit them
+    stride: int = 1  # every n-th frame is fitted now
     windows: int = 0  # windows fitted
     refinements: int = 0  # global rounds finished
     gaussians_static: int = 0

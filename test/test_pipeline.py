@@ -466,8 +466,12 @@ def test_hurried_windows_get_few_steps_and_all_their_estimates(scene: SyntheticS
         estimates = engine.push(replace(frame, stamp_ns=10**9 + k * 10**6))
     assert stages(estimates)[1:] == [("window", k) for k in range(4)]
     assert engine.mapper.fitter.iterations == 3  # a twentieth of 60; of 20 in two rounds nothing
+    assert engine.status().stride > 1, "from now on, frames are left out"
+    assert engine.refine() == [], "no time for that either"
+    engine.feed(60.0)  # a frame a minute
     assert [index for _, index in stages(engine.refine())] == list(range(4))
-    assert engine.mapper.fitter.iterations == 4
+    assert engine.mapper.fitter.iterations == 3 + 4
+    assert [index for _, index in stages(engine.flush())] == list(range(4)), "when it is asked for, there is time"
 
 
 def test_depth_that_parallax_contradicts_is_said() -> None:

@@ -76,6 +76,7 @@ class Fitter:
             },
         )
         self.raster_seconds = 0.0
+        self.step_seconds = 0.0  # in all steps
         self.iterations = 0
         self.random = np.random.default_rng(config.run.seed)
 
@@ -119,6 +120,7 @@ class Fitter:
     def _step(
         self, stage: str, target: Target, camera: Camera, tracks: Callable[[int, int], TrackTargets | None]
     ) -> None:
+        begun = time.perf_counter()
         other = self._other_time(target.index) if stage != "semantic" and self.weights.track > 0 else None
         pairs = tracks(target.index, other) if other is not None else None
         view = self.view(target, camera, other if pairs is not None else None)
@@ -129,6 +131,7 @@ class Fitter:
         self.raster_seconds += time.perf_counter() - started
         self.optimizer.step()
         self.iterations += 1
+        self.step_seconds += time.perf_counter() - begun
 
     def view(self, target: Target, camera: Camera, other: int | None = None) -> View:
         """The scene as the camera of `target` sees it; with `other`, also where everything is at that frame."""

@@ -52,7 +52,14 @@ class Intake:
         self._deleted: set[int] = set()
         self._whole: deque[FrameState] = deque()  # frames still held at the input's size, oldest first
         self._last: FrameState | None = None
+        self.newest_ns = 0  # stamp of the newest frame seen, taken or not
+        self.before: FrameState | None = None  # the frame taken before the newest
         self._next_index = 0
+
+    @property
+    def newest(self) -> FrameState | None:
+        """The newest frame taken since the start of the scene."""
+        return self._last
 
     @property
     def newest_index(self) -> int:
@@ -67,9 +74,9 @@ class Intake:
         """
         if self._last is None:
             return ""
-        if frame.stamp_ns == self._last.frame.stamp_ns:
+        if frame.stamp_ns == self.newest_ns:
             raise Motion4DError(f"two frames with the same stamp {frame.stamp_ns}: the second is ignored")
-        if frame.stamp_ns < self._last.frame.stamp_ns:
+        if frame.stamp_ns < self.newest_ns:
             return "the clock jumped back"
         if frame.camera != self._last.output_camera:
             return "the camera changed (size or intrinsics)"
@@ -90,7 +97,7 @@ class Intake:
         self.tracks.push(frame, state.raw_labels)
         self.predicted = self._predict(state)
         self.pending.append(state)
-        self._last = state
+        self.before, self._last, self.newest_ns = self._last, state, frame.stamp_ns
         self.scale, self.pose_status = state.scale, state.pose_status
         self.seconds += time.perf_counter() - started
         return state
@@ -125,7 +132,7 @@ class Intake:
             source.reset()
         self.pending = []
         self.predicted = None
-        self._last = None
+        self._last = self.before = None
         self._whole.clear()
         self._deleted.clear()
         self.scale, self.pose_status = Scale.UNKNOWN, PoseStatus.OK

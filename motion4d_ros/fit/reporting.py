@@ -24,19 +24,21 @@ class Reporter:
     def __init__(self, config: Config) -> None:
         self.tracker = ObjectTracker(config.objects)
 
-    def live(self, mapper: Mapper, intake: Intake, state: FrameState) -> Estimate:
-        """The newest frame, before it is fitted: objects moved by their motion, labels carried by the newest flow."""
+    def live(self, mapper: Mapper, labels: IntArray, state: FrameState) -> Estimate:
+        """A frame before it is fitted, or that never will be: objects moved by their motion, `labels` (H, W) carried by
+        the newest flow.
+        """
         fitted = mapper.scene.bases.length > 0
-        points = tracked_points(mapper, state.index) if fitted else TrackedPoints.empty()
+        when = mapper.scene.bases.index_of_stamp(state.frame.stamp_ns) if fitted else 0.0
+        points = tracked_points(mapper, round(when, 6)) if fitted else TrackedPoints.empty()
         objects = self.tracker.predict(state.frame.stamp_ns) if fitted else []
-        return _estimate(state, Stage.LIVE, self._live_masks(mapper, intake, state), points, objects)
+        return _estimate(state, Stage.LIVE, self._live_masks(mapper, labels, state), points, objects)
 
-    def _live_masks(self, mapper: Mapper, intake: Intake, state: FrameState) -> NDArray[np.uint16]:
+    def _live_masks(self, mapper: Mapper, labels: IntArray, state: FrameState) -> NDArray[np.uint16]:
         """(H, W) labels carried by the newest flow, or as outlined by a source that has proved steady."""
-        assert intake.predicted is not None
         size = state.output_camera.size
         source = resize_labels(state.source_labels(), size)
-        return mapper.arbiter.settle_live(resize_labels(intake.predicted, size), source)
+        return mapper.arbiter.settle_live(resize_labels(labels, size), source)
 
     def report(
         self, mapper: Mapper, intake: Intake, horizon: Horizon, frames: Sequence[int], stage: Stage

@@ -57,6 +57,9 @@ RULES: dict[str, Rule] = {
         Rule("prompt_refused", "input", Level.WARN, "a prompt could not be used", "mend what the reason names"),
         Rule("dropped", "pipeline", Level.WARN, "more than 5 % of the frames are dropped: the machine is too slow",
              "lower budget.working_width or budget.load, use budget.mode realtime, or slow the camera down"),
+        Rule("sparse", "pipeline", Level.WARN,
+             "fitted frames are more than a second apart: the machine is slow for this camera",
+             "use the preset cpu_small, lower budget.working_width, or give masks, depth and poses as topics"),
         Rule("exceptions", "pipeline", Level.WARN, "exceptions were survived in the last minute",
              "read the log; report it with the input that caused it"),
         Rule("out_of_memory", "pipeline", Level.WARN, "memory ran out; the budgets were lowered",
@@ -111,6 +114,7 @@ class Snapshot:
     lacks_tf2: bool = False
     unknown_parameters: tuple[str, ...] = ()
     health: Health = field(default_factory=Health)
+    rate_hz: float = 0.0  # of the camera
     callback_p50_s: float = 0.0  # of the last image callbacks
     callback_p99_s: float = 0.0
 
@@ -175,6 +179,8 @@ def _pipeline_findings(s: Snapshot) -> list[tuple[str, str]]:
     dropped = s.counts.dropped_total - s.counts_before.dropped_total
     if received >= 10 and dropped > DROP_SHARE * received:
         found.append(("dropped", f"{dropped} of {received}"))
+    if s.rate_hz > 0 and s.health.stride > max(1.0, s.rate_hz):
+        found.append(("sparse", f"{s.health.stride / s.rate_hz:.1f} s"))
     if s.exception_age_s < RECENT_S and s.worker_alive and not s.restarts:
         found.append(("exceptions", s.last_exception))
     if s.oom_age_s < RECENT_S:

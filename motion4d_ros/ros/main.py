@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -13,7 +14,8 @@ from rclpy.exceptions import InvalidHandle
 from rclpy.executors import Executor, ExternalShutdownException, MultiThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from motion4d_ros.ros.node import EngineFactory, Motion4DNode, make_engine
+from motion4d_ros.ros.engine import make_engine
+from motion4d_ros.ros.node import EngineFactory, Motion4DNode
 from motion4d_ros.types import Motion4DError
 
 SWITCH_S = 0.0005
@@ -22,6 +24,7 @@ SWITCH_S = 0.0005
 
 def main(args: Sequence[str] | None = None, engine_factory: EngineFactory = make_engine) -> int:
     """Runs the node until SIGINT or SIGTERM; 0, or 2 if it could not start."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads starve their neighbours
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     stop = threading.Event()
 

@@ -280,6 +280,7 @@ class Motion4DNode(LifecycleNode):
             has_camera=self._calibrations.ready,
             jump_age_s=now - self._jumped_at,
             restarts=self._restarts,
+            rate_hz=self._meters.rate_hz,
             lacks_tf2=self.outputs is not None and self.outputs.lacks_tf2,
             unknown_parameters=tuple(self.parameters.unknown),
             health=self.health(),

@@ -7,11 +7,17 @@ exactly one of the four, and moves between them under one lock.
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
+
+RECENT = 32  # items over which their period is measured
+FEW = 4  # gaps that tell a period
+PAUSE_S = 3.0  # a longer gap is a source that stopped, not its period
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ class FrameQueue(Generic[Item]):
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
+        self._arrivals: deque[float] = deque(maxlen=RECENT)
         self._items: deque[Item] = deque()
         self._in_hand = 0
         self._waiting = 0  # arrived, but not put yet
@@ -68,6 +75,7 @@ class FrameQueue(Generic[Item]):
         """Queues an image that has arrived; how many were dropped for it (0 or 1)."""
         with self._changed:
             self._waiting -= 1
+            self._arrivals.append(time.monotonic())
             self._items.append(item)
             lost = 0
             while len(self._items) > self._capacity:
@@ -137,6 +145,17 @@ class FrameQueue(Generic[Item]):
         """Lets a waiting `take` look again."""
         with self._changed:
             self._changed.notify_all()
+
+    @property
+    def period_s(self) -> float | None:
+        """Mean time between the last items, those included that were dropped since, s; None while too few have come.
+
+        Pauses of the source are left out.
+        """
+        with self._changed:
+            times = list(self._arrivals)
+        gaps = [after - before for before, after in pairwise(times) if after - before < PAUSE_S]
+        return sum(gaps) / len(gaps) if len(gaps) >= FEW else None
 
     def __len__(self) -> int:
         return len(self._items)

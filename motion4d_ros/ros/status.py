@@ -64,6 +64,8 @@ def status_message(
         header=head,
         received=counts.received,
         processed=counts.processed,
+        live_only=max(0, health.live_only - before.live_only),
+        stride=health.stride,
         dropped=counts.dropped_total,
         rejected=counts.rejected_total,
         queued=counts.queued,
@@ -118,7 +120,8 @@ def diagnostic_array(
             "callback p99 ms": f"{1e3 * snapshot.callback_p99_s:.2f}",
         },
         "pipeline": {
-            "processed": counts.processed, "dropped": counts.dropped_total, "queued": counts.queued,
+            "processed": counts.processed, "live only": health.live_only, "frames per fit": health.stride,
+            "dropped": counts.dropped_total, "queued": counts.queued,
             "windows": health.windows, "refinements": health.refinements, "restarts": snapshot.restarts,
         },
         "scene": {

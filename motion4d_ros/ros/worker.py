@@ -93,6 +93,7 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._last_stamp_ns: int | None = None
         self._camera: Camera | None = None
+        self._cost_s = 0.0  # running mean of what a frame costs beside the engine: decoding, publishing
         self._held: ImageGroup | None = None  # a frame that ended a window: the next one to be taken in
         self._unrefined = False
         self._failed_advances = 0
@@ -231,6 +232,7 @@ class Worker:
                     self._note_exception("job", error)
 
     def _take_in(self, group: ImageGroup, *, in_pause: bool = False) -> None:
+        began = time.perf_counter()
         try:
             if in_pause and self._jumped_back(group.stamp_ns):
                 self._held = group
@@ -242,7 +244,10 @@ class Worker:
             if in_pause and frame.camera != self._camera:
                 self._held = group
                 raise Abandoned("the camera changed (size or intrinsics)")
+            self.engine.feed(self._queue.period_s, self._cost_s)
+            asked = time.perf_counter()
             estimate = self.engine.accept(frame)
+            answered = time.perf_counter()
         except Abandoned:
             raise
         except Rejection as error:
@@ -257,9 +262,12 @@ class Worker:
             self._queue.finish_processed()
             self.report.processed_at = time.monotonic()
             self._camera = frame.camera
-            self._remember(estimate.index, context)
-            self.newest = estimate
-            self._publish(estimate)
+            if estimate.index >= 0:
+                self._remember(estimate.index, context)
+                self.newest = estimate
+            self._publish(estimate, context)
+            own_s = (asked - began) + (time.perf_counter() - answered)
+            self._cost_s += 0.2 * (own_s - self._cost_s)
 
     def _jumped_back(self, stamp_ns: int) -> bool:
         """Whether a stamp is so far behind that time has begun anew."""
@@ -338,9 +346,9 @@ class Worker:
         waiting = len(self._queue) > 0 and self._config.budget.mode != "realtime"
         return self._stop.is_set() or waiting or bool(self._jobs) or self.engine.window_is_full
 
-    def _publish(self, estimate: Estimate) -> None:
+    def _publish(self, estimate: Estimate, context: FrameContext | None = None) -> None:
         try:
-            self._deliver(estimate, self._contexts.get(estimate.index))
+            self._deliver(estimate, context or self._contexts.get(estimate.index))
         except Exception as error:
             if not self._stop.is_set():  # publishers go away before the thread does
                 self._note_exception("publishing", error)

@@ -56,6 +56,9 @@ class DoubleEngine:
         self.pending.append(frame)
         return self._estimate(frame, Stage.LIVE)
 
+    def feed(self, period_s: float | None, cost_s: float = 0.0) -> None:
+        self.period_s = period_s
+
     @property
     def window_is_full(self) -> bool:
         return len(self.pending) >= self.config.window.length

@@ -38,6 +38,7 @@ CASES: dict[str, dict[str, Any]] = {
     "clock_jump": {"jump_age_s": 3.0},
     "prompt_refused": {"prompt_problem": "box is empty", "prompt_problem_age_s": 1.0},
     "dropped": {"counts": Counts(100, 90, 2, {"queue full": 8})},
+    "sparse": {"rate_hz": 10.0, "health": Health(frames=9, windows=1, scale=Scale.METRIC, stride=12)},
     "exceptions": {"exception_age_s": 1.0, "last_exception": "frame: ValueError"},
     "out_of_memory": {"oom_age_s": 1.0},
     "stuck": {"processed_age_s": 30.0},

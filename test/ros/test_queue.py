@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,3 +84,16 @@ def test_books_balance_under_many_threads() -> None:
         thread.join()
     counts = queue.counts()
     assert not unbalanced and counts.received == 9000 and counts.queued == 0
+
+
+def test_the_period_counts_what_was_dropped_and_not_the_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    queue: FrameQueue[int] = FrameQueue(2)
+    assert queue.period_s is None
+    for number in range(20):
+        now += 30.0 if number == 10 else 0.1 + 0.05 * (-1) ** number
+        queue.arrive()
+        queue.put(number)
+    assert queue.counts().dropped == {"queue full": 18}
+    assert queue.period_s == pytest.approx(0.1, rel=0.1)
