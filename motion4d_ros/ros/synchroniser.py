@@ -4,7 +4,8 @@ One seam: the two classes of `message_filters` where that is installed (every ro
 same constructor, the same `registerCallback` and the same meaning. Known defects of the original are kept at bay here:
 
 * an exception in its callback leaves its lock held for ever: ours never raises;
-* after a bag loops back in time it throws away every new message as "the oldest": it is rebuilt on a backward jump;
+* after a bag loops back in time it throws away every new message as "the oldest": a new one begins at a backward jump,
+  beside the old one until all inputs have jumped;
 * it forgets unmatched messages in silence: images it lost are found out and reported.
 """
 
@@ -95,11 +96,64 @@ def installed_classes() -> tuple[str, Any]:
     return "message_filters", message_filters
 
 
+class Epoch:
+    """Messages between two jumps of the clock: one synchroniser of `classes`, and the images that wait in it."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        matched: Callable[[tuple[Any, ...]], None],
+        slop_s: float,
+        queue_size: int,
+        classes: Any,
+    ) -> None:
+        self.waiting: set[int] = set()  # stamps of images, ns
+        self.newest: dict[str, int] = {}  # input -> its newest stamp, ns
+        self._image = names[0]
+        self._matched = matched
+        self._inputs = {name: Input() for name in names}
+        self._sync: Any = None
+        if len(names) == 1:
+            return
+        inputs = list(self._inputs.values())
+        if slop_s > 0:
+            self._sync = classes.ApproximateTimeSynchronizer(inputs, queue_size, slop_s)
+        else:
+            self._sync = classes.TimeSynchronizer(inputs, queue_size)
+        self._sync.registerCallback(self._on_group)
+
+    def distance(self, stamp: int) -> int:
+        """How far a stamp is from the newest of this epoch, ns."""
+        return abs(stamp - max(self.newest.values())) if self.newest else 0
+
+    def add(self, name: str, message: Any) -> int:
+        """Takes a message; how many images have lost their place among those that wait."""
+        stamp = _stamp_ns(message)
+        self.newest[name] = max(stamp, self.newest.get(name, stamp))
+        if self._sync is None:
+            self._matched((message,))
+            return 0
+        if name == self._image:
+            self.waiting.add(stamp)
+        self._inputs[name].signal(message)
+        gone = self.waiting - set(self._sync.queues[0])
+        self.waiting -= gone
+        return len(gone)
+
+    def _on_group(self, *messages: Any) -> None:
+        # Runs inside message_filters' lock: whatever happens, it must return normally.
+        self.waiting.discard(_stamp_ns(messages[0]))
+        self._matched(messages)
+
+
 class Synchroniser:
     """Collects one message of each of `names` (the first is the image) and hands the groups to `emit`.
 
     `lost(count, reason)` is told of images that will never be part of a group. `slop_s` 0 means equal stamps. All
     methods must be called from one thread at a time (a mutually exclusive callback group).
+
+    When the clock jumps back (a looped bag), topics do not jump together: one is in the new epoch while another still
+    delivers the end of the old one. Both epochs are kept until every input has arrived in the new one.
     """
 
     def __init__(
@@ -121,58 +175,61 @@ class Synchroniser:
         self._jump_ns = round(jump_s * 1e9)
         self._classes = classes if classes is not None else installed_classes()[1]
         self.rebuilds = 0
-        self._build()
+        self._now = self._epoch()
+        self._before: Epoch | None = None
 
     def add(self, name: str, message: Any) -> None:
         """A (validated) message of input `name`."""
         stamp = _stamp_ns(message)
-        newest = self._newest.get(name)
-        if newest is not None and stamp < newest - self._jump_ns:
-            self.rebuild()
-        self._newest[name] = max(stamp, self._newest.get(name, stamp))
-        if len(self.names) == 1:
-            self._emit({name: message})
-            return
-        if name == self.names[0]:
-            if stamp in self._waiting:
-                self._lost(1, "duplicate stamp")
-            self._waiting.add(stamp)
-        self._inputs[name].signal(message)
-        gone = self._waiting - set(self._sync.queues[0])
+        epoch = self._epoch_of(name, stamp)
+        if epoch is self._now and stamp < epoch.newest.get(name, stamp) - self._jump_ns:
+            self._retire()
+            self.rebuilds += 1
+            self._before, self._now = self._now, self._epoch()
+            epoch = self._now
+        if name == self.names[0] and stamp in epoch.waiting:
+            self._lost(1, "duplicate stamp")
+        gone = epoch.add(name, message)
         if gone:
-            self._waiting -= gone
-            self._lost(len(gone), "no partner")
+            self._lost(gone, "no partner")
+        if self._before is not None and set(self._now.newest) == set(self.names):
+            self._retire()
 
     def rebuild(self) -> None:
-        """Forgets everything that waits: after a backward jump of the clock, or on deactivation."""
-        if self._waiting:
-            self._lost(len(self._waiting), "clock jump")
+        """Forgets everything that waits: on deactivation."""
+        self._retire()
+        self._before, self._now = self._now, self._epoch()
+        self._retire()
         self.rebuilds += 1
-        self._build()
 
     def missing(self) -> list[str]:
         """Inputs from which nothing has come yet, since the (re)start."""
-        return [name for name in self.names if name not in self._newest]
+        known = set(self._now.newest) | set(self._before.newest if self._before is not None else ())
+        return [name for name in self.names if name not in known]
 
-    def _build(self) -> None:
-        self._waiting: set[int] = set()
-        self._newest: dict[str, int] = {}
-        self._inputs = {name: Input() for name in self.names}
-        if len(self.names) == 1:
-            return
-        inputs = list(self._inputs.values())
-        if self._slop_s > 0:
-            self._sync = self._classes.ApproximateTimeSynchronizer(inputs, self._queue_size, self._slop_s)
-        else:
-            self._sync = self._classes.TimeSynchronizer(inputs, self._queue_size)
-        self._sync.registerCallback(self._matched)
+    def _epoch(self) -> Epoch:
+        return Epoch(self.names, self._matched, self._slop_s, self._queue_size, self._classes)
 
-    def _matched(self, *messages: Any) -> None:
-        # Runs inside message_filters' lock: whatever happens, it must return normally.
-        group = dict(zip(self.names, messages, strict=True))
-        self._waiting.discard(_stamp_ns(messages[0]))
+    def _epoch_of(self, name: str, stamp: int) -> Epoch:
+        """The epoch a message belongs to: the present one, but for inputs that lag behind a jump, and for those whose
+        own jump was a single stamp gone wrong. Theirs is the one they are nearest to.
+        """
+        if self._before is None:
+            return self._now
+        newest = self._now.newest.get(name)
+        if newest is not None and stamp <= newest + self._jump_ns:
+            return self._now
+        return min(self._now, self._before, key=lambda epoch: epoch.distance(stamp))
+
+    def _retire(self) -> None:
+        """Gives up what still waits in the epoch before."""
+        if self._before is not None and self._before.waiting:
+            self._lost(len(self._before.waiting), "clock jump")
+        self._before = None
+
+    def _matched(self, messages: tuple[Any, ...]) -> None:
         try:
-            self._emit(group)
+            self._emit(dict(zip(self.names, messages, strict=True)))
         except Exception:
             self._lost(1, "internal error")
 

@@ -92,6 +92,44 @@ def test_a_looped_bag_keeps_matching(source: Any, slop: float) -> None:
 
 
 @pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("first", ["image", "depth"])
+def test_topics_that_interleave_across_a_jump_lose_nothing(source: Any, first: str) -> None:
+    """One topic begins anew while the other still delivers the end of the last turn."""
+    c = Collector(source)
+    second = "depth" if first == "image" else "image"
+    turns = [[(10 + k) * 100 * MS for k in range(8)] for _ in range(3)]
+    lag = 3
+    early = [stamp for turn in turns for stamp in turn]
+    for k in range(len(early) + lag):
+        if k < len(early):
+            c.sync.add(first, at(early[k]))
+        if k >= lag:
+            c.sync.add(second, at(early[k - lag]))
+    assert [image for image, _ in c.groups] == early and not c.lost
+    assert c.sync.rebuilds == 2
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_single_stamp_gone_wrong_costs_one_frame(source: Any) -> None:
+    c = Collector(source)
+    for k in range(10, 30):
+        c.sync.add("image", at(k * 100 * MS))
+        c.sync.add("depth", at((k if k != 20 else 3) * 100 * MS))
+    images = [image // (100 * MS) for image, _ in c.groups]
+    assert images == [k for k in range(10, 30) if k != 20]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_what_a_silent_input_left_waiting_is_given_up_in_the_end(source: Any) -> None:
+    c = Collector(source, queue=50)
+    c.sync.add("depth", at(1000 * MS))
+    for k in (*range(10, 20), *range(10, 20)):
+        c.sync.add("image", at(k * 100 * MS))
+    c.sync.rebuild()
+    assert len(c.groups) == 1 and c.lost == {"clock jump": 19}
+
+
+@pytest.mark.parametrize("source", SOURCES)
 def test_an_exception_downstream_neither_escapes_nor_blocks(source: Any) -> None:
     c = Collector(source)
     c.fails = 1
