@@ -1,10 +1,11 @@
-"""Scores the sources that need nothing but a camera, before any 4D fit.
+"""Scores what is found with nothing but a camera: by the 2D sources alone, and by the whole engine.
 
     python -m motion4d_ros.evaluation.monocular [--data ../shared/data] [--only car_shadow,tabletop] [--limit N]
-                                                [--write docs/monocular.md]
+                                                [--sources-only] [--write docs/monocular.md]
 
-Every source is run causally, frame after frame. Masks are scored twice: *online*, as they were given out with each
-frame, and *final*, with what the source has revised in hindsight. Times are CPU seconds per frame of one thread.
+Poses, depth and masks of the clips are withheld and serve as truth. The sources are run causally, frame after frame;
+the engine is `Motion4D` with its default configuration. Masks are scored twice: *online*, as they were given out with
+each frame, and *final*, with hindsight. Times are CPU seconds per frame of one thread.
 """
 
 from __future__ import annotations
@@ -22,17 +23,34 @@ from numpy.typing import NDArray
 from motion4d_ros.config import Config
 from motion4d_ros.evaluation.files import write_text
 from motion4d_ros.evaluation.metrics.depth import depth_errors
+from motion4d_ros.evaluation.metrics.points3d import point_errors
 from motion4d_ros.evaluation.metrics.segmentation import match_labels, score_masks
-from motion4d_ros.evaluation.metrics.trajectory import absolute_trajectory_error
+from motion4d_ros.evaluation.metrics.trajectory import absolute_trajectory_error, align_umeyama
+from motion4d_ros.evaluation.synthetic import PRESETS, make_scene
+from motion4d_ros.pipeline import Motion4D
 from motion4d_ros.priors.carried_masks import CarriedMasks
 from motion4d_ros.priors.geometric_depth import GeometricDepth
 from motion4d_ros.priors.motion_masks import MotionMasks
 from motion4d_ros.priors.prompted_masks import PromptedMasks
 from motion4d_ros.priors.visual_pose import VisualPose
-from motion4d_ros.types import Camera, FloatArray, Frame, IntArray, Motion4DError, PoseStatus, Prompt, Scale
+from motion4d_ros.types import (
+    BoolArray,
+    Camera,
+    Estimate,
+    FloatArray,
+    Frame,
+    IntArray,
+    Motion4DError,
+    PoseStatus,
+    Prompt,
+    Scale,
+    Stage,
+)
 
-CLIPS = ("car_shadow", "tennis", "tabletop", "static_camera", "seven_scenes")
+CLIPS = ("car_shadow", "tennis", "tabletop", "static_camera", "seven_scenes", "leave_return", "pillar", "stop_and_go")
 FALSE_OBJECT_PX = 100  # found objects that never grow beyond this are not counted as false ones
+FOUND_IOU = 0.3  # overlap from which an object counts as found
+LEAST_PX = 20  # true objects that show less in a frame are not judged there
 GUESSED_FOCAL = 0.9  # of the width, for clips without intrinsics
 
 
@@ -45,10 +63,15 @@ class Clip:
     masks: IntArray | None = None  # (T, H, W)
     T_map_cam: FloatArray | None = None  # (T, 4, 4)
     depth_m: Sequence[FloatArray] | None = None  # (H, W) each; 0 = unknown
+    queries: FloatArray | None = None  # (Q, 3) t, y, x on objects
+    tracks_xyz: FloatArray | None = None  # (Q, T, 3) m, where the queries are in truth
+    visible: BoolArray | None = None  # (Q, T)
 
 
 def load_clip(name: str, data: Path, limit: int) -> Clip:
-    """One of the shared clips by name. Raises `Motion4DError` when it is not there."""
+    """One of the shared clips, or a preset of `evaluation.synthetic`, by name. Raises `Motion4DError` for others."""
+    if name in PRESETS:
+        return _preset(name, limit)
     folder = data / "scenes" / name if (data / "scenes" / name).exists() else data / name
     if not folder.exists():
         raise Motion4DError(f"{folder}: no such clip; give its parent by --data")
@@ -78,12 +101,29 @@ def _synthetic(name: str, folder: Path, limit: int) -> Clip:
     with np.load(folder / "gt.npz") as file:
         truth = {key: file[key][:limit] for key in ("images", "masks", "depth", "T_wc", "stamps")}
         K = file["K"]
+        chosen = (file["query_object"] > 0) & (file["queries"][:, 0] < limit)
+        queries, tracks, visible = file["queries"][chosen], file["tracks_xyz"][chosen], file["visible"][chosen]
     height, width = truth["masks"].shape[1:]
     camera = Camera(K[0, 0], K[1, 1], K[0, 2], K[1, 2], width, height)
     stamps = (truth["stamps"] * 1e9).astype(int)
     images = truth["images"]
     frames = [Frame(int(stamp), images[i].copy(), camera, index=i) for i, stamp in enumerate(stamps)]
-    return Clip(name, frames, truth["masks"].astype(np.int32), truth["T_wc"], truth["depth"].astype(float))
+    return Clip(
+        name,
+        frames,
+        truth["masks"].astype(np.int32),
+        truth["T_wc"],
+        truth["depth"].astype(float),
+        queries.astype(float),
+        tracks[:, :limit].astype(float),
+        visible[:, :limit],
+    )
+
+
+def _preset(name: str, limit: int) -> Clip:
+    scene = make_scene(name, frames=min(limit, 48))
+    frames = [Frame(f.stamp_ns, f.image, f.camera, index=i) for i, f in enumerate(scene.frames())]
+    return Clip(name, frames, scene.masks.astype(np.int32), scene.T_map_cam, list(scene.depth_m.astype(float)))
 
 
 def _rgbd(name: str, folder: Path, limit: int) -> Clip:
@@ -119,34 +159,93 @@ def run_masks(source: CarriedMasks, clip: Clip, prompt: bool) -> tuple[IntArray,
 
 
 def mask_rows(clip: Clip) -> list[list[str]]:
-    """Rows of the table of masks for one clip."""
+    """Rows of the table of masks for one clip: the sources alone."""
     assert clip.masks is not None
-    rows = []
     sources: list[tuple[str, Callable[[Config], CarriedMasks], bool]] = [
         ("prompt", PromptedMasks, True),
         ("motion", MotionMasks, False),
     ]
+    rows = []
     for name, make, prompted in sources:
         online, final, seconds = run_masks(make(Config()), clip, prompted)
-        now, later = score_masks(online, clip.masks), score_masks(final, clip.masks)
-        matched = match_labels(final, clip.masks)
-        per_object = [_mean_j(final, clip.masks, i, matched.get(int(i))) for i in np.unique(clip.masks[clip.masks > 0])]
-        sizes = {int(p): int((final == p).sum((1, 2)).max()) for p in np.unique(final[final > 0])}
-        false = sum(size > FALSE_OBJECT_PX for p, size in sizes.items() if p not in matched.values())
-        each = " ".join(f"{j:.2f}" for j in per_object)
-        rows.append(
-            [clip.name, name, f"{now.J:.3f}", f"{later.J:.3f}", each, str(later.flips), str(false), f"{seconds:.2f}"]
-        )
+        rows.append(_mask_row(clip, f"{name}, alone", online, final, seconds))
     return rows
+
+
+def _mask_row(clip: Clip, what: str, online: IntArray, final: IntArray, seconds: float) -> list[str]:
+    truth = clip.masks
+    assert truth is not None
+    now, later = score_masks(online, truth), score_masks(final, truth)
+    matched = match_labels(final, truth)
+    ids = [int(i) for i in np.unique(truth[truth > 0])]
+    each = " ".join(f"{_mean_j(final, truth, i, matched.get(i)):.2f}" for i in ids)
+    sizes = {int(p): int((final == p).sum((1, 2)).max()) for p in np.unique(final[final > 0])}
+    false = sum(size > FALSE_OBJECT_PX for p, size in sizes.items() if p not in matched.values())
+    found = " ".join(_first_found(online, truth, i) for i in ids)
+    figures = [f"{now.J:.3f}", f"{later.J:.3f}", each, found, str(later.flips), str(false), f"{seconds:.2f}"]
+    return [clip.name, what, *figures]
+
+
+def _first_found(online: IntArray, truth: IntArray, object_id: int) -> str:
+    """Frames between an object's first appearance and the first mask that overlaps it well; `never` if none does."""
+    shown = np.flatnonzero((truth == object_id).sum((1, 2)) >= LEAST_PX)
+    for k in shown:
+        region = truth[k] == object_id
+        for label in np.unique(online[k][region & (online[k] > 0)]):
+            guess = online[k] == label
+            if (guess & region).sum() >= FOUND_IOU * (guess | region).sum():
+                return str(int(k - shown[0]))
+    return "never"
 
 
 def _mean_j(labels: IntArray, truth: IntArray, object_id: int, found: int | None) -> float:
     values = []
     for mine, theirs in zip(labels, truth, strict=True):
         region, guess = theirs == object_id, mine == (-9 if found is None else found)
-        if region.sum() >= 20:
+        if region.sum() >= LEAST_PX:
             values.append((region & guess).sum() / (region | guess).sum())
     return float(np.mean(values)) if values else float("nan")
+
+
+def engine_rows(clip: Clip, prompt: bool) -> tuple[list[str], list[str]]:
+    """What `Motion4D` makes of a clip: its row of the table of masks, and of the table of poses and tracks.
+
+    `prompt`: the first frame's true masks are given (`masks.source: prompt`), else nothing is.
+    """
+    config = Config()
+    config.update({"run.threads": 1, "run.archive": True, "masks.source": "prompt" if prompt else "motion"})
+    engine = Motion4D(config)
+    online: dict[int, Estimate] = {}
+    final: dict[int, Estimate] = {}
+    started = time.process_time()
+    for frame in clip.frames:
+        estimates = [engine.accept(frame)]
+        if prompt and frame.index == 0 and clip.masks is not None:
+            for object_id in np.unique(clip.masks[0][clip.masks[0] > 0]):
+                engine.prompt(Prompt(frame.stamp_ns, int(object_id), mask=clip.masks[0] == object_id))
+        for estimate in [*estimates, *engine.advance()]:
+            (online if estimate.stage is Stage.LIVE else final)[estimate.index] = estimate
+    final.update({estimate.index: estimate for estimate in engine.flush()})
+    seconds = (time.process_time() - started) / len(clip.frames)
+    order = range(len(clip.frames))
+    name = "prompt, engine" if prompt else "motion, engine"
+    masks = []
+    if clip.masks is not None:
+        labels = [np.stack([table[k].masks for k in order]).astype(np.int32) for table in (online, final)]
+        masks = _mask_row(clip, name, labels[0], labels[1], seconds)
+    lost = sum(final[k].pose_status is PoseStatus.LOST for k in order)
+    ate, epe, near = "-", "-", "-"
+    if clip.T_map_cam is not None and final[order[-1]].scale is not Scale.UNKNOWN:
+        poses = engine.T_map_cams
+        found = np.stack([poses[k] for k in order])
+        ate = f"{100 * absolute_trajectory_error(found, clip.T_map_cam, with_scale=True):.1f}"
+    if clip.queries is not None and clip.tracks_xyz is not None and clip.visible is not None:
+        xyz = engine.query(clip.queries).tracks_xyz.astype(float)
+        judged = clip.visible & np.isfinite(xyz).all(-1)
+        scale, R, t = align_umeyama(xyz[judged], clip.tracks_xyz[judged], with_scale=True)
+        errors = point_errors(scale * xyz @ R.T + t, clip.tracks_xyz, clip.visible)
+        epe, near = f"{100 * errors.epe_m:.1f}", f"{errors.d10:.2f}"
+    return masks, [clip.name, name, final[order[-1]].scale.value, str(lost), ate, epe, near]
 
 
 def pose_and_depth_row(clip: Clip) -> list[str]:
@@ -172,10 +271,10 @@ def pose_and_depth_row(clip: Clip) -> list[str]:
         truth = clip.depth_m[frame.index]
         if clip.masks is not None:  # what moves is not judged: its depth is a guess by contact
             truth = np.where(clip.masks[frame.index] > 0, 0, truth)
-        found = depth_errors(prior.depth, truth, "median")
-        errors.append((found.abs_rel, found.delta1))
         known = (truth > 0) & np.isfinite(truth)
-        aligned = prior.depth * np.median(truth[known]) / np.median(prior.depth[known])
+        aligned = prior.depth * np.median(truth[known] / prior.depth[known])
+        found = depth_errors(aligned, truth)
+        errors.append((found.abs_rel, found.delta1))
         inside.append(float((np.abs(aligned - truth)[known] < prior.sigma[known] * truth[known]).mean()))
     ate = "-"
     if clip.T_map_cam is not None and scale is not Scale.UNKNOWN:
@@ -193,10 +292,16 @@ def table(head: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
 
 
-MASK_HEAD = ("clip", "source", "J online", "J final", "J per object", "id changes", "false objects", "s/frame")
-POSE_HEAD = (
-    "clip", "scale", "frames lost", "ATE cm", "depth abs-rel", "depth d<1.25", "within 1 sigma", "s/frame"
-)  # fmt: skip
+HEADS = {
+    "Masks": (
+        "clip", "given and where", "J online", "J final", "J per object", "found after", "id changes", "false objects",
+        "s/frame",
+    ),
+    "Poses and depth, sources alone": (
+        "clip", "scale", "frames lost", "ATE cm", "depth abs-rel", "depth d<1.25", "within 1 sigma", "s/frame",
+    ),
+    "Poses and tracks, engine": ("clip", "given and where", "scale", "frames lost", "ATE cm", "EPE cm", "d<10 cm"),
+}  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -205,31 +310,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the clips")
     parser.add_argument("--only", default=",".join(CLIPS), help="clips, by comma")
     parser.add_argument("--limit", type=int, default=1000, help="frames of each clip at most")
-    parser.add_argument("--write", type=Path, help="Markdown file whose tables (below `<!-- tables -->`) are replaced")
+    parser.add_argument("--sources-only", action="store_true", help="without the engine, which takes seconds a frame")
+    parser.add_argument("--write", type=Path, help="Markdown file whose tables get the new rows (`<!-- tables -->`)")
     options = parser.parse_args(arguments)
     cv2.setNumThreads(1)
-    masks: list[list[str]] = []
-    poses: list[list[str]] = []
     for name in options.only.split(","):
         try:
             clip = load_clip(name, options.data, options.limit)
         except Motion4DError as error:
             print(f"monocular: {error}")
             return 2
-        if clip.masks is not None:
-            masks += mask_rows(clip)
-        poses.append(pose_and_depth_row(clip))
-        print(table(MASK_HEAD, masks), table(POSE_HEAD, poses), sep="\n\n", end="\n\n", flush=True)
-    if options.write:
-        parts = ["### Masks", table(MASK_HEAD, masks), "### Poses and depth", table(POSE_HEAD, poses)]
-        _write(options.write, "\n\n".join(parts))
+        rows = measure(clip, with_engine=not options.sources_only)
+        for title, new in rows.items():
+            print(f"{title}\n{table(HEADS[title], new)}\n", flush=True)
+        if options.write:
+            _write(options.write, name, rows)
     return 0
 
 
-def _write(path: Path, tables: str) -> None:
+def measure(clip: Clip, with_engine: bool) -> dict[str, list[list[str]]]:
+    """All rows of one clip, by table."""
+    rows: dict[str, list[list[str]]] = {title: [] for title in HEADS}
+    masks, poses_and_depth, tracks = rows.values()
+    if clip.masks is not None:
+        masks += mask_rows(clip)
+    poses_and_depth.append(pose_and_depth_row(clip))
+    for prompt in (True, False) if with_engine else ():
+        if clip.masks is None and prompt:
+            continue
+        mask_row, track_row = engine_rows(clip, prompt)
+        masks += [mask_row] if mask_row else []
+        tracks.append(track_row)
+    return rows
+
+
+def _write(path: Path, clip: str, rows: dict[str, list[list[str]]]) -> None:
+    """Puts the rows of one clip into the tables of a Markdown file; those of other clips stay."""
     mark = "<!-- tables -->"
     text = path.read_text(encoding="utf-8") if path.exists() else f"# One camera and nothing else\n\n{mark}\n"
-    write_text(path, text.split(mark)[0] + f"{mark}\n\n{tables}\n")
+    before, _, after = text.partition(mark)
+    sections = {part.partition("\n")[0].strip(): part for part in after.split("### ")[1:]}
+    parts = []
+    for title, new in rows.items():
+        lines = [line for line in sections.get(title, "").splitlines() if line.startswith("| ")][1:]
+        old = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+        everything = [row for row in old if row[0] != clip] + new
+        everything.sort(key=lambda row: CLIPS.index(row[0]) if row[0] in CLIPS else len(CLIPS))
+        parts.append(f"### {title}\n\n{table(HEADS[title], everything)}")
+    write_text(path, f"{before}{mark}\n\n" + "\n\n".join(parts) + "\n")
 
 
 if __name__ == "__main__":
