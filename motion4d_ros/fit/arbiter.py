@@ -68,6 +68,10 @@ class Arbiter:
         """Whether the source's own outline of an object is to be published; None if nothing was measured yet."""
         return self.of_source[label] >= STEADY if label in self.of_source else None
 
+    def any_steady(self) -> bool:
+        """Whether some object's source is steady."""
+        return any(agreement >= STEADY for agreement in self.of_source.values())
+
     def settle(
         self, rendered: NDArray[np.uint16], voted: IntArray | None, source: IntArray | None = None
     ) -> NDArray[np.uint16]:

@@ -38,6 +38,8 @@ class FrameState:
     voted: IntArray | None = None  # (H, W) as voted, before anything rendered touched it
     whole: Frame | None = None  # at the input's size, while a mask source that looks at that may be asked again
     outlines: PackedLabels | None = None  # what such a source said last, at the input's size
+    agreed: IntArray | None = None  # (H, W) outlines that the frames around agree on (see `consensus`)
+    mended: PackedLabels | None = None  # of a steady source, mended by the frames around, at the input's size
 
     def adopt(self, labels: IntArray) -> None:
         """Takes (H, W) labels of the mask source, at working size or the input's, for `raw_labels` and `outlines`."""
@@ -46,6 +48,7 @@ class FrameState:
 
     def keep_outlines(self, labels: IntArray) -> None:
         """Remembers (H, W) labels of the mask source if they have the input's size."""
+        self.agreed = self.mended = None
         if labels.shape == self.output_camera.size:
             self.outlines = PackedLabels.pack(labels)
 

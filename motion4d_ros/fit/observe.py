@@ -40,8 +40,10 @@ def masks(mapper: Mapper, view: View, state: FrameState, output: Camera) -> NDAr
     """
     size = state.output_camera.size
     rendered = rendered_labels(mapper, view, state.output_camera)
-    voted = None if state.voted is None else resize_labels(state.voted, size)
-    settled = mapper.arbiter.settle(rendered, voted, resize_labels(state.source_labels(), size))
+    agreed = state.voted if state.agreed is None else state.agreed
+    voted = None if agreed is None else resize_labels(agreed, size)
+    source = state.source_labels() if state.mended is None else state.mended.unpack()
+    settled = mapper.arbiter.settle(rendered, voted, resize_labels(source, size))
     return resize_labels(settled, output.size).astype(np.uint16)
 
 

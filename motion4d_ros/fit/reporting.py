@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
+from motion4d_ros.fit.consensus import REACH, Consensus
 from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.intake import Intake
 from motion4d_ros.fit.mapper import Mapper
 from motion4d_ros.fit.observe import masks, observations, rendered_labels, tracked_points
-from motion4d_ros.fit.outlines import resize_labels
+from motion4d_ros.fit.outlines import PackedLabels, resize_labels
 from motion4d_ros.objects.observation import ObjectObservation
 from motion4d_ros.objects.tracker import ObjectTracker
 from motion4d_ros.types import Estimate, IntArray, ObjectState, Stage, StaticPoints, TrackedPoints
@@ -53,6 +54,7 @@ class Reporter:
             views.append(mapper.view(state))
         rendered = [rendered_labels(mapper, view, horizon.camera) for view in views]
         mapper.arbiter.measure(states_of, rendered)
+        self._agree(mapper, intake, horizon, frames, stage)
         for index, state, view in zip(frames, states_of, views, strict=True):
             mapper.breath()
             full = masks(mapper, view, state, state.output_camera)
@@ -71,6 +73,20 @@ class Reporter:
             _estimate(state, stage, full, points, objects)
             for (state, full, points), objects in zip(parts, states, strict=True)
         ]
+
+    def _agree(self, mapper: Mapper, intake: Intake, horizon: Horizon, frames: Sequence[int], stage: Stage) -> None:
+        """Asks the neighbours of the frames to be published about outlines, unless nothing has changed since."""
+        if stage is Stage.WINDOW:  # the frames before have new neighbours
+            for state in horizon.frames[max(0, frames[0] - horizon.first_index - REACH) :]:
+                state.agreed = state.mended = None
+        consensus = Consensus(horizon, intake.tracks)
+        for index in frames:
+            state, position = horizon.get(index), index - horizon.first_index
+            mapper.breath()
+            if state.agreed is None:
+                state.agreed = consensus.carried(position)
+            if state.mended is None and mapper.arbiter.any_steady():
+                state.mended = PackedLabels.pack(consensus.mended(position))
 
     def static_points(self, mapper: Mapper) -> StaticPoints:
         """Centres of the static Gaussians."""

@@ -131,7 +131,7 @@ def test_a_steady_source_keeps_its_outline_in_every_stage() -> None:
     assert {size for size, _ in source.refreshed} == {CAMERA.size}
     for stage in (Stage.LIVE, Stage.WINDOW):
         told = [quality(estimate) for estimate in estimates if estimate.stage is stage]
-        assert len(told) == 8 and min(told) > 0.99
+        assert len(told) == 8 and min(told) > 0.96
 
 
 def test_boxes_of_the_refresh_are_in_the_pixels_the_source_sees() -> None:
@@ -155,4 +155,4 @@ def test_a_frame_in_which_a_steady_source_fails_is_bridged() -> None:
     estimates = run(Sharp(blind=[6]))
     told = {(estimate.stage, estimate.index): quality(estimate) for estimate in estimates}
     assert told[Stage.LIVE, 6] > 0.85 and told[Stage.WINDOW, 6] > 0.85
-    assert told[Stage.WINDOW, 5] > 0.99
+    assert told[Stage.WINDOW, 5] > 0.96
