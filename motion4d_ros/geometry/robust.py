@@ -1,9 +1,12 @@
-"""Robust statistics over incomplete data."""
+"""Robust statistics over incomplete data, and robust estimators that may find nothing."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
+import cv2
 import numpy as np
 
 from motion4d_ros.types import FloatArray
@@ -14,3 +17,17 @@ def median_of_known(values: FloatArray, axis: int) -> FloatArray:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return np.asarray(np.nanmedian(values, axis=axis))
+
+
+def estimated(estimator: Callable[[], tuple[Any, Any]]) -> FloatArray | None:
+    """The (3, 3) model, or (3k, 3) stacked models, that a robust estimator of OpenCV finds; None without one.
+
+    Where no model fits (after a cut in a video, say) some estimators return nothing and others raise.
+    """
+    try:
+        found, _ = estimator()
+    except cv2.error:
+        return None
+    if found is None or np.shape(found)[0] < 3 or not np.isfinite(found).all():
+        return None
+    return np.asarray(found)

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from motion4d_ros.geometry.robust import estimated
 from motion4d_ros.types import BoolArray, Camera, FloatArray
 
 
@@ -133,14 +134,14 @@ def two_view(a: FloatArray, b: FloatArray, tolerance: float) -> TwoView | None:
         return None
     cv2.setRNGSeed(0)
     candidates: list[FloatArray] = []
-    E, _ = cv2.findEssentialMat(a, b, np.eye(3), cv2.USAC_MAGSAC, 0.9999, tolerance, 2000)
-    if E is not None and E.shape[0] >= 3:
-        for block in np.split(np.asarray(E)[: len(E) // 3 * 3], len(E) // 3):
+    E = estimated(lambda: cv2.findEssentialMat(a, b, np.eye(3), cv2.USAC_MAGSAC, 0.9999, tolerance, 2000))
+    if E is not None:
+        for block in np.split(E[: len(E) // 3 * 3], len(E) // 3):
             R1, R2, t = cv2.decomposeEssentialMat(block)
             candidates += [pose_matrix(R, s * t) for R in (R1, R2) for s in (1.0, -1.0)]
-    H, _ = cv2.findHomography(a, b, cv2.USAC_MAGSAC, 2 * tolerance, None, 1000, 0.999)
+    H = estimated(lambda: cv2.findHomography(a, b, cv2.USAC_MAGSAC, 2 * tolerance, None, 1000, 0.999))
     if H is not None:
-        _, rotations, translations, _ = cv2.decomposeHomographyMat(np.asarray(H), np.eye(3))
+        _, rotations, translations, _ = cv2.decomposeHomographyMat(H, np.eye(3))
         for R, t in zip(rotations, translations, strict=True):
             length = np.linalg.norm(t)
             if length > 1e-6:

@@ -22,6 +22,7 @@ from motion4d_ros.types import BoolArray, FloatArray, Frame, IntArray, PointTrac
 STEP_NOISE_PX = 0.12  # error that every link adds, one standard deviation
 START_NOISE_PX = 0.15  # error of the first position (interpolation, aliasing)
 DISAGREEMENT_SHARE = 0.35  # share of the forward-backward disagreement that counts as noise of the link
+CUT_SHARE = 0.25  # of the image where flow agrees with its reverse; with less, two frames show different things
 PATCH_OFFSETS_PX = np.array([(x, y) for y in (-3, 0, 3) for x in (-3, 0, 3)], np.float32)
 
 
@@ -179,6 +180,8 @@ class FlowTracks:
         if len(rows) == 0:
             return
         a, b = self._indices[source], self._indices[target]
+        if (self.flows.error(a, b) < self.config.forward_backward).mean() < CUT_SHARE:
+            return  # a cut: what still seems to agree does so by chance
         start = chains.uv[rows, source]
         moved = start + sample(self.flows.between(a, b), start)
         back = moved + sample(self.flows.between(b, a), moved)

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from motion4d_ros.geometry.robust import estimated
 from motion4d_ros.priors.flow import FlowCache, pixel_grid, warp
 from motion4d_ros.types import BoolArray, Camera, FloatArray
 
@@ -51,17 +52,16 @@ def explain(
     a = np.stack([xs[good], ys[good]], -1).astype(np.float32)
     b = a + flow[ys[good], xs[good]]
     cv2.setRNGSeed(0)
-    found, _ = cv2.findHomography(a, b, cv2.USAC_MAGSAC, 0.8, maxIters=1000, confidence=0.999)
-    if found is None:
+    H = estimated(lambda: cv2.findHomography(a, b, cv2.USAC_MAGSAC, 0.8, maxIters=1000, confidence=0.999))
+    if H is None:
         return None
-    H = np.asarray(found)
     plane = static = homography_flow(H, height, width)
     left = np.linalg.norm(flow - plane, axis=-1)[ys[good], xs[good]]
     parallax = False
     if np.median(left) > PLANE_ERROR or (left < 1.0).mean() < 0.8:
-        F, _ = cv2.findFundamentalMat(a, b, cv2.USAC_MAGSAC, 0.5, 0.999, 2000)
-        if F is not None and np.shape(F) == (3, 3):
-            on_line = nearest_on_epipolar_line(np.asarray(F), flow)
+        F = estimated(lambda: cv2.findFundamentalMat(a, b, cv2.USAC_MAGSAC, 0.5, 0.999, 2000))
+        if F is not None:
+            on_line = nearest_on_epipolar_line(F, flow)
             left_now = np.linalg.norm(flow - on_line, axis=-1)[ys[good], xs[good]]
             # a line explains more than a point by itself, movers included: only a clear gain speaks for parallax
             if np.median(left_now) < 0.4 * np.median(left) and (left_now < 1.0).mean() > (left < 1.0).mean():

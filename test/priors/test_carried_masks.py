@@ -237,3 +237,16 @@ def test_texture_that_stands_still_speaks_against_motion() -> None:
     still, moved = np.zeros((100, 100, 2), np.float32), np.full((100, 100, 2), 4.0, np.float32)
     assert np.median(photometric_gain(gray, gray, still, moved)) < 0
     assert np.median(photometric_gain(gray, np.roll(gray, (4, 4), (0, 1)), still, moved)) > 0.3
+
+
+def test_an_estimator_that_finds_no_model_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise cv2.error("no model")
+
+    flow = np.random.default_rng(3).uniform(-4, 4, (60, 80, 2)).astype(np.float32)
+    error = np.zeros((60, 80), np.float32)
+    monkeypatch.setattr(cv2, "findFundamentalMat", fails)
+    static = explain(flow, error, None, None)
+    assert static is None or not static.parallax
+    monkeypatch.setattr(cv2, "findHomography", lambda *_, **__: fails())
+    assert explain(flow, error, None, None) is None
