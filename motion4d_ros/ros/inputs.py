@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from functools import wraps
 from typing import Any
 
 from nav_msgs.msg import Odometry
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -81,6 +83,7 @@ class Inputs:
         self._calibrations = calibrations
         self._meters = meters
         self._log = log
+        self._lock = threading.Lock()
         names = [name for name in ("image", "depth", "masks", "odometry") if name in self.topics]
         self._synchroniser = Synchroniser(
             names,
@@ -103,10 +106,15 @@ class Inputs:
         for name, topic in self.topics.items():
             kind, callback = kinds[name]
             events = SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible(name, topic))
-            handler, options = self._guarded(callback), overridable()
             self._subscriptions.append(
                 node.create_subscription(
-                    kind, topic, handler, sensor_qos(), event_callbacks=events, qos_overriding_options=options
+                    kind,
+                    topic,
+                    self._guarded(callback),
+                    sensor_qos(),
+                    callback_group=MutuallyExclusiveCallbackGroup(),  # one for all would let the last topic starve
+                    event_callbacks=events,
+                    qos_overriding_options=overridable(),
                 )
             )
 
@@ -115,7 +123,8 @@ class Inputs:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
-        self._synchroniser.rebuild()
+        with self._lock:
+            self._synchroniser.rebuild()
 
     @property
     def publishers(self) -> int:
@@ -127,13 +136,16 @@ class Inputs:
         return tuple(self.topics[name] for name in self._synchroniser.missing() if name != "image")
 
     def _guarded(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
-        """No message may end the executor: what a callback does not expect is logged."""
+        """One callback at a time, whatever its topic; and no message may end the executor: what a callback does not
+        expect is logged.
+        """
 
         @wraps(callback)
         def run(message: Any) -> None:
             began = time.perf_counter()
             try:
-                callback(message)
+                with self._lock:
+                    callback(message)
             except Exception as error:
                 self._note(f"{type(error).__name__} in a callback: {error}")
             if callback == self._on_image:

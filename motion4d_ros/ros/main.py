@@ -18,6 +18,9 @@ from motion4d_ros.ros.engine import make_engine
 from motion4d_ros.ros.node import EngineFactory, Motion4DNode
 from motion4d_ros.types import Motion4DError
 
+THREADS = 6
+"""Of the executor: services wait for the worker, and must not keep images from arriving."""
+
 SWITCH_S = 0.0005
 """Python hands the interpreter from thread to thread this often: callbacks must not wait long for a busy worker."""
 
@@ -46,7 +49,7 @@ def main(args: Sequence[str] | None = None, engine_factory: EngineFactory = make
 def run(stop: threading.Event, engine_factory: EngineFactory) -> int:
     """Spins until `stop`, then takes the node down in order: no window half-fitted, no topic half-published."""
     node = Motion4DNode(engine_factory=engine_factory)
-    executor = MultiThreadedExecutor(num_threads=3)
+    executor = MultiThreadedExecutor(num_threads=THREADS)
     executor.add_node(node)
     try:
         if node.parameters.read().ros.autostart and not node.autostart():
