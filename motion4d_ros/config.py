@@ -34,7 +34,8 @@ class BudgetConfig:
 
     mode: str = tunable(
         "lossless",
-        "realtime: iterations adapt to the camera's pace, oldest frames drop; lossless: every frame gets all its work",
+        "realtime: every frame is told about at once, and as many are fitted as the camera's pace allows; "
+        "lossless: every frame gets all its work",
         choices=("realtime", "lossless"),
     )
     load: float = tunable(

@@ -174,8 +174,7 @@ class Worker:
             busy = True
             if self._stop.is_set():
                 return
-        began = time.monotonic()
-        if self._advance() or busy or time.monotonic() - began > 0.002:
+        if self._advance() or busy:
             return
         if self._unrefined:
             self._unrefined = False

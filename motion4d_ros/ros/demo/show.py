@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from motion4d_ros.evaluation.files import write_text
 from motion4d_ros.offline.report.overlay import data_uri, encode_video
-from motion4d_ros.ros.demo.results import Said
+from motion4d_ros.ros.demo.results import STAGES, Said
 from motion4d_ros.ros.overlay import draw_overlay, object_colour
 from motion4d_ros.types import Camera
 
+NAMES = {"live": "live", "window": "window fitted", "final": "refined"}
 TRAIL = 15  # frames
 TRAILS_PER_OBJECT = 12
 DRAWN_WIDTH = 640
@@ -54,14 +55,20 @@ def smooth_labels(masks: NDArray[np.uint16], size: tuple[int, int]) -> NDArray[n
     return out
 
 
+def draw_stages(image: NDArray[np.uint8], stamp: int, said: Said, camera: Camera) -> NDArray[np.uint8]:
+    """(H, 3 W, 3) RGB: one frame as it was told live, when its window was fitted, and in the end."""
+    tiles = [draw_frame(image, stamp, said, camera, stage) for stage in STAGES]
+    for picture, stage in zip(tiles, STAGES, strict=True):
+        told = stamp in said.masks[stage]
+        _write(picture, NAMES[stage] if told else f"{NAMES[stage]}: nothing was said")
+    return np.concatenate(tiles, 1)
+
+
 def draw_all(images: dict[int, NDArray[np.uint8]], said: Said, camera: Camera) -> Iterator[NDArray[np.uint8]]:
-    """Every frame, in order: live on the left, final on the right."""
+    """Every frame, in order, at all stages."""
     for stamp in sorted(images):
-        both = [draw_frame(images[stamp], stamp, said, camera, stage) for stage in ("live", "final")]
-        for picture, text in zip(both, ("live", "after refinement"), strict=True):
-            _write(picture, text)
-        wide = np.concatenate(both, 1)
-        yield np.ascontiguousarray(wide[: wide.shape[0] // 2 * 2])  # video wants even sides
+        wide = draw_stages(images[stamp], stamp, said, camera)
+        yield np.ascontiguousarray(wide[: wide.shape[0] // 2 * 2, : wide.shape[1] // 2 * 2])  # video wants even sides
 
 
 def write_video(path: Path, images: dict[int, NDArray[np.uint8]], said: Said, camera: Camera, rate_hz: float) -> bool:
@@ -70,11 +77,10 @@ def write_video(path: Path, images: dict[int, NDArray[np.uint8]], said: Said, ca
 
 
 def write_picture(path: Path, images: dict[int, NDArray[np.uint8]], said: Said, camera: Camera) -> None:
-    """Four moments of the run in one picture."""
+    """Three moments of the run in one picture, at all stages."""
     stamps = sorted(images)
-    chosen = [stamps[round(share * (len(stamps) - 1))] for share in (0.25, 0.5, 0.75, 1.0)]
-    tiles = [draw_frame(images[stamp], stamp, said, camera) for stamp in chosen]
-    rows = [np.concatenate(tiles[0:2], 1), np.concatenate(tiles[2:4], 1)]
+    chosen = [stamps[round(share * (len(stamps) - 1))] for share in (1 / 3, 2 / 3, 1.0)]
+    rows = [draw_stages(images[stamp], stamp, said, camera) for stamp in chosen]
     cv2.imwrite(str(path), cv2.cvtColor(np.concatenate(rows), cv2.COLOR_RGB2BGR))
 
 
@@ -86,13 +92,16 @@ def write_page(
     parts.append(f"<h1>{html.escape(title)}</h1>")
     if video is not None:
         parts.append(f"<video controls loop autoplay muted src='{data_uri(video.read_bytes(), 'video/mp4')}'></video>")
-        parts.append("<p class='note'>Left: the live estimates as they went out. Right: the same frames, refined.</p>")
+        parts.append(
+            "<p class='note'>Left: the live estimates as they went out. Middle: when their window was fitted. "
+            "Right: after the last refinement.</p>"
+        )
     parts += [f"<p>{html.escape(sentence)}</p>" for sentence in sentences]
     if rows:
         head = "".join(f"<th>{html.escape(cell)}</th>" for cell in rows[0])
         body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows[1:])
         parts.append(f"<table><tr>{head}</tr>{body}</table>")
-    parts.append(f"<img alt='four moments' src='{data_uri(picture.read_bytes(), 'image/png')}'>")
+    parts.append(f"<img alt='three moments' src='{data_uri(picture.read_bytes(), 'image/png')}'>")
     write_text(path, "\n".join(parts))
 
 
