@@ -40,8 +40,9 @@ def masks(mapper: Mapper, view: View, state: FrameState, output: Camera) -> NDAr
     """
     size = state.output_camera.size
     rendered = rendered_labels(mapper, view, state.output_camera)
-    agreed = state.voted if state.agreed is None else state.agreed
-    voted = None if agreed is None else resize_labels(agreed, size)
+    voted = state.voted
+    if voted is not None:
+        voted = resize_labels(mapper.arbiter.best_vote(voted, state.agreed), size)
     source = state.source_labels() if state.mended is None else state.mended.unpack()
     settled = mapper.arbiter.settle(rendered, voted, resize_labels(source, size))
     return resize_labels(settled, output.size).astype(np.uint16)

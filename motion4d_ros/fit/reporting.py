@@ -83,7 +83,7 @@ class Reporter:
         for index in frames:
             state, position = horizon.get(index), index - horizon.first_index
             mapper.breath()
-            if state.agreed is None:
+            if state.agreed is None and mapper.arbiter.any_rough():
                 state.agreed = consensus.carried(position)
             if state.mended is None and mapper.arbiter.any_steady():
                 state.mended = PackedLabels.pack(consensus.mended(position))

@@ -134,3 +134,10 @@ def test_a_rendering_that_is_elsewhere_in_one_frame_gives_way_there_alone() -> N
     assert np.array_equal(arbiter.settle(near, voted, source), near)
     worse = np.roll(voted, 18, axis=1)  # the source is even farther off: the vote is no better founded
     assert np.array_equal(arbiter.settle(elsewhere, voted, worse), elsewhere)
+
+
+def test_only_rough_outlines_are_averaged() -> None:
+    voted, averaged = disc(20), disc(17)
+    assert Arbiter(of_source={1: 0.95}).best_vote(voted, averaged) is voted
+    assert np.array_equal(Arbiter(of_source={1: 0.8}).best_vote(voted, averaged), averaged)
+    assert Arbiter(of_source={1: 0.8}).best_vote(voted, None) is voted
