@@ -101,7 +101,7 @@ class Motion4D:
         kept = self.intake.newest is None or self.pace.keeps(len(self.intake.pending))
         if kept:
             state = self.intake.take(frame)
-            labels = self.intake.predicted
+            labels = self.intake.live
             assert labels is not None
             self._poses[state.index] = state.T_map_cam
         else:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
+from motion4d_ros.fit.arbiter import overlap
 from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.outlines import resize_labels
 from motion4d_ros.priors.base import DepthPrior, PosePrior, SceneHint
@@ -31,6 +32,7 @@ from motion4d_ros.types import (
 
 FLAT_DEPTH = 2.0  # where nothing says how far things are, they are put here, and the scale is said to be unknown
 FLAT_SIGMA = 1.0
+SAME_OBJECT = 0.5  # overlap from which a source's mask of an object and the one carried to it are the same thing
 MIN_HELD = 4  # frames at the input's size, as many as mask sources keep for corrections
 
 
@@ -45,6 +47,7 @@ class Intake:
         self.tracks = make_track_source(config)
         self.pending: list[FrameState] = []
         self.predicted: IntArray | None = None  # (H, W) labels of the newest frame, as far as the scene knows them
+        self.live: IntArray | None = None  # the same, with the source's own outlines: what is told about the frame
         self.seconds = 0.0
         self.scale = Scale.UNKNOWN
         self.pose_status = PoseStatus.OK
@@ -95,7 +98,9 @@ class Intake:
         state = self._state(frame, whole.camera, pose, depth, labels)
         self._hold(state, whole)
         self.tracks.push(frame, state.raw_labels)
-        self.predicted = self._predict(state)
+        predicted = self._predict(state, self.predicted)
+        self.live = own_outlines(self._predict(state, self.live), state.raw_labels)
+        self.predicted = predicted
         self.pending.append(state)
         self.before, self._last, self.newest_ns = self._last, state, frame.stamp_ns
         self.scale, self.pose_status = state.scale, state.pose_status
@@ -119,7 +124,7 @@ class Intake:
         for state in changed:
             state.adopt(self._clean(revised[state.index]))
         if self._last is not None and self._last.index in revised:
-            self.predicted = np.maximum(self._last.raw_labels, 0)
+            self.predicted = self.live = np.maximum(self._last.raw_labels, 0)
         return changed[0].index if changed else None
 
     def forget_before(self, index: int) -> None:
@@ -131,7 +136,7 @@ class Intake:
         for source in (self.poses, self.depths, self.masks, self.tracks):
             source.reset()
         self.pending = []
-        self.predicted = None
+        self.predicted = self.live = None
         self._last = self.before = None
         self._whole.clear()
         self._deleted.clear()
@@ -162,7 +167,7 @@ class Intake:
             blank = np.where(known == object_id, 0, np.maximum(known, 0))
             state.adopt(np.where(scaled.mask, object_id, blank).astype(np.int32))
             if self._last is not None and state.index == self._last.index:
-                self.predicted = state.raw_labels.copy()
+                self.predicted = self.live = state.raw_labels.copy()
         else:
             self.adopt_revised_masks(horizon)
         return object_id
@@ -239,23 +244,36 @@ class Intake:
             return None
         return SceneHint(self._last.T_map_cam, None, self.predicted, None)
 
-    def _predict(self, state: FrameState) -> IntArray:
-        """Labels of a new frame: those of the frame before, carried by the flow; the source's where flow fails."""
-        if self.predicted is None or self._last is None or self._last.index != state.index - 1:
+    def _predict(self, state: FrameState, labels: IntArray | None) -> IntArray:
+        """Labels of a new frame: `labels` of the frame before, carried by the flow; the source's where flow fails."""
+        if labels is None or self._last is None or self._last.index != state.index - 1:
             return np.maximum(state.raw_labels, 0)
         back, trusted = self.tracks.flow(state.index, self._last.index)
-        return carry_labels(self.predicted, back, trusted, state.raw_labels)
+        return carry_labels(labels, back, trusted, state.raw_labels)
 
     def anchor(self, labels: IntArray, index: int) -> None:
         """Takes the (H, W) labels of frame `index`, the newest fitted one, for true, and carries them on through the
         frames that have come since.
         """
+        live = labels
         for state in self.pending:
             if state.index != index + 1:
                 return
             back, trusted = self.tracks.flow(state.index, index)
             labels, index = carry_labels(labels, back, trusted, state.raw_labels), state.index
-        self.predicted = labels
+            live = own_outlines(carry_labels(live, back, trusted, state.raw_labels), state.raw_labels)
+        self.predicted, self.live = labels, live
+
+
+def own_outlines(carried: IntArray, raw: IntArray) -> IntArray:
+    """(H, W) labels carried into a frame, with the source's outline of every object on which it agrees with them.
+
+    Flow wears outlines down frame by frame, a source does not; but it swaps, leaks and forgets, which flow does not.
+    """
+    result = carried.copy()
+    agreed = [k for k in np.unique(raw[raw > 0]).tolist() if overlap(carried == k, raw == k) >= SAME_OBJECT]
+    result[np.isin(carried, agreed)] = 0
+    return np.where(np.isin(raw, agreed), raw, result).astype(np.int32)
 
 
 def carry_labels(labels: IntArray, back: FloatArray, trusted: BoolArray, raw: IntArray) -> IntArray:

@@ -12,7 +12,7 @@ from fit_builders import PERIOD_NS, pose, texture
 
 from motion4d_ros.config import Config
 from motion4d_ros.fit.horizon import Horizon
-from motion4d_ros.fit.intake import Intake, shrink
+from motion4d_ros.fit.intake import Intake, own_outlines, shrink
 from motion4d_ros.priors.base import SceneHint
 from motion4d_ros.types import Camera, Frame, IntArray, Motion4DError, PoseStatus, Prompt, Scale
 
@@ -137,6 +137,18 @@ def test_prediction_carries_labels_over_a_frame_whose_masks_are_missing() -> Non
     assert (intake.predicted == labels_of()).mean() > 0.98
     intake.take(frame(2, masks=labels_of() + 5 * (labels_of() == 0).astype(np.int32)))
     assert 5 in intake.predicted  # a new id is believed at once
+
+
+def test_a_source_gives_the_outline_where_it_means_the_same_object() -> None:
+    carried = np.zeros((24, 32), np.int32)
+    carried[4:14, 4:14], carried[4:14, 20:30] = 1, 2
+    raw = np.zeros((24, 32), np.int32)
+    raw[4:14, 5:15] = 1  # the same, one pixel further
+    raw[4:14, 24:28] = 2  # worn down: four tenths of it
+    raw[12:16, 12:16] = 3  # nothing of the kind was carried
+    told = own_outlines(carried, raw)
+    assert ((told == 1) == (raw == 1)).all()
+    assert ((told == 2) == (carried == 2)).all() and 3 not in told
 
 
 def test_shrinking_keeps_labels_and_depth_unmixed() -> None:
