@@ -192,13 +192,15 @@ def account(recording: Recording, said: Said, seconds: float, options: argparse.
         f"{status.received} received = {status.processed} processed + {status.dropped} dropped + "
         f"{status.rejected} rejected + {status.queued} queued"
     )
+    if status.live_only:
+        books += f" ({status.live_only} of them told about live, but not fitted)"
     return [
         f"{played}; {seconds:.0f} s in all.",
         f"{books}; {status.windows} windows, {status.refinements} refinements on {status.device}.",
         f"objects {', '.join(map(str, ids)) or 'none'}; {status.gaussians_static} static and "
         f"{status.gaussians_dynamic} moving Gaussians; scale {status.scale}.",
         f"a frame was taken in within {taken_in_s:.2f} s, a window fitted in {window_s:.1f} s (means).",
-        "The first window's images have empty live masks: nothing was known yet.",
+        "until the first window was fitted, live masks are those of the 2D source, and no object is reported.",
     ]
 
 
