@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from motion4d_ros.types import FloatArray, IntArray
 
-WELL_SEEN = 30  # points; fewer leave a pose too noisy to measure accelerations with
+WELL_SEEN = 15  # points; fewer leave a pose too noisy to measure accelerations with
 MIN_TRIPLES = 5  # runs of three well-seen frames before anything is concluded
 MARGIN = 1.5  # the future may be somewhat livelier than the past
 LEAST_SHARE = 0.05  # of what is expected of objects in general

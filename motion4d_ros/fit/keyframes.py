@@ -77,6 +77,13 @@ class Keyframes:
         }
         return sorted((k for k, area in areas.items() if area > 0), key=lambda k: -areas[k])[:most]
 
+    def unlink(self, before: int, frames: Set[int]) -> None:
+        """Forgets what keyframes older than `before` measured in `frames`: it is to be measured again."""
+        for keyframe in self._keyframes:
+            if keyframe.index < before:
+                for index in frames & keyframe.found.keys():
+                    del keyframe.found[index]
+
     def link(self, horizon: Horizon, motions: Motions, reunions: Set[tuple[int, int]] = frozenset()) -> int:
         """Measures every keyframe in every frame within reach, and in those `reunions` (keyframe, frame) names, where
         it has not been measured; the number of links.

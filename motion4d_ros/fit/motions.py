@@ -19,6 +19,8 @@ from motion4d_ros.geometry.rigid import fit_rigid
 from motion4d_ros.geometry.robust import median_of_known
 from motion4d_ros.types import FloatArray
 
+LOOK_BACK = 8  # frames after which an object must still be known by some of its points
+
 
 class Motions:
     """Motion of every object over the horizon, by id."""
@@ -31,7 +33,7 @@ class Motions:
         self.window = window
         self.seed = seed
         self.by_id: dict[int, ObjectMotion] = {}
-        self.reunions = Reunions(options, keyframes, seed)
+        self.reunions = Reunions(options, keyframes, seed, self._breath)
 
     def update(self, horizon: Horizon, points_of: dict[int, PointTable]) -> None:
         """Continues and adjusts the motion of every object from its points."""
@@ -47,8 +49,8 @@ class Motions:
                     continue
                 self.by_id[label] = motion
             self._continue(motion, chosen, xyz, horizon)
-            if motion.detached_at is not None:
-                self.reunions.seek(motion, horizon)
+            if self.reunions.seek(motion, horizon):
+                continue  # as found, until its points have been measured anew: the old ones led it astray
             self._adjust(motion, chosen, xyz, horizon)
         for motion in self.by_id.values():  # objects without a single point: carried on
             for state in horizon.frames:
@@ -178,21 +180,30 @@ class Motions:
         return learn_inertia(R, t, motion.center, horizon.seconds, support, place, max(radius, 1e-3), general)
 
     def _note_detachment(self, motion: ObjectMotion, body: Body, indices: list[int]) -> None:
-        """Since when no point links the object to what it was before: until then its canonical frame is its own."""
-        support = body.inliers.sum(0)
+        """Since when no point links the object to what it was before: until then its canonical frame is its own.
+
+        It is *detached* after frames with hardly any point that nothing bridges, and *doubted* where the newest frames
+        share no points with those `LOOK_BACK` frames older: then it may have been led astray step by step.
+        """
+        inliers, least = body.inliers, self.options.min_points
+        support = inliers.sum(0)
+        first = int((support >= least).argmax())
+        motion.doubted_at = None
+        for column in range(len(indices) - 1, first + LOOK_BACK - 1, -1):
+            if (inliers[:, column] & inliers[:, : column - LOOK_BACK + 1].any(1)).sum() >= least:
+                break
+            motion.doubted_at = indices[column]
         if motion.detached_at is None:
-            enough = np.flatnonzero(support >= self.options.min_points)
-            gaps = np.flatnonzero(support < self.options.min_points)
-            gaps = gaps[gaps > enough[0]] if len(enough) else gaps[:0]
+            gaps = np.flatnonzero(support[first:] < least)
             if len(gaps) == 0:
                 return
-            motion.detached_at = indices[int(gaps[0])]
+            motion.detached_at = indices[first + int(gaps[0])]
         column = motion.detached_at - indices[0]
         if column <= 0:  # what it was before has left the horizon
             motion.detached_at = None
             return
-        bridging = body.inliers[:, :column].any(1) & body.inliers[:, column:].any(1)
-        if bridging.sum() >= self.options.min_points:
+        bridging = inliers[:, :column].any(1) & inliers[:, column:].any(1)
+        if bridging.sum() >= least:
             motion.detached_at = None
 
     # -- parts ---------------------------------------------------------------------------------------------------------

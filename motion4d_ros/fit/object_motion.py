@@ -26,7 +26,10 @@ class ObjectMotion:
     support: dict[int, int] = field(default_factory=dict)  # frame index -> points seen
     parts: list[ObjectMotion] = field(default_factory=list)  # empty: rigid
     detached_at: int | None = None  # first frame since which nothing links the object to its canonical frame
-    placed: set[int] = field(default_factory=set)  # first frames of appearances in which it was put where its mask is
+    doubted_at: int | None = None  # first frame since which it is only known step by step
+    sought_until: int | None = None  # newest frame when it was last looked for
+    placed: dict[int, int] = field(default_factory=dict)
+    """First frame of an appearance in which it was put where its mask is -> pixels of the mask then."""
 
     def matrix(self, index: int) -> FloatArray:
         """(4, 4) motion canonical -> map at a frame."""
@@ -87,7 +90,7 @@ class ObjectMotion:
 
     def forget_before(self, index: int) -> None:
         """Drops what is older than frame `index`."""
-        for table in (self.poses, self.scale_error, self.covariance, self.support):
+        for table in (self.poses, self.scale_error, self.covariance, self.support, self.placed):
             for old in [k for k in table if k < index]:
                 del table[old]
         for part in self.parts:

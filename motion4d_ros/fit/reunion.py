@@ -2,49 +2,76 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 import numpy as np
 
 from motion4d_ros.config import GeometryConfig
+from motion4d_ros.fit.breath import Breath
 from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.keyframes import Keyframes
 from motion4d_ros.fit.object_motion import ObjectMotion
 from motion4d_ros.fit.reacquire import describe, find_motion
+from motion4d_ros.fit.realign import LEAST_SCORE, Template, make_template, polish, realign
+from motion4d_ros.types import FloatArray
 
-MOST_FRAMES = 2  # frames of an appearance in which a lost object is looked for
+MOST_FRAMES = 2  # frames of an appearance in which features of a lost object are looked for
+TEMPLATE_VIEWS = 3  # keyframes that show how it looks
+LOOKS = 4  # frames in which it is looked for
+CLEARLY_SEEN = 0.7  # how far their pixels may be from the median, as a factor
+APART = 2  # frames between two that confirm each other
+CLEAR_GAIN = 0.1  # score by which they must beat the pose that was predicted
+MORE_SEEN = 1.3  # factor by which a sighting must grow for an object to be placed again
+MOST_STRAYED = 8  # frames before a loss was noticed in which something may have dragged the object along
+AGREEMENT = 0.5  # radii by which they may differ
 
 
 class Reunions:
     """Looks for lost objects; remembers which keyframes are to be linked to which frames because of it."""
 
-    def __init__(self, options: GeometryConfig, keyframes: Keyframes, seed: int) -> None:
+    def __init__(
+        self, options: GeometryConfig, keyframes: Keyframes, seed: int, breath: Breath | None = None
+    ) -> None:
         self.options = options
+        self._breath = breath or Breath()
         self.keyframes = keyframes
         self.links: set[tuple[int, int]] = set()  # (keyframe, frame), to be linked whatever their distance
         self._random = np.random.default_rng(seed)
 
-    def seek(self, motion: ObjectMotion, horizon: Horizon) -> None:
-        """Looks for an object that was lost, where it is seen best since, in the keyframes that saw it best before.
+    def seek(self, motion: ObjectMotion, horizon: Horizon) -> bool:
+        """Looks for an object that is detached or doubted, where it is seen best since, in the keyframes that saw it
+        best before; whether it was found.
 
         When it is found, all its poses since then move along: they were right among themselves, not as a whole.
         """
-        since = motion.detached_at
-        assert since is not None
+        since = motion.doubted_at if motion.detached_at is None else motion.detached_at
+        newest = horizon.frames[-1].index
+        if since is None or motion.sought_until == newest:
+            return False
+        motion.sought_until = newest  # once per window: nothing new is to be seen before the next
         label, least = motion.object_id, self.options.reunion_pixels
         areas = {state.index: int((state.labels == label).sum()) for state in horizon.frames if state.index >= since}
         visible = [k for k, area in areas.items() if area >= least]
-        for index in sorted(visible, key=lambda k: -areas[k])[:MOST_FRAMES]:
-            if self._recognise(motion, horizon, index, since):
-                motion.detached_at = None
-                return
         if not visible:
-            return
+            return False
+        if self._realign(motion, horizon, {k: areas[k] for k in visible}, since):
+            motion.detached_at = motion.doubted_at = None
+            return True
+        if motion.detached_at is None:
+            return False
+        widest = sorted(visible, key=lambda k: -areas[k])
+        if any(self._recognise(motion, horizon, index, since) for index in widest[:MOST_FRAMES]):
+            motion.detached_at = motion.doubted_at = None
+            return True
         returned = visible[-1]
         while returned - 1 in visible:
             returned -= 1  # the first frame of its newest appearance
-        if returned not in motion.placed:
-            motion.placed.add(returned)
-            newest = [k for k in visible if k >= returned]
-            self._place(motion, horizon.get(max(newest, key=lambda k: areas[k])), newest)
+        again = [k for k in visible if k >= returned]
+        best = max(again, key=lambda k: areas[k])
+        if areas[best] > MORE_SEEN * motion.placed.get(returned, 0):
+            motion.placed[returned] = areas[best]
+            self._place(motion, horizon.get(best), again)
+        return False
 
     def forget_before(self, index: int) -> None:
         """Drops what is older than frame `index`."""
@@ -52,6 +79,7 @@ class Reunions:
 
     def _recognise(self, motion: ObjectMotion, horizon: Horizon, index: int, since: int) -> bool:
         """Whether features of an older keyframe were found again in frame `index`; moves the object there."""
+        self._breath()
         label = motion.object_id
         state = horizon.get(index)
         now = describe(state, label)
@@ -62,13 +90,86 @@ class Reunions:
             found = None if before is None else find_motion(before, now, frame_depth(state), self._random)
             if found is None:
                 continue
-            correction = found @ motion.matrix(keyframe) @ np.linalg.inv(motion.matrix(index))
+            pose = found @ motion.matrix(keyframe)
+            template = make_template([(horizon.get(keyframe), motion.matrix(keyframe))], label)
+            if template is None or polish(template, state, label, [pose])[1] < LEAST_SCORE:
+                continue  # features agree, but it does not look like it: a repeated pattern
+            correction = pose @ np.linalg.inv(motion.matrix(index))
             seen = [other.index for other in horizon.frames if other.index >= since and (other.labels == label).any()]
             motion.shift(correction, seen)
             self.links.update((keyframe, k) for k in seen if abs(k - index) <= self.options.keyframe_reach)
             motion.points.clear()  # those picked while it was lost are where it was not; they are lifted anew
             return True
         return False
+
+    def _realign(self, motion: ObjectMotion, horizon: Horizon, areas: dict[int, int], since: int) -> bool:
+        """Whether the object was found again by how it looks, in two frames that confirm each other; moves it there.
+
+        `areas` are the frames that show it, and how many pixels of it.
+        """
+        label = motion.object_id
+        views = [
+            (horizon.get(k), motion.matrix(k)) for k in self.keyframes.best_for(label, horizon, since, TEMPLATE_VIEWS)
+        ]
+        template = make_template(views, label)
+        usual = float(np.median(list(areas.values())))  # far larger masks leak, far smaller ones show too little
+        clear = [k for k, area in areas.items() if CLEARLY_SEEN * usual <= area <= usual / CLEARLY_SEEN]
+        if template is None or clear[-1] - clear[0] < APART:
+            return False
+        tried = sorted({clear[round(i)] for i in np.linspace(0, len(clear) - 1, LOOKS)})
+        found = {k: realign(template, horizon.get(k), label, motion.matrix(k)) for k in tried}
+        sure = {k: result for k, result in found.items() if result is not None}
+        best, index, correction = -np.inf, -1, np.eye(4)
+        for k, (pose, score, _) in sure.items():
+            candidate = pose @ np.linalg.inv(motion.matrix(k))
+            for other, (witness, its_score, _) in sure.items():
+                agrees = _gap(template, witness, candidate @ motion.matrix(other)) < AGREEMENT
+                if other - k >= APART and agrees and score + its_score > best:
+                    best, index, correction = score + its_score, k, candidate
+        if index < 0 or sure[index][1] < sure[index][2] + CLEAR_GAIN:
+            return False
+        begin = self._strayed(motion, template, horizon, since)
+        frames = {state.index for state in horizon.frames if state.index >= begin}
+        self._breath()
+        self._follow(motion, template, horizon, index, correction, frames)
+        self.keyframes.unlink(begin, frames)
+        self.links.update((state.index, k) for state, _ in views for k in frames if k in areas)
+        motion.points.clear()  # those picked while it was lost are where it was not; they are lifted anew
+        return True
+
+    @staticmethod
+    def _strayed(motion: ObjectMotion, template: Template, horizon: Horizon, since: int) -> int:
+        """The first frame, up to a few before `since`, from which on the object no longer looks as it should."""
+        begin = since
+        for index in range(since - 1, max(horizon.first_index, since - 1 - MOST_STRAYED), -1):
+            if polish(template, horizon.get(index), motion.object_id, [motion.matrix(index)])[1] > LEAST_SCORE:
+                break
+            begin = index
+        return begin
+
+    @staticmethod
+    def _follow(
+        motion: ObjectMotion,
+        template: Template,
+        horizon: Horizon,
+        index: int,
+        correction: FloatArray,
+        frames: Set[int],
+    ) -> None:
+        """Carries a pose that was found in frame `index` to the other `frames`, each polished by how the object looks
+        there: some were tracked rightly among themselves, in others something dragged it along.
+        """
+        tracked = {k: correction @ motion.matrix(k) for k in frames}
+        motion.shift(correction, [index])
+        for direction in (-1, 1):
+            k = index + direction
+            while k in frames:
+                near = motion.matrix(k - direction)
+                candidates = [tracked[k], near @ np.linalg.inv(tracked[k - direction]) @ tracked[k], near]
+                pose, score = polish(template, horizon.get(k), motion.object_id, candidates)
+                move = (pose if score > LEAST_SCORE else tracked[k]) @ np.linalg.inv(motion.matrix(k))
+                motion.shift(move, [k])
+                k += direction
 
     def _place(self, motion: ObjectMotion, state: FrameState, frames: list[int]) -> None:
         """Puts an object that could not be recognised where its mask and depth are: its place is right, its turn a
@@ -89,6 +190,12 @@ class Reunions:
         correction = np.eye(4)
         correction[:3, 3] = state.T_map_cam[:3, :3] @ away
         motion.shift(correction, frames)
+
+
+def _gap(template: Template, a: FloatArray, b: FloatArray) -> float:
+    """Mean distance between a template's points under two motions (4, 4), in radii of the object."""
+    D = a - b
+    return float(np.linalg.norm(template.xyz @ D[:3, :3].T + D[:3, 3], axis=1).mean()) / max(template.radius, 1e-9)
 
 
 def frame_depth(state: FrameState) -> float:

@@ -1,0 +1,234 @@
+"""Finding the pose of an object again by how it looks, when its points are lost.
+
+What older keyframes saw of the object is a template: points with grey values, and the side from which each was seen.
+Turned and shifted in many ways it is laid over the new frame; where it correlates best and covers the mask, there the
+object is. Unlike features (see `reacquire`) this needs no corners and works on objects of thirty pixels, but it
+searches only around a pose that was predicted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from motion4d_ros.fit.horizon import FrameState
+from motion4d_ros.types import FloatArray
+
+POINTS = 150  # of a template, per keyframe
+BLUR_PX = 1.0
+OUTLINE = 1.4  # radius of an outline, in median distances of its points from their middle
+DEEP = 0.7  # radii from the visible side to the middle
+TURN_STEP_DEG = 12.0
+MOST_TURN_DEG = 90.0
+SHIFT_PX = (-6, -3, 0, 3, 6)
+FACING = 0.35  # cosine between the directions from which a point was and would be seen
+BEHIND = 0.94  # something of another label nearer than this share of a point's depth hides it
+MIN_VISIBLE = 40  # points that have to be seen at a pose
+MIN_SHARE = 0.25  # of those that face the camera
+PLENTY = 0.5 * POINTS  # fewer on the mask correlate by chance, and count for less
+LEAST_SCORE = 0.55  # correlation times coverage, for a pose to be believed
+TURN_PENALTY = 0.1  # score that the largest turn must win
+REFINEMENTS = ((6.0, 1.5, 0.02), (3.0, 0.75, 0.01), (1.5, 0.4, 0.005))  # steps: degrees, px, share of the depth
+
+
+@dataclass
+class Template:
+    """What keyframes saw of an object."""
+
+    xyz: FloatArray  # (N, 3) m, canonical
+    gray: FloatArray  # (N,)
+    side: FloatArray  # (N, 3) unit vectors from the points to the camera that saw them, canonical
+    middle: FloatArray  # (3,) about the middle of the object, m, canonical
+    radius: float  # m, about that of its outline
+
+    @property
+    def count(self) -> int:
+        """Number of points N."""
+        return len(self.gray)
+
+
+@dataclass
+class _Scene:
+    """A frame in which a template is sought."""
+
+    state: FrameState
+    gray: NDArray[np.float32]  # (H, W) blurred
+    mask: NDArray[np.bool_]  # (H, W) the object, a little wider
+    cover: NDArray[np.float32]  # (H, W) depth of what is not the object, m; infinite where unknown
+    center_px: FloatArray  # (2,) median of the mask
+    depth_m: float  # median on the mask
+
+
+def make_template(views: Sequence[tuple[FrameState, FloatArray]], label: int) -> Template | None:
+    """The template of object `label` from frames and its motions (4, 4), canonical -> map, there; None without any."""
+    parts = []
+    for state, motion in views:
+        mask = ((state.labels == label) & np.isfinite(state.depth_m)).astype(np.uint8)
+        row, column = np.nonzero(cv2.erode(mask, np.ones((3, 3), np.uint8)))
+        if len(row) == 0:
+            continue
+        chosen = np.unique(np.linspace(0, len(row) - 1, POINTS).astype(int))
+        row, column = row[chosen], column[chosen]
+        uv = np.stack([column, row], 1).astype(float)
+        xyz_cam = state.frame.camera.unproject(uv, state.depth_m[row, column].astype(float))
+        T = np.linalg.inv(motion) @ state.T_map_cam
+        to_camera = -xyz_cam / np.linalg.norm(xyz_cam, axis=1, keepdims=True)
+        parts.append((xyz_cam @ T[:3, :3].T + T[:3, 3], _blurred(state)[row, column], to_camera @ T[:3, :3].T))
+    if not parts:
+        return None
+    xyz, gray, side = (np.concatenate(arrays).astype(float) for arrays in zip(*parts, strict=True))
+    radius = OUTLINE * float(np.median([_spread(points) for points, _, _ in parts]))
+    behind = [np.median(points, axis=0) - DEEP * radius * sides.mean(0) for points, _, sides in parts]
+    return Template(xyz, gray, side, np.mean(behind, axis=0), radius)
+
+
+def realign(
+    template: Template, state: FrameState, label: int, predicted: FloatArray
+) -> tuple[FloatArray, float, float] | None:
+    """The motion (4, 4), canonical -> map, of object `label` in frame `state`, sought around `predicted`, its score and
+    that of `predicted` (-1: nothing to see from there); None where nothing fits.
+    """
+    scene = _scene(state, label)
+    if scene is None or template.count < MIN_VISIBLE:
+        return None
+    start: FloatArray = np.asarray(state.T_cam_map @ predicted, float)  # canonical -> camera
+    reference = float(_scores(template, scene, start, np.zeros((1, 2)))[0])
+    best, best_score = start, -np.inf
+    shifts = np.array([(x, y) for x in SHIFT_PX for y in SHIFT_PX], float)
+    for place in (start, _centred(template, scene, start)):
+        for turn in _turns():
+            T = _turned(template, place, turn)
+            doubt = TURN_PENALTY * np.linalg.norm(turn) / np.radians(MOST_TURN_DEG)
+            scores = _scores(template, scene, T, shifts) - doubt
+            k = int(scores.argmax())
+            if scores[k] > best_score:
+                best, best_score = _shifted(template, scene, T, shifts[k]), float(scores[k])
+    best, score = _refined(template, scene, best)
+    if score < LEAST_SCORE:
+        return None
+    return np.asarray(state.T_map_cam @ best), score, float(reference)
+
+
+def polish(
+    template: Template, state: FrameState, label: int, candidates: Sequence[FloatArray]
+) -> tuple[FloatArray, float]:
+    """The best of some motions (4, 4) in frame `state` after a few small steps, and its score (-1: nothing to see)."""
+    scene = _scene(state, label)
+    if scene is None or template.count < MIN_VISIBLE:
+        return candidates[0], -1.0
+    found = [_refined(template, scene, state.T_cam_map @ motion) for motion in candidates]
+    T, score = max(found, key=lambda pair: pair[1])
+    return np.asarray(state.T_map_cam @ T), score
+
+
+def _scene(state: FrameState, label: int) -> _Scene | None:
+    own = state.labels == label
+    inner = own & np.isfinite(state.depth_m)
+    if not inner.any():
+        return None
+    row, column = np.nonzero(inner)
+    wide = cv2.dilate(own.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    cover = np.where(own | ~np.isfinite(state.depth_m), np.inf, state.depth_m).astype(np.float32)
+    center = np.array([np.median(column), np.median(row)])
+    return _Scene(state, _blurred(state), wide, cover, center, float(np.median(state.depth_m[inner])))
+
+
+def _blurred(state: FrameState) -> NDArray[np.float32]:
+    gray = cv2.cvtColor(state.image, cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.GaussianBlur(gray, (0, 0), BLUR_PX), np.float32)
+
+
+def _turns() -> FloatArray:
+    """(K, 3) rotation vectors on a grid within the largest turn, rad."""
+    steps = np.arange(-MOST_TURN_DEG, MOST_TURN_DEG + 1, TURN_STEP_DEG)
+    grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
+    return np.radians(grid[np.linalg.norm(grid, axis=1) <= MOST_TURN_DEG + 1e-6])
+
+
+def _turned(template: Template, T: FloatArray, turn: FloatArray) -> FloatArray:
+    """`T` (4, 4) canonical -> camera, then turned by a rotation vector about the middle of the object."""
+    R = Rotation.from_rotvec(turn).as_matrix()
+    middle = T[:3, :3] @ template.middle + T[:3, 3]
+    result = T.copy()
+    result[:3, :3] = R @ T[:3, :3]
+    result[:3, 3] = R @ (T[:3, 3] - middle) + middle
+    return result
+
+
+def _centred(template: Template, scene: _Scene, T: FloatArray) -> FloatArray:
+    """`T`, shifted so that the middle of the object lies behind the middle of the mask."""
+    front = scene.state.frame.camera.unproject(scene.center_px[None], np.array([scene.depth_m]))[0]
+    wanted = front * (1 + DEEP * template.radius / float(np.linalg.norm(front)))
+    result = T.copy()
+    result[:3, 3] += wanted - (T[:3, :3] @ template.middle + T[:3, 3])
+    return result
+
+
+def _spread(points: FloatArray) -> float:
+    """Median distance of (N, 3) points from their median."""
+    return float(np.median(np.linalg.norm(points - np.median(points, axis=0), axis=1)))
+
+
+def _seen(template: Template, T: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """(N, 3) camera points, and which of them show the side that the template knows."""
+    xyz = template.xyz @ T[:3, :3].T + T[:3, 3]
+    towards = -xyz / np.maximum(np.linalg.norm(xyz, axis=1, keepdims=True), 1e-9)
+    return xyz, ((template.side @ T[:3, :3].T) * towards).sum(1) > FACING
+
+
+def _shifted(
+    template: Template, scene: _Scene, T: FloatArray, shift_px: FloatArray, stretch: float = 0.0
+) -> FloatArray:
+    """`T`, moved by some pixels at its depth and by a share `stretch` of it away from the camera."""
+    depth = float((template.xyz @ T[2, :3] + T[2, 3]).mean())
+    camera = scene.state.frame.camera
+    result = T.copy()
+    result[:2, 3] += shift_px * depth / np.array([camera.fx, camera.fy])
+    result[:3, 3] *= 1 + stretch
+    return result
+
+
+def _scores(template: Template, scene: _Scene, T: FloatArray, shifts_px: FloatArray) -> FloatArray:
+    """(S,) correlation times the share of the points on the mask at pose `T`, for every shift (S, 2) of its image."""
+    xyz, facing = _seen(template, T)
+    xyz, wanted = xyz[facing], template.gray[facing]
+    if len(xyz) < MIN_VISIBLE or (xyz[:, 2] <= 0).any():
+        return np.full(len(shifts_px), -1.0)
+    uv = (scene.state.frame.camera.project(xyz)[None] + shifts_px[:, None]).astype(np.float32)
+    gray = cv2.remap(scene.gray, uv[..., 0], uv[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    height, width = scene.gray.shape
+    pixel = np.rint(uv).astype(int)
+    inside = (pixel >= 0).all(-1) & (pixel[..., 0] < width) & (pixel[..., 1] < height)
+    column, row = np.clip(pixel[..., 0], 0, width - 1), np.clip(pixel[..., 1], 0, height - 1)
+    visible = inside & (scene.cover[row, column] > BEHIND * xyz[None, :, 2])
+    on = visible & scene.mask[row, column]
+    count = visible.sum(1)
+    total = np.maximum(count, 1)
+    a = np.where(visible, gray - ((gray * visible).sum(1) / total)[:, None], 0.0)
+    b = np.where(visible, wanted[None] - ((wanted[None] * visible).sum(1) / total)[:, None], 0.0)
+    correlation = (a * b).sum(1) / np.maximum(np.sqrt((a**2).sum(1) * (b**2).sum(1)), 1e-6)
+    enough = (on.sum(1) >= MIN_VISIBLE) & (count >= MIN_SHARE * len(xyz))
+    return np.where(enough, correlation * on.sum(1) / total * np.minimum(1.0, on.sum(1) / PLENTY), -1.0)
+
+
+def _refined(template: Template, scene: _Scene, T: FloatArray) -> tuple[FloatArray, float]:
+    """Coordinate ascent with shrinking steps: turns, shifts in the image, distance."""
+    score = float(_scores(template, scene, T, np.zeros((1, 2)))[0])
+    for degrees, px, share in REFINEMENTS:
+        for _ in range(3):
+            before = score
+            trials = [_turned(template, T, np.radians(degrees) * sign * axis) for axis in np.eye(3) for sign in (1, -1)]
+            trials += [_shifted(template, scene, T, px * sign * axis) for axis in np.eye(2) for sign in (1, -1)]
+            trials += [_shifted(template, scene, T, np.zeros(2), share * sign) for sign in (1, -1)]
+            for trial in trials:
+                new = float(_scores(template, scene, trial, np.zeros((1, 2)))[0])
+                if new > score:
+                    T, score = trial, new
+            if score <= before:
+                break
+    return T, score
