@@ -69,14 +69,17 @@ class Motion4D:
         self._start_scene()
 
     def _start_scene(self) -> None:
-        self.mapper = Mapper(self.config, self.device, self.breath)
-        self.mapper.scene.next_id = self._next_gaussian_id
+        self._start_mapper()
         self.horizon = Horizon(self.config.window.horizon)
         self.archive = Archive()
         self.reporter = Reporter(self.config)
-        self.refresh = MaskRefresh(self.intake.masks, self.mapper.channel_of)
         self.glimpses = Glimpses(self.config)
         self._poses: dict[int, FloatArray] = {}
+
+    def _start_mapper(self) -> None:
+        self.mapper = Mapper(self.config, self.device, self.breath)
+        self.mapper.scene.next_id = self._next_gaussian_id
+        self.refresh = MaskRefresh(self.intake.masks, self.mapper.channel_of)
 
     # -- frames in -----------------------------------------------------------------------------------------------------
 
@@ -162,9 +165,10 @@ class Motion4D:
 
     def _fit_window(self) -> list[Estimate]:
         """Geometry, new Gaussians, stage 1, stage 2, pruning: the WINDOW estimates of the frames that waited."""
+        again = self._begin_anew() if self.intake.adopt_revised_poses(self.horizon) else []
         mapper, fitter = self.mapper, self.mapper.fitter
         started, steps, steps_s = self._own_time(), fitter.iterations, fitter.step_seconds
-        new = []
+        new = list(again)
         for state in self.intake.close_window():
             self.horizon.append(state)
             new.append(state.index)
@@ -184,10 +188,24 @@ class Motion4D:
         mapper.prune()
         self.health.windows += 1
         with mapper.clock("report"):
-            estimates = self.reporter.report(mapper, self.intake, self.horizon, new, Stage.WINDOW)
+            report = self.reporter.report
+            estimates = report(mapper, self.intake, self.horizon, again, Stage.GLOBAL) if again else []
+            estimates += report(mapper, self.intake, self.horizon, new[len(again) :], Stage.WINDOW)
         steps, steps_s = fitter.iterations - steps, fitter.step_seconds - steps_s
         self.pace.finish(prepared - started, steps, steps_s, after_s=self._own_time() - prepared - steps_s)
         return estimates
+
+    def _begin_anew(self) -> list[int]:
+        """The camera's motion has become known: what was built without it goes, the frames of the horizon are fitted
+        again. Their indices; none when frames have left the horizon, whose scene can't be built again.
+        """
+        if self.horizon.dropped:
+            return []
+        self._next_gaussian_id = self.mapper.scene.next_id
+        seconds = self.mapper.seconds
+        self._start_mapper()
+        self.mapper.seconds = seconds
+        return [state.index for state in self.horizon.frames]
 
     def _own_time(self) -> float:
         """A clock, s, that stands still while the fit pauses for others."""

@@ -15,6 +15,7 @@ from motion4d_ros.config import Config
 from motion4d_ros.evaluation.synthetic import make_scene
 from motion4d_ros.evaluation.synthetic.scene import SyntheticScene
 from motion4d_ros.pipeline import Motion4D
+from motion4d_ros.priors.base import PosePrior, SceneHint
 from motion4d_ros.scene.storage import load_scene
 from motion4d_ros.types import Estimate, Frame, Motion4DError, PoseStatus, Prompt, Scale, Stage
 
@@ -527,3 +528,38 @@ def test_nothing_grows_with_the_length_of_the_run() -> None:
     assert health.gaussians_static <= 400 and health.gaussians_dynamic <= 150
     assert engine.archive.frames == {} and engine.archive.motions == {}
     assert engine.horizon.frames[-1].index == 59
+
+
+def test_a_camera_motion_found_late_builds_the_scene_anew(scene: SyntheticScene) -> None:
+    class Late:
+        """Knows the true poses from the sixth frame on, and then those before it."""
+
+        def __init__(self) -> None:
+            self.given: dict[int, Any] = {}
+            self.revised: dict[int, Any] = {}
+
+        def pose(self, frame: Frame, hint: SceneHint | None) -> PosePrior:
+            assert frame.T_map_cam is not None
+            self.given[frame.index] = frame.T_map_cam
+            if frame.index < 5:
+                return PosePrior(scene.T_map_cam[0], PoseStatus.OK, Scale.UNKNOWN)
+            self.revised = dict(self.given) if frame.index == 5 else {}
+            return PosePrior(frame.T_map_cam, PoseStatus.OK, Scale.RELATIVE)
+
+        def revised_poses(self) -> dict[int, Any]:
+            revised, self.revised = self.revised, {}
+            return revised
+
+        def reset(self) -> None:
+            self.given.clear()
+
+    engine = Motion4D(quick())
+    engine.intake.poses = Late()
+    estimates = [estimate for frame in scene.frames()[:8] for estimate in engine.push(frame)]
+    told = stages(estimates)
+    assert told[-8:] == [("global", k) for k in range(4)] + [("window", k) for k in range(4, 8)]
+    for estimate in estimates[-8:]:
+        assert estimate.T_map_cam == pytest.approx(scene.T_map_cam[estimate.index])
+    assert engine.mapper.scene.bases.length == 8
+    former = max(int(each.points.point_id.max(initial=0)) for each in estimates[:-8])
+    assert int(engine.mapper.scene.ids.min()) > former  # ids of points are never used again

@@ -82,6 +82,7 @@ class Horizon:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.frames: list[FrameState] = []
+        self.dropped = 0  # frames that have left
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -128,6 +129,7 @@ class Horizon:
         """Drops and returns the oldest frames beyond the limit."""
         excess = max(0, len(self.frames) - self.limit)
         dropped, self.frames = self.frames[:excess], self.frames[excess:]
+        self.dropped += excess
         return dropped
 
 

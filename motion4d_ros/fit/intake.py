@@ -55,6 +55,8 @@ class Intake:
         self._deleted: set[int] = set()
         self._whole: deque[FrameState] = deque()  # frames still held at the input's size, oldest first
         self._last: FrameState | None = None
+        self._revised_poses: dict[int, FloatArray] = {}
+        self._found_motion = False  # since the last window, after frames without it
         self.newest_ns = 0  # stamp of the newest frame seen, taken or not
         self.before: FrameState | None = None  # the frame taken before the newest
         self._next_index = 0
@@ -93,6 +95,7 @@ class Intake:
         self._next_index += 1
         hint = self._hint(frame)
         pose = self.poses.pose(frame, hint)
+        self._take_revised_poses(pose)
         depth = self.depths.depth(frame, pose, hint)
         labels = self._clean(self._ask_masks(whole if self.masks.full_size else frame, hint))
         state = self._state(frame, whole.camera, pose, depth, labels)
@@ -108,14 +111,33 @@ class Intake:
         return state
 
     def close_window(self) -> list[FrameState]:
-        """Hands over the frames that waited, one window at most. Poses revised by their source since are replaced."""
-        revised: dict[int, FloatArray] = getattr(self.poses, "revised_poses", dict)()
-        for state in self.pending:
-            if state.index in revised:
-                state.T_map_cam = revised[state.index]
+        """Hands over the frames that waited, one window at most."""
         length = self.config.window.length
         closed, self.pending = self.pending[:length], self.pending[length:]
         return closed
+
+    def adopt_revised_poses(self, horizon: Horizon) -> bool:
+        """Takes over poses of earlier frames that their source has changed its mind about; whether the camera's motion
+        has only now become known, and frames of the horizon were fitted without it.
+        """
+        revised, self._revised_poses = self._revised_poses, {}
+        for state in [*horizon.frames, *self.pending]:
+            if state.index in revised:
+                state.T_map_cam = revised[state.index]
+                state.scale = self.scale if self._found_motion else state.scale
+        fitted_blindly = self._found_motion and any(state.index in revised for state in horizon.frames)
+        self._found_motion = False
+        return fitted_blindly
+
+    def _take_revised_poses(self, pose: PosePrior) -> None:
+        """Keeps what the pose source has revised; tells a depth source that lives by poses once they have a scale."""
+        revised: dict[int, FloatArray] = getattr(self.poses, "revised_poses", dict)()
+        self._revised_poses.update(revised)
+        if revised and pose.scale is not Scale.UNKNOWN and self._last is not None and self.scale is Scale.UNKNOWN:
+            self._found_motion = True
+            revise = getattr(self.depths, "revise", None)
+            if revise is not None:
+                revise(revised)
 
     def adopt_revised_masks(self, horizon: Horizon) -> int | None:
         """Takes over masks of earlier frames that their source has changed its mind about; the first such frame."""

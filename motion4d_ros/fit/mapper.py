@@ -31,6 +31,7 @@ NEARER_SHARE = 0.94  # prior depth below this share of the rendered one: somethi
 FORGOTTEN_LOGIT = -8.0  # semantic logit of a channel that no object has
 WEIGHED_FRAMES = 6  # frames in which it is weighed what each Gaussian contributes
 USELESS_WEIGHT = 0.05  # pixels' worth per frame
+GUESSED_SIGMA = 0.5  # relative deviation from which depth is no more than a guess
 PRUNE_OPACITY = 0.03
 MAX_SIZE_SHARE = 0.08  # of the distance: larger Gaussians are fog
 
@@ -72,7 +73,7 @@ class Mapper:
         """Adds Gaussians for what the frames `new` show and the scene does not; how many."""
         added = 0
         with self.clock("spawn"):
-            for index in new:
+            for index in sorted(new, key=lambda k: _is_guess(horizon.get(k))):
                 self.breath()
                 added += self._fill_one(horizon.get(index))
             if self._divided:
@@ -339,3 +340,8 @@ class Mapper:
 
         variance = table.sigma_px[rows, a] ** 2 + table.sigma_px[rows, b] ** 2
         return TrackTargets(tensor(table.uv_px[rows, a]), tensor(table.uv_px[rows, b]), tensor(1 / (0.25 + variance)))
+
+
+def _is_guess(state: FrameState) -> bool:
+    """Whether a frame's depth is a guess for the most part: it then only fills what measured depth leaves open."""
+    return float(np.median(state.depth_sigma)) > GUESSED_SIGMA

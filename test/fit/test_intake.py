@@ -13,7 +13,7 @@ from fit_builders import PERIOD_NS, pose, texture
 from motion4d_ros.config import Config
 from motion4d_ros.fit.horizon import Horizon
 from motion4d_ros.fit.intake import Intake, own_outlines, shrink
-from motion4d_ros.priors.base import SceneHint
+from motion4d_ros.priors.base import PosePrior, SceneHint
 from motion4d_ros.types import Camera, Frame, IntArray, Motion4DError, PoseStatus, Prompt, Scale
 
 CAMERA = Camera(70.0, 70.0, 39.5, 29.5, 80, 60)
@@ -257,3 +257,39 @@ def test_prompts_for_no_frame_or_a_forgotten_one_are_refused(prompted: tuple[Int
         intake.prompt(Prompt(PERIOD_NS // 2, points_px=np.array([[3.0, 3.0]])), NOTHING)
     with pytest.raises(Motion4DError, match="before the first frame"):
         intake_of().prompt(Prompt(0), NOTHING)
+
+
+# -- poses that change in hindsight ------------------------------------------------------------------------------------
+
+
+class Finder:
+    """A pose source that finds out in its fourth frame how the camera has moved since the first."""
+
+    def pose(self, frame: Frame, hint: SceneHint | None) -> PosePrior:
+        found = frame.index >= 3
+        T = pose(t=(0.1 * frame.index, 0.0, 0.0)) if found else np.eye(4)
+        self.revised = {k: pose(t=(0.1 * k, 0.0, 0.0)) for k in range(3)} if frame.index == 3 else {}
+        return PosePrior(T, PoseStatus.OK, Scale.RELATIVE if found else Scale.UNKNOWN)
+
+    def revised_poses(self) -> dict[int, np.ndarray]:
+        revised, self.revised = self.revised, {}
+        return revised
+
+    def reset(self) -> None:
+        self.revised = {}
+
+
+def test_frames_fitted_before_the_camera_motion_was_known_get_their_poses() -> None:
+    intake, horizon = intake_of(**{"window.length": 2, "window.horizon": 8}), Horizon(8)
+    intake.poses = Finder()
+    for k in range(2):
+        intake.take(frame(k))
+    assert not intake.adopt_revised_poses(horizon)
+    horizon.frames += intake.close_window()
+    for k in (2, 3):
+        intake.take(frame(k))
+    assert intake.adopt_revised_poses(horizon)
+    states = [*horizon.frames, *intake.pending]
+    assert [float(state.T_map_cam[0, 3]) for state in states] == pytest.approx([0.0, 0.1, 0.2, 0.3])
+    assert all(state.scale is Scale.RELATIVE for state in states)
+    assert not intake.adopt_revised_poses(horizon)
