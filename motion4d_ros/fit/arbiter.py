@@ -75,7 +75,7 @@ class Arbiter:
         Following an object's own motion mends rough masks farther than votes of pixels do, and blurs good ones where
         the object bends.
         """
-        rough = [label for label, agreement in self.of_source.items() if agreement < ROUGH]
+        rough = self.rough()
         if agreed is None or not rough:
             return voted
         return np.where(np.isin(agreed, rough), agreed, np.where(np.isin(voted, rough), 0, voted))
@@ -84,9 +84,9 @@ class Arbiter:
         """Whether some object's source is steady."""
         return any(agreement >= STEADY for agreement in self.of_source.values())
 
-    def any_rough(self) -> bool:
-        """Whether some object's source is rough."""
-        return any(agreement < ROUGH for agreement in self.of_source.values())
+    def rough(self) -> list[int]:
+        """Objects whose source is rough."""
+        return [label for label, agreement in self.of_source.items() if agreement < ROUGH]
 
     def settle(
         self, rendered: NDArray[np.uint16], voted: IntArray | None, source: IntArray | None = None

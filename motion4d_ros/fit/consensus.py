@@ -12,6 +12,8 @@ may do better. Two cases:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -42,10 +44,8 @@ class Consensus:
         self._links: dict[tuple[int, int], tuple[NDArray[np.float32], BoolArray]] = {}
         self._own: dict[tuple[int, int, int], tuple[NDArray[np.float32], float]] = {}
 
-    def carried(self, position: int) -> NDArray[np.int32]:
-        """(h, w) labels at working size of the frame at `position`, for sources that flicker, leak or swap."""
-        around = range(max(0, position - REACH), min(len(self._frames), position + REACH + 1))
-        labels = sorted({int(v) for k in around for v in np.unique(self._frames[k].raw_labels) if v > 0})
+    def carried(self, position: int, labels: Sequence[int]) -> NDArray[np.int32]:
+        """(h, w) the objects `labels` at working size, in the frame at `position`; for sources that flicker or leak."""
         best = np.zeros(self._frames[position].raw_labels.shape, np.float32)
         result = np.zeros(best.shape, np.int32)
         for label in labels:

@@ -79,12 +79,12 @@ class Reporter:
         if stage is Stage.WINDOW:  # the frames before have new neighbours
             for state in horizon.frames[max(0, frames[0] - horizon.first_index - REACH) :]:
                 state.agreed = state.mended = None
-        consensus = Consensus(horizon, intake.tracks)
+        consensus, rough = Consensus(horizon, intake.tracks), mapper.arbiter.rough()
         for index in frames:
             state, position = horizon.get(index), index - horizon.first_index
             mapper.breath()
-            if state.agreed is None and mapper.arbiter.any_rough():
-                state.agreed = consensus.carried(position)
+            if state.agreed is None and rough:
+                state.agreed = consensus.carried(position, rough)
             if state.mended is None and mapper.arbiter.any_steady():
                 state.mended = PackedLabels.pack(consensus.mended(position))
 

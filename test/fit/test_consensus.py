@@ -29,7 +29,7 @@ def sequence(step: int = 2) -> Horizon:
 
 
 def agreed(horizon: Horizon, k: int, step: int = 2, trusted: bool = True) -> NDArray[np.int32]:
-    return Consensus(horizon, UniformFlow(SIZE, (float(step), 0.0), trusted)).carried(k)  # type: ignore[arg-type]
+    return Consensus(horizon, UniformFlow(SIZE, (float(step), 0.0), trusted)).carried(k, [3])  # type: ignore[arg-type]
 
 
 def quality(labels: IntArray, k: int, step: int = 2) -> float:
