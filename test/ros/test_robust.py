@@ -261,7 +261,7 @@ def test_deactivation_in_mid_work_is_quick_and_clean(harness: Callable[..., Harn
     assert time.monotonic() - began < 2.5
     counts = h.counts()
     assert counts.queued == 0 and counts.received == 9
-    assert h.node.count_subscribers(f"{h.ns}/camera/image_raw") == 0, "nothing is leaked"
+    assert h.until(lambda: h.node.count_subscribers(f"{h.ns}/camera/image_raw") == 0), "nothing is leaked"
     assert h.node.trigger_cleanup() == OK and h.node.trigger_configure() == OK and h.node.trigger_activate() == OK
     h.connect()
     assert h.until(lambda: h.node.count_subscribers(f"{h.ns}/camera/image_raw") == 1)

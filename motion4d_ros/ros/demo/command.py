@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from std_srvs.srv import Trigger
@@ -48,6 +48,9 @@ def main(arguments: Sequence[str] | None = None, node_command: Sequence[str] = N
     except Motion4DError as error:
         console.print(f"[red]demo: {error}[/red]")
         return 2
+    except (KeyboardInterrupt, ExternalShutdownException):
+        console.print("[red]demo: interrupted[/red]")
+        return 130
     return 0
 
 
