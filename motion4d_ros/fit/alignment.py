@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from motion4d_ros.config import GeometryConfig
+from motion4d_ros.fit.affine import anchor_disparity
 from motion4d_ros.fit.bundle import Body, BundleOptions, Observations, solve
 from motion4d_ros.fit.horizon import Horizon
 from motion4d_ros.fit.points import PointTable
@@ -28,10 +29,13 @@ class DepthAlignment:
         self.scale: dict[int, float] = {}  # frame index -> a_k
         self.offset: dict[int, float] = {}  # frame index -> b_k, 1/m
         self.static_points: dict[int, FloatArray] = {}  # point id -> map position (3,), m
+        self.line: tuple[float, float] | None = None  # of the newest frame whose disparity had neither scale nor offset
         self.conflict = 0.0  # logarithm of the ratio between metric depth and what parallax says
 
     def align(self, horizon: Horizon, static: PointTable) -> None:
         """Adjusts scales, offsets and the `static` points together, and sets the frames' `depth_m`."""
+        if any(state.loose for state in horizon.frames):
+            self.line = anchor_disparity(horizon, static, self.line)
         if static.count >= 8:
             self._adjust(horizon, static)
         for state in horizon.frames:

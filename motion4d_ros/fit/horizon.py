@@ -35,6 +35,7 @@ class FrameState:
     labels: IntArray  # (H, W) what the scene is taught: voted over neighbouring frames, then refreshed
     depth_m: NDArray[np.float32]  # (H, W) aligned to the scene, NaN = unknown
     warnings: list[str] = field(default_factory=list)
+    loose: bool = False  # whether `raw_inverse_depth` still has neither scale nor offset (see `affine`)
     voted: IntArray | None = None  # (H, W) as voted, before anything rendered touched it
     whole: Frame | None = None  # at the input's size, while a mask source that looks at that may be asked again
     outlines: PackedLabels | None = None  # what such a source said last, at the input's size

@@ -233,6 +233,7 @@ class Intake:
             frame, output_camera, pose.T_map_cam, pose.status, scale, small, inverse, sigma, small, depth_m, warnings
         )
         state.keep_outlines(labels)
+        state.loose = depth is not None and depth.affine and depth.scale is not Scale.METRIC
         return state
 
     def _ask_masks(self, frame: Frame, hint: SceneHint | None) -> IntArray:

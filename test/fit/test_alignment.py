@@ -7,6 +7,7 @@ import pytest
 from fit_builders import make_horizon, make_state, pose
 
 from motion4d_ros.config import Config
+from motion4d_ros.fit.affine import anchor_disparity, robust_line
 from motion4d_ros.fit.alignment import DepthAlignment
 from motion4d_ros.fit.arbiter import Arbiter, overlap
 from motion4d_ros.fit.horizon import Horizon
@@ -141,3 +142,37 @@ def test_only_rough_outlines_are_averaged() -> None:
     assert Arbiter(of_source={1: 0.95}).best_vote(voted, averaged) is voted
     assert np.array_equal(Arbiter(of_source={1: 0.8}).best_vote(voted, averaged), averaged)
     assert Arbiter(of_source={1: 0.8}).best_vote(voted, None) is voted
+
+
+def test_disparity_without_scale_and_offset_is_brought_to_what_parallax_says() -> None:
+    horizon, table, _ = world(np.ones(LENGTH))
+    true = [state.raw_inverse_depth.copy() for state in horizon.frames]
+    for k, state in enumerate(horizon.frames):
+        state.raw_inverse_depth = ((40.0 + k) * state.raw_inverse_depth + 7.0).astype(np.float32)
+        state.loose = True
+    DepthAlignment(Config().geometry).align(horizon, table)
+    for state, expected in zip(horizon.frames, true, strict=True):
+        assert not state.loose
+        known = np.isfinite(expected)
+        assert np.median(np.abs(state.depth_m[known] * expected[known] - 1)) < 0.02
+
+
+def test_disparity_without_parallax_is_put_at_a_plain_distance_and_kept_there() -> None:
+    horizon, table, _ = world(np.ones(LENGTH))
+    for state in horizon.frames:
+        state.T_map_cam = np.eye(4)
+        state.raw_inverse_depth = np.where(np.isfinite(state.raw_inverse_depth), 300.0, np.nan).astype(np.float32)
+        state.loose = True
+    none = table.select(np.zeros(0, int))
+    line = anchor_disparity(horizon, none, None)
+    for state in horizon.frames:
+        assert np.nanmedian(state.raw_inverse_depth) == pytest.approx(0.5)
+    assert line == (pytest.approx(1 / 600), 0.0)
+
+
+def test_a_line_is_not_bent_by_outliers() -> None:
+    x = np.linspace(1, 5, 60)
+    y = 0.3 * x + 0.1
+    y[::6] = 4.0
+    assert robust_line(x, y) == pytest.approx((0.3, 0.1), abs=1e-3)
+    assert robust_line(np.full(20, 2.0), np.full(20, 1.0)) == (0.5, 0.0)
