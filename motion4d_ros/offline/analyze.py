@@ -119,6 +119,8 @@ def effective_config(options: AnalyzeOptions) -> Config:
             config.set(path, value)
 
     imply("budget.mode", "lossless")
+    if config.budget.mode != "lossless":
+        raise Motion4DError("budget.mode=realtime leaves frames out, an analysis uses every one: leave that setting out")
     imply("run.archive", "true")  # points are followed through the whole recording, not only the horizon
     if source.masks is not None:
         imply("masks.source", "topic")

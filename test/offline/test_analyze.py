@@ -208,9 +208,10 @@ def test_what_options_imply():
         ("depth.source", "topic", "--depth"),
         ("masks.source", "prompt", "--prompt-mask"),
         ("pose.source", "odometry", "--odometry TOPIC"),
+        ("budget.mode", "realtime", "leaves frames out"),
     ],
 )
-def test_settings_without_their_input(path, value, words):
+def test_settings_that_contradict_the_input(path, value, words):
     config = Config()
     config.set(path, value)
     with pytest.raises(Motion4DError, match=words):
