@@ -120,7 +120,7 @@ def effective_config(options: AnalyzeOptions) -> Config:
 
     imply("budget.mode", "lossless")
     if config.budget.mode != "lossless":
-        raise Motion4DError("budget.mode=realtime leaves frames out, an analysis uses every one: leave that setting out")
+        raise Motion4DError("budget.mode=realtime leaves frames out, an analysis uses them all: leave it at lossless")
     imply("run.archive", "true")  # points are followed through the whole recording, not only the horizon
     if source.masks is not None:
         imply("masks.source", "topic")
