@@ -305,7 +305,7 @@ class Motion4D:
             raise Motion4DError(f"queries must be finite (Q, 3) rows of t, y, x; got shape {points.shape}")
         if not len(self.horizon):
             raise Motion4DError("no frame has been fitted yet: push frames, then flush, before asking for tracks")
-        return query_scene(points, self.mapper, self.horizon, self.archive, self.intake.tracks)
+        return query_scene(points, self.mapper, self.horizon, self.archive)
 
     def render(self, index: int) -> Rendered:
         """The scene as seen by the camera of frame `index` (in the horizon), at that frame's time, at full size."""

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from motion4d_ros.fit.anchors import Anchors
@@ -15,8 +14,7 @@ from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.mapper import Mapper
 from motion4d_ros.fit.observe import masks, rendered_labels
 from motion4d_ros.fit.queries import MovingGaussians, Snapshot, trace
-from motion4d_ros.priors.base import TrackSource
-from motion4d_ros.types import FloatArray, PointTracks, QueryTracks, Rendered
+from motion4d_ros.types import FloatArray, QueryTracks, Rendered
 
 EMPTY_ALPHA = 0.3  # less than this: nothing is there
 
@@ -64,9 +62,7 @@ def archive_frames(archive: Archive, mapper: Mapper, dropped: Sequence[FrameStat
         )
 
 
-def query_scene(
-    points_tyx: FloatArray, mapper: Mapper, horizon: Horizon, archive: Archive, tracks: TrackSource
-) -> QueryTracks:
+def query_scene(points_tyx: FloatArray, mapper: Mapper, horizon: Horizon, archive: Archive) -> QueryTracks:
     """Tracks of (Q, 3) queries in pixels of the input image, over all frames from the oldest archived one on."""
     output, camera = horizon.frames[-1].output_camera, horizon.camera
     ratio = np.array([camera.height / output.height, camera.width / output.width])
@@ -91,22 +87,6 @@ def query_scene(
     )
     result.query_points = points_tyx.copy()
     result.tracks = ((result.tracks + 0.5) / ratio[::-1] - 0.5).astype(np.float32)
-    return result
-
-
-def blank_tracks(total: int, some: PointTracks, rows: NDArray[np.intp]) -> PointTracks:
-    """Tracks of `total` points of which only `rows` are known: the others are never visible."""
-    length = some.length
-    result = PointTracks(
-        np.full(total, -1, np.int64),
-        np.zeros((total, length, 2), np.float32),
-        np.zeros((total, length), bool),
-        np.full((total, length), np.inf, np.float32),
-        np.full(total, -1, np.int64),
-        some.first_index,
-    )
-    for name in ("ids", "uv_px", "visible", "sigma_px", "query_index"):
-        getattr(result, name)[rows] = getattr(some, name)
     return result
 
 

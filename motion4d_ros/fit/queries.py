@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from motion4d_ros.fit.anchors import FrameAnchors
 from motion4d_ros.geometry.neighbours import nearest
 from motion4d_ros.geometry.robust import median_of_known
-from motion4d_ros.types import Camera, FloatArray, IntArray, PointTracks, QueryTracks
+from motion4d_ros.types import Camera, FloatArray, IntArray, QueryTracks
 
 NEIGHBOURS = 8  # Gaussians whose motion a query point shares
-HIDDEN_SHARE = 0.02  # rendered depth nearer than the point by this share: it is hidden
+HIDDEN_SHARE = 0.04  # rendered depth nearer than the point by this share: it is hidden
 NEAR_PX = 3  # a query nearer than this to an outline may belong to the other side
-CHAIN_REACH = 5  # frames, each way, in which 2D tracks have a say in that
-CLEARLY_BETTER = 0.6  # the other side must explain them with so much less error,
-CHAIN_NOISE_PX = 0.3  # and by so much beyond their noise
+NORMAL_PX = 2  # half width of the patch that tells how a surface lies
+PIN_M = 1e-3  # length at which normals are carried along
+TURNED_AWAY = 0.3  # cosine between normal and line of sight from which a surface cannot be seen, whatever the noise
 EDGE_JUMP = 0.03  # a pixel's depth off by more from its neighbours of the same label is a blend of near and far
 
 
@@ -57,47 +57,33 @@ def trace(
     snapshot: Callable[[int], Snapshot],
     gaussians: Callable[[int, int], MovingGaussians | None],
     camera: Camera,
-    chains: PointTracks | None = None,
 ) -> QueryTracks:
     """Trajectories of (Q, 3) queries (frame index, y, x; px of `camera`) over `count` frames from `first_index`.
 
     `snapshot(index)` gives a frame, `gaussians(label, index)` the Gaussians of an object as of a frame (None: it does
-    not move). `chains` are 2D tracks of the same queries: near an outline they decide to which side a query belongs.
+    not move).
     """
     total = len(points_tyx)
     xyz = np.full((total, count, 3), np.nan)
+    outward = np.zeros((total, count, 3))  # unit normals of the surface that was queried; 0 = unknown
     labels = np.zeros(total, np.int64)
     confidence = np.full((total, count), 0.5)
     order = np.clip(np.rint(points_tyx[:, 0]).astype(int), first_index, first_index + count - 1)
     for index in np.unique(order).tolist():
         rows = np.flatnonzero(order == index)
         uv, shot, column = points_tyx[rows, :0:-1], snapshot(index), index - first_index
-
-        def paths(uv: FloatArray, label: NDArray[np.int64], shot: Snapshot = shot, index: int = index) -> FloatArray:
-            start = _lift(uv, label, shot, camera)
-            result = np.repeat(start[:, None], count, 1)
-            for object_id in np.unique(label[label > 0]).tolist():
-                moving = gaussians(object_id, index)
-                if moving is not None:
-                    mine = label == object_id
-                    result[mine] = follow(start[mine], index - first_index, moving)
-            return result
-
         own = _at(shot.labels, uv).astype(np.int64)
-        xyz[rows] = paths(uv, own)
-        if chains is not None:
-            near = range(max(0, column - CHAIN_REACH), min(count, column + CHAIN_REACH + 1))
-            shots = {k: snapshot(first_index + k) for k in near}
-            error = _chain_error(xyz[rows], chains, rows, first_index, shots, camera)
-            for rival in np.unique(shot.labels).astype(np.int64).tolist():
-                tried = np.flatnonzero((own != rival) & _label_near(shot.labels, uv, rival))
-                if len(tried) == 0:
-                    continue
-                other = paths(uv[tried], np.full(len(tried), rival))
-                other_error = _chain_error(other, chains, rows[tried], first_index, shots, camera)
-                wins = other_error < CLEARLY_BETTER * error[tried] - CHAIN_NOISE_PX
-                won = tried[wins]
-                own[won], xyz[rows[won]], error[won] = rival, other[wins], other_error[wins]
+        start = _lift(uv, own, shot, camera)
+        normal = _normals(uv, own, shot, camera)
+        xyz[rows], outward[rows] = start[:, None], normal[:, None]
+        for object_id in np.unique(own[own > 0]).tolist():
+            moving = gaussians(object_id, index)
+            if moving is None:
+                continue
+            mine = np.flatnonzero(own == object_id)
+            both = follow(np.concatenate([start[mine], start[mine] + PIN_M * normal[mine]]), column, moving)
+            xyz[rows[mine]] = both[: len(mine)]
+            outward[rows[mine]] = (both[len(mine) :] - both[: len(mine)]) / PIN_M
         labels[rows] = own
         confidence[rows] = 0.5 if shot.confidence is None else _at(shot.confidence, uv)[:, None]
         confidence[rows[~np.isfinite(_at(shot.depth_m, uv))]] = 0.0  # nothing is rendered there: a guess
@@ -109,7 +95,7 @@ def trace(
         stamps[column] = shot.stamp_ns
         if shot.anchors is not None:
             xyz[:, column] = _shifted(xyz[:, column], labels, shot, shot.anchors, camera)
-        tracks[:, column], occluded[:, column] = _see(xyz[:, column], labels, shot, camera)
+        tracks[:, column], occluded[:, column] = _see(xyz[:, column], outward[:, column], labels, shot, camera)
     every = np.arange(total)
     tracks[every, order - first_index] = points_tyx[:, :0:-1]
     occluded[every, order - first_index] = False
@@ -133,30 +119,6 @@ def _pixels(uv_px: FloatArray, shape: tuple[int, ...]) -> tuple[NDArray[np.intp]
     """Rows and columns (P,) of the pixels nearest to (P, 2), inside an image of `shape`."""
     nearest_pixel = np.nan_to_num(np.rint(uv_px)).astype(np.intp)
     return np.clip(nearest_pixel[:, 1], 0, shape[0] - 1), np.clip(nearest_pixel[:, 0], 0, shape[1] - 1)
-
-
-def _chain_error(
-    paths: FloatArray,
-    chains: PointTracks,
-    rows: NDArray[np.intp],
-    first_index: int,
-    shots: dict[int, Snapshot],
-    camera: Camera,
-) -> FloatArray:
-    """(P,) median distance, px, of (P, T, 3) paths from the chains of their queries, in the frames `shots` (by column)
-    in which these see them; infinite where they see none.
-    """
-    errors = np.full((len(paths), len(shots)), np.nan)
-    for place, (column, shot) in enumerate(shots.items()):
-        at = column + first_index - chains.first_index
-        if not 0 <= at < chains.length:
-            continue
-        T = np.linalg.inv(shot.T_map_cam)
-        uv = camera.project(paths[:, column] @ T[:3, :3].T + T[:3, 3])
-        seen = chains.visible[rows, at] & (chains.query_index[rows] != chains.first_index + at)
-        distance = np.linalg.norm(uv - chains.uv_px[rows, at], axis=1)
-        errors[:, place] = np.where(seen, np.nan_to_num(distance, nan=1e3), np.nan)
-    return np.nan_to_num(median_of_known(errors, axis=1), nan=np.inf)
 
 
 def follow(start: FloatArray, column: int, moving: MovingGaussians) -> FloatArray:
@@ -228,10 +190,34 @@ def _shifted(
     return np.where(np.isfinite(moved).all(1, keepdims=True), moved, xyz)
 
 
+def _normals(uv_px: FloatArray, label: NDArray[np.int64], shot: Snapshot, camera: Camera) -> FloatArray:
+    """(P, 3) unit normals, towards the camera, of the surface at (P, 2) pixels, map frame: a plane through the depth
+    around them; 0 where too little of it is known.
+    """
+    row, column = _pixels(uv_px, shot.labels.shape)
+    offsets = np.arange(-NORMAL_PX, NORMAL_PX + 1)
+    dy, dx = np.meshgrid(offsets, offsets, indexing="ij")
+    y = np.clip(row[:, None] + dy.ravel(), 0, shot.labels.shape[0] - 1)
+    x = np.clip(column[:, None] + dx.ravel(), 0, shot.labels.shape[1] - 1)
+    depth = np.where(shot.labels[y, x] == label[:, None], shot.depth_m[y, x], np.nan)
+    middle = median_of_known(depth.T, axis=0)
+    with np.errstate(invalid="ignore"):
+        good = np.abs(depth - middle[:, None]) < EDGE_JUMP * middle[:, None]
+    points = camera.unproject(np.stack([x, y], -1).astype(float), np.where(good, depth, 0.0))
+    weight = good.astype(float)[..., None]
+    total = np.maximum(weight.sum(1), 1e-9)
+    centered = (points - ((points * weight).sum(1) / total)[:, None]) * weight
+    normal = np.linalg.eigh(np.einsum("pki,pkj->pij", centered, centered))[1][..., 0]
+    ray = camera.unproject(uv_px, np.ones(len(uv_px)))
+    normal = -normal * np.sign((normal * ray).sum(1, keepdims=True))
+    normal = np.where((good.sum(1) >= NORMAL_PX * (2 * NORMAL_PX + 1))[:, None], normal, 0.0)
+    return np.asarray(normal @ shot.T_map_cam[:3, :3].T)
+
+
 def _see(
-    xyz: FloatArray, labels: NDArray[np.int64], shot: Snapshot, camera: Camera
+    xyz: FloatArray, outward: FloatArray, labels: NDArray[np.int64], shot: Snapshot, camera: Camera
 ) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """(Q, 3) map points in one frame: (Q, 2) pixels and (Q,) whether they are hidden."""
+    """(Q, 3) map points with normals (Q, 3) in one frame: (Q, 2) pixels and (Q,) whether they are hidden."""
     T = np.linalg.inv(shot.T_map_cam)
     xyz_cam = xyz @ T[:3, :3].T + T[:3, 3]
     uv = camera.project(xyz_cam)
@@ -239,6 +225,8 @@ def _see(
     inside = np.isfinite(uv).all(1) & (uv > -0.5).all(1) & (uv[:, 0] < width - 0.5) & (uv[:, 1] < height - 0.5)
     rendered = np.nan_to_num(_at(shot.depth_m, uv), nan=np.inf)
     hidden = rendered < (1 - HIDDEN_SHARE) * xyz_cam[:, 2]
+    away = ((outward @ T[:3, :3].T) * xyz_cam).sum(1) / np.maximum(np.linalg.norm(xyz_cam, axis=1), 1e-9)
+    hidden |= away > TURNED_AWAY  # behind its own object's limb, where depth differs too little to tell
     other = np.ones(len(xyz), bool)
     for label in np.unique(labels).tolist():
         mine = labels == label

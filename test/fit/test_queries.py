@@ -207,3 +207,27 @@ def test_base_motions_that_leave_are_kept_by_base_and_frame() -> None:
     assert archive.motions[base][11][:, 3] == pytest.approx([1.0, 1.0, 1.0])
     archive.clear()
     assert not archive.motions
+
+
+def test_a_side_that_has_turned_away_is_hidden_though_hardly_behind_what_shows() -> None:
+    """A coin of a few millimetres turns over: depth cannot tell its back from its front, its normal can."""
+    turns = np.radians([0.0, 30.0, 60.0, 120.0, 150.0, 180.0])
+
+    def turned(k: int) -> FloatArray:
+        T = np.eye(4)
+        T[:3, :3] = Rotation.from_rotvec([0, turns[k], 0]).as_matrix()
+        T[:3, 3] = CENTER - T[:3, :3] @ CENTER
+        return T
+
+    def coin(index: int) -> Snapshot:
+        rays = CAMERA.unproject(CAMERA.pixel_grid(), np.ones(CAMERA.size))
+        R = turned(index - FIRST)[:3, :3]
+        z = (CENTER @ R[:, 2]) / np.where(np.abs(rays @ R[:, 2]) < 1e-6, 1e-6, rays @ R[:, 2])
+        inside = np.linalg.norm(rays * z[..., None] - CENTER, axis=-1) < 0.3
+        depth = np.where(inside, z, WALL_Z)
+        return Snapshot(index * PERIOD_NS, np.eye(4), inside.astype(np.int32), depth, np.full(CAMERA.size, 0.9))
+
+    motions = np.stack([turned(k)[:3] for k in range(LENGTH)])[None]
+    u, v = CAMERA.project(CENTER[None])[0]
+    result = run([(FIRST, v, u)], coin, lambda label, index: MovingGaussians(CENTER[None], np.ones((1, 1)), motions))
+    assert result.occluded[0].tolist() == [False, False, False, True, True, True]
