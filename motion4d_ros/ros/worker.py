@@ -8,7 +8,6 @@ the worker looks up: is it to stop, has a frame come? No exception of a frame en
 from __future__ import annotations
 
 import copy
-import ctypes
 import threading
 import time
 import traceback
@@ -21,16 +20,13 @@ from typing import Any, TypeVar
 from motion4d_ros.config import Config
 from motion4d_ros.ros.engine import Engine
 from motion4d_ros.ros.frames import FrameContext, ImageGroup
+from motion4d_ros.ros.interrupt import Interrupted, interrupt
 from motion4d_ros.ros.memory import free_gpu_memory, is_out_of_memory, lower_budgets
 from motion4d_ros.ros.queue import FrameQueue
 from motion4d_ros.ros.validation import Rejection
 from motion4d_ros.types import Camera, Estimate, Frame, Motion4DError
 
 Result = TypeVar("Result")
-
-
-class Interrupted(BaseException):
-    """Raised inside a worker that would not end by itself."""
 
 
 class Abandoned(Exception):
@@ -392,9 +388,3 @@ class Worker:
             self.reset(reason, jumped=jumped)
         except Exception as error:
             self._note_exception("reset", error)
-
-
-def interrupt(thread: threading.Thread) -> None:
-    """Raises `Interrupted` in `thread` before its next line of Python."""
-    if thread.ident is not None:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(Interrupted))
