@@ -76,7 +76,7 @@ class Player:
         with AnyReader([self._bag]) as reader:
             wanted = [item for item in reader.connections if item.topic in self._publishers]
             began, first_ns = time.monotonic(), None
-            for connection, recorded_ns, raw in _small_ones_last(reader.messages(connections=wanted)):
+            for connection, recorded_ns, raw in small_ones_last(reader.messages(connections=wanted)):
                 first_ns = recorded_ns if first_ns is None else first_ns
                 left = (recorded_ns - first_ns) * 1e-9 / rate - (time.monotonic() - began)
                 if left > 0 and stop.wait(left):
@@ -90,7 +90,7 @@ class Player:
         return published
 
 
-def _small_ones_last(messages: Iterable[tuple[Any, int, bytes]]) -> Iterator[tuple[Any, int, bytes]]:
+def small_ones_last(messages: Iterable[tuple[Any, int, bytes]]) -> Iterator[tuple[Any, int, bytes]]:
     """Messages recorded at the same time, the largest first: in the shared memory of DDS a large message may push out
     what the same process has sent just before it, and small ones are not sent again as soon.
     """
