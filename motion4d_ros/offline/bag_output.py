@@ -284,6 +284,8 @@ def _status(topics: _Topics, health: Health, last: Estimate, frames: int, map_fr
         header=topics.header(last.stamp_ns, map_frame),
         received=frames,
         processed=frames,
+        live_only=health.live_only,
+        stride=health.stride,
         drop_reasons=[],
         drop_counts=np.zeros(0, np.uint64),
         reject_reasons=[],
