@@ -31,6 +31,7 @@ BEHIND = 0.94  # something of another label nearer than this share of a point's 
 MIN_VISIBLE = 40  # points that have to be seen at a pose
 MIN_SHARE = 0.25  # of those that face the camera
 PLENTY = 0.5 * POINTS  # fewer on the mask correlate by chance, and count for less
+NOTHING_TO_SEE = -1.0  # score where hardly any point of the template shows
 LEAST_SCORE = 0.55  # correlation times coverage, for a pose to be believed
 TURN_PENALTY = 0.1  # score that the largest turn must win
 REFINEMENTS = ((6.0, 1.5, 0.02), (3.0, 0.75, 0.01), (1.5, 0.4, 0.005))  # steps: degrees, px, share of the depth
@@ -91,7 +92,7 @@ def realign(
     template: Template, state: FrameState, label: int, predicted: FloatArray
 ) -> tuple[FloatArray, float, float] | None:
     """The motion (4, 4), canonical -> map, of object `label` in frame `state`, sought around `predicted`, its score and
-    that of `predicted` (-1: nothing to see from there); None where nothing fits.
+    that of `predicted` (`NOTHING_TO_SEE`: its known side is out of view); None where nothing fits.
     """
     scene = _scene(state, label)
     if scene is None or template.count < MIN_VISIBLE:
@@ -114,13 +115,21 @@ def realign(
     return np.asarray(state.T_map_cam @ best), score, float(reference)
 
 
+def score_of(template: Template, state: FrameState, label: int, motion: FloatArray) -> float:
+    """How well the object looks as it should in frame `state` if it is moved by `motion` (4, 4)."""
+    scene = _scene(state, label)
+    if scene is None or template.count < MIN_VISIBLE:
+        return NOTHING_TO_SEE
+    return float(_scores(template, scene, state.T_cam_map @ motion, np.zeros((1, 2)))[0])
+
+
 def polish(
     template: Template, state: FrameState, label: int, candidates: Sequence[FloatArray]
 ) -> tuple[FloatArray, float]:
-    """The best of some motions (4, 4) in frame `state` after a few small steps, and its score (-1: nothing to see)."""
+    """The best of some motions (4, 4) in frame `state` after a few small steps, and its score."""
     scene = _scene(state, label)
     if scene is None or template.count < MIN_VISIBLE:
-        return candidates[0], -1.0
+        return candidates[0], NOTHING_TO_SEE
     found = [_refined(template, scene, state.T_cam_map @ motion) for motion in candidates]
     T, score = max(found, key=lambda pair: pair[1])
     return np.asarray(state.T_map_cam @ T), score
@@ -198,7 +207,7 @@ def _scores(template: Template, scene: _Scene, T: FloatArray, shifts_px: FloatAr
     xyz, facing = _seen(template, T)
     xyz, wanted = xyz[facing], template.gray[facing]
     if len(xyz) < MIN_VISIBLE or (xyz[:, 2] <= 0).any():
-        return np.full(len(shifts_px), -1.0)
+        return np.full(len(shifts_px), NOTHING_TO_SEE)
     uv = (scene.state.frame.camera.project(xyz)[None] + shifts_px[:, None]).astype(np.float32)
     gray = cv2.remap(scene.gray, uv[..., 0], uv[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     height, width = scene.gray.shape
@@ -213,7 +222,7 @@ def _scores(template: Template, scene: _Scene, T: FloatArray, shifts_px: FloatAr
     b = np.where(visible, wanted[None] - ((wanted[None] * visible).sum(1) / total)[:, None], 0.0)
     correlation = (a * b).sum(1) / np.maximum(np.sqrt((a**2).sum(1) * (b**2).sum(1)), 1e-6)
     enough = (on.sum(1) >= MIN_VISIBLE) & (count >= MIN_SHARE * len(xyz))
-    return np.where(enough, correlation * on.sum(1) / total * np.minimum(1.0, on.sum(1) / PLENTY), -1.0)
+    return np.where(enough, correlation * on.sum(1) / total * np.minimum(1.0, on.sum(1) / PLENTY), NOTHING_TO_SEE)
 
 
 def _refined(template: Template, scene: _Scene, T: FloatArray) -> tuple[FloatArray, float]:

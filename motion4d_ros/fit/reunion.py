@@ -12,7 +12,7 @@ from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.keyframes import Keyframes
 from motion4d_ros.fit.object_motion import ObjectMotion
 from motion4d_ros.fit.reacquire import describe, find_motion
-from motion4d_ros.fit.realign import LEAST_SCORE, Template, make_template, polish, realign
+from motion4d_ros.fit.realign import LEAST_SCORE, NOTHING_TO_SEE, Template, make_template, polish, realign, score_of
 from motion4d_ros.types import FloatArray
 
 MOST_FRAMES = 2  # frames of an appearance in which features of a lost object are looked for
@@ -20,6 +20,7 @@ TEMPLATE_VIEWS = 3  # keyframes that show how it looks
 LOOKS = 4  # frames in which it is looked for
 CLEARLY_SEEN = 0.7  # how far their pixels may be from the median, as a factor
 APART = 2  # frames between two that confirm each other
+BEYOND_DOUBT = 0.7  # score for an object that was never out of sight
 CLEAR_GAIN = 0.1  # score by which they must beat the pose that was predicted
 MORE_SEEN = 1.3  # factor by which a sighting must grow for an object to be placed again
 MOST_STRAYED = 8  # frames before a loss was noticed in which something may have dragged the object along
@@ -117,6 +118,11 @@ class Reunions:
         if template is None or clear[-1] - clear[0] < APART:
             return False
         tried = sorted({clear[round(i)] for i in np.linspace(0, len(clear) - 1, LOOKS)})
+        if motion.detached_at is None:  # never out of sight: it may just have turned a new side to the camera
+            scores = {k: score_of(template, horizon.get(k), label, motion.matrix(k)) for k in tried}
+            tried = [k for k in tried if NOTHING_TO_SEE < scores[k] < LEAST_SCORE]
+        if len(tried) < 2:
+            return False
         found = {k: realign(template, horizon.get(k), label, motion.matrix(k)) for k in tried}
         sure = {k: result for k, result in found.items() if result is not None}
         best, index, correction = -np.inf, -1, np.eye(4)
@@ -127,6 +133,8 @@ class Reunions:
                 if other - k >= APART and agrees and score + its_score > best:
                     best, index, correction = score + its_score, k, candidate
         if index < 0 or sure[index][1] < sure[index][2] + CLEAR_GAIN:
+            return False
+        if motion.detached_at is None and sure[index][1] < BEYOND_DOUBT:
             return False
         begin = self._strayed(motion, template, horizon, since)
         frames = {state.index for state in horizon.frames if state.index >= begin}
