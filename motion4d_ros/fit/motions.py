@@ -19,6 +19,7 @@ from motion4d_ros.geometry.rigid import fit_rigid
 from motion4d_ros.geometry.robust import median_of_known
 from motion4d_ros.types import FloatArray
 
+BRIDGE = 2  # times the points that a motion needs link an object to what it was: a few agree by chance
 LOOK_BACK = 8  # frames after which an object must still be known by some of its points
 
 
@@ -203,7 +204,7 @@ class Motions:
             motion.detached_at = None
             return
         bridging = inliers[:, :column].any(1) & inliers[:, column:].any(1)
-        if bridging.sum() >= least:
+        if bridging.sum() >= BRIDGE * least:
             motion.detached_at = None
 
     # -- parts ---------------------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ POINTS = 150  # of a template, per keyframe
 BLUR_PX = 1.0
 OUTLINE = 1.4  # radius of an outline, in median distances of its points from their middle
 DEEP = 0.7  # radii from the visible side to the middle
-TURN_STEP_DEG = 12.0
+TURN_STEP_DEG = 18.0
 MOST_TURN_DEG = 90.0
 SHIFT_PX = (-6, -3, 0, 3, 6)
 FACING = 0.35  # cosine between the directions from which a point was and would be seen
@@ -32,9 +32,9 @@ MIN_VISIBLE = 40  # points that have to be seen at a pose
 MIN_SHARE = 0.25  # of those that face the camera
 PLENTY = 0.5 * POINTS  # fewer on the mask correlate by chance, and count for less
 NOTHING_TO_SEE = -1.0  # score where hardly any point of the template shows
-LEAST_SCORE = 0.55  # correlation times coverage, for a pose to be believed
+LEAST_SCORE = 0.65  # correlation times coverage, for a pose to be believed
 TURN_PENALTY = 0.1  # score that the largest turn must win
-REFINEMENTS = ((6.0, 1.5, 0.02), (3.0, 0.75, 0.01), (1.5, 0.4, 0.005))  # steps: degrees, px, share of the depth
+REFINEMENTS = ((8.0, 2.0, 0.03), (4.0, 1.0, 0.015), (2.0, 0.5, 0.007), (1.0, 0.2, 0.003))  # degrees, px, of depth
 
 
 @dataclass
