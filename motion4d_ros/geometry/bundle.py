@@ -32,9 +32,11 @@ def rotation_exp(omega: FloatArray) -> FloatArray:
     K = skew(omega)
     small = angle < 1e-8
     safe = np.where(small, 1.0, angle)
-    return np.eye(3) + np.where(small, 1.0, np.sin(safe) / safe) * K + np.where(
-        small, 0.5, (1 - np.cos(safe)) / safe**2
-    ) * (K @ K)
+    return (
+        np.eye(3)
+        + np.where(small, 1.0, np.sin(safe) / safe) * K
+        + np.where(small, 0.5, (1 - np.cos(safe)) / safe**2) * (K @ K)
+    )
 
 
 def skew(v: FloatArray) -> FloatArray:
