@@ -80,7 +80,7 @@ def measure(
     warped = cv2.remap(source.gray, where[..., 0], where[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     synthetic = np.where(ok, warped, target.gray).astype(np.uint8)
     forward = dis_flow(synthetic, target.gray)
-    backward = dis_flow(target.gray, synthetic, finest_scale=1)  # a check needs no full resolution
+    backward = dis_flow(target.gray, synthetic)
     disagreement = consistency(forward, backward)
 
     place = _invert(where, ok, uv_source, uv_guess)

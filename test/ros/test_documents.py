@@ -35,7 +35,7 @@ def test_every_topic_and_parameter_is_documented(repository: Path) -> None:
         assert f"| `{parameter_name(tunable.path)}` |" in text
 
 
-@pytest.mark.parametrize("name", ["cpu_small", "realtime_gpu", "quality", "lossless"])
+@pytest.mark.parametrize("name", ["cpu_small", "fast", "realtime_gpu", "quality", "lossless"])
 def test_presets_hold_known_parameters_of_the_right_type(repository: Path, name: str) -> None:
     path = repository / "config" / f"{name}.yaml"
     config = Config()
