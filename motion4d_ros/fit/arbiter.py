@@ -23,6 +23,7 @@ from motion4d_ros.types import IntArray
 MARGIN = 0.04  # the scene is believed unless it agrees with the vote by so much less than the source does
 STEADY = 0.93  # agreement with the vote from which a source's own outline is the best there is
 ROUGH = 0.9  # agreement below which outlines are better averaged than voted on
+SLACK = 0.02  # by which agreed outlines may overlap the scene less than the vote of pixels does
 SAME = 0.8  # overlap with the vote below which a steady source has failed in this one frame
 UNLIKE = 0.7  # overlap with the vote below which the scene has, unless the source agrees with the vote even less
 MEMORY = 0.75  # of what was measured in earlier windows
@@ -69,14 +70,18 @@ class Arbiter:
         """Whether the source's own outline of an object is to be published; None if nothing was measured yet."""
         return self.of_source[label] >= STEADY if label in self.of_source else None
 
-    def best_vote(self, voted: IntArray, agreed: IntArray | None) -> IntArray:
-        """(H, W) the vote of pixels, but `agreed` outlines (see `consensus`) for objects whose source is rough.
-
-        Following an object's own motion mends rough masks farther than votes of pixels do, and blurs good ones where
-        the object bends.
+    def best_vote(self, voted: IntArray, agreed: IntArray | None, rendered: IntArray) -> IntArray:
+        """(H, W) the vote of pixels, but `agreed` outlines (see `consensus`) for objects whose source is rough, where
+        the scene, `rendered` (H, W), does not speak against them: things that leave the image have no neighbours.
         """
-        rough = self.rough()
-        if agreed is None or not rough:
+        if agreed is None:
+            return voted
+        rough = [
+            label
+            for label in self.rough()
+            if overlap(rendered == label, agreed == label) >= overlap(rendered == label, voted == label) - SLACK
+        ]
+        if not rough:
             return voted
         return np.where(np.isin(agreed, rough), agreed, np.where(np.isin(voted, rough), 0, voted))
 

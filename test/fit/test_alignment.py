@@ -139,9 +139,10 @@ def test_a_rendering_that_is_elsewhere_in_one_frame_gives_way_there_alone() -> N
 
 def test_only_rough_outlines_are_averaged() -> None:
     voted, averaged = disc(20), disc(17)
-    assert Arbiter(of_source={1: 0.95}).best_vote(voted, averaged) is voted
-    assert np.array_equal(Arbiter(of_source={1: 0.8}).best_vote(voted, averaged), averaged)
-    assert Arbiter(of_source={1: 0.8}).best_vote(voted, None) is voted
+    assert Arbiter(of_source={1: 0.95}).best_vote(voted, averaged, averaged) is voted
+    assert np.array_equal(Arbiter(of_source={1: 0.8}).best_vote(voted, averaged, averaged), averaged)
+    assert Arbiter(of_source={1: 0.8}).best_vote(voted, None, averaged) is voted
+    assert Arbiter(of_source={1: 0.8}).best_vote(voted, averaged, voted) is voted  # the scene speaks against it
 
 
 def test_disparity_without_scale_and_offset_is_brought_to_what_parallax_says() -> None:
