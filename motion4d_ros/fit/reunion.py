@@ -115,7 +115,7 @@ class Reunions:
         template = make_template(views, label)
         usual = float(np.median(list(areas.values())))  # far larger masks leak, far smaller ones show too little
         clear = [k for k, area in areas.items() if CLEARLY_SEEN * usual <= area <= usual / CLEARLY_SEEN]
-        if template is None or clear[-1] - clear[0] < APART:
+        if template is None or not clear or clear[-1] - clear[0] < APART:
             return False
         tried = sorted({clear[round(i)] for i in np.linspace(0, len(clear) - 1, LOOKS)})
         if motion.detached_at is None:  # never out of sight: it may just have turned a new side to the camera

@@ -143,6 +143,13 @@ def lost_and_back(seed_after: int, angle: float) -> tuple[Reunions, ObjectMotion
     return Reunions(options(), keyframes, seed=0), motion, horizon
 
 
+def test_a_sliver_and_a_full_view_are_no_two_views_of_the_usual_size() -> None:
+    reunions, motion, horizon = lost_and_back(seed_after=3, angle=0.0)
+    row, column = np.nonzero(horizon.get(4).labels)
+    horizon.get(4).labels[row[200:], column[200:]] = 0  # it has only begun to come out
+    assert reunions.seek(motion, horizon)  # features in the full view find it all the same
+
+
 def test_a_recognised_object_moves_and_turns_to_where_it_is() -> None:
     reunions, motion, horizon = lost_and_back(seed_after=3, angle=0.6)
     reunions.seek(motion, horizon)
