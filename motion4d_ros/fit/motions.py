@@ -16,7 +16,7 @@ from motion4d_ros.fit.parts import Split, mean_residual, select, split, unexplai
 from motion4d_ros.fit.points import PointTable, lift
 from motion4d_ros.fit.reunion import Reunions, frame_depth
 from motion4d_ros.geometry.rigid import fit_rigid
-from motion4d_ros.geometry.robust import median_of_known
+from motion4d_ros.geometry.robust import median_of_known, median_radius
 from motion4d_ros.types import FloatArray
 
 BRIDGE = 2  # times the points that a motion needs link an object to what it was: a few agree by chance
@@ -175,7 +175,7 @@ class Motions:
         """How steadily the object has been moving; `places` (N, 3) m are its points, canonical."""
         known = places[np.isfinite(places).all(1)]
         place = np.median(known, axis=0) if len(known) else motion.center
-        radius = float(np.median(np.linalg.norm(known - place, axis=1))) if len(known) else 0.0
+        radius = median_radius(known) if len(known) else 0.0
         support = np.array([motion.support.get(state.index, 0) for state in horizon.frames])
         general = (self.options.sigma_acceleration, self.options.sigma_angular_acceleration)
         return learn_inertia(R, t, motion.center, horizon.seconds, support, place, max(radius, 1e-3), general)

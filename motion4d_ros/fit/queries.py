@@ -22,7 +22,7 @@ from motion4d_ros.types import Camera, FloatArray, IntArray, QueryTracks
 
 NEIGHBOURS = 8  # Gaussians whose motion a query point shares
 HIDDEN_SHARE = 0.04  # rendered depth nearer than the point by this share: it is hidden
-NEAR_PX = 3  # a query nearer than this to an outline may belong to the other side
+NEAR_PX = 3  # half width of the patch whose median says how far a pixel's object is
 NORMAL_PX = 2  # half width of the patch that tells how a surface lies
 PIN_M = 1e-3  # length at which normals are carried along
 TURNED_AWAY = 0.3  # cosine between normal and line of sight from which a surface cannot be seen, whatever the noise
@@ -230,13 +230,11 @@ def _see(
     other = np.ones(len(xyz), bool)
     for label in np.unique(labels).tolist():
         mine = labels == label
-        other[mine] = ~_label_near(shot.labels, uv[mine], label, reach=1)
+        other[mine] = ~_label_near(shot.labels, uv[mine], label)
     return np.nan_to_num(uv, nan=-1.0), ~inside | hidden | other
 
 
-def _label_near(image: IntArray, uv_px: FloatArray, label: int, reach: int = NEAR_PX) -> NDArray[np.bool_]:
-    """(P,) whether `label` stands within `reach` px of the pixels (P, 2)."""
-    size = 2 * reach + 1
-    shape = cv2.MORPH_CROSS if reach == 1 else cv2.MORPH_RECT
-    wide = cv2.dilate((image == label).astype(np.uint8), cv2.getStructuringElement(shape, (size, size)))
-    return np.asarray(_at(wide, uv_px) > 0)
+def _label_near(image: IntArray, uv_px: FloatArray, label: int) -> NDArray[np.bool_]:
+    """(P,) whether `label` stands at the pixels (P, 2) or beside them."""
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    return np.asarray(_at(cv2.dilate((image == label).astype(np.uint8), cross), uv_px) > 0)

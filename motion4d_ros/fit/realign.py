@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from motion4d_ros.fit.horizon import FrameState
+from motion4d_ros.geometry.robust import median_radius
 from motion4d_ros.types import FloatArray
 
 POINTS = 150  # of a template, per keyframe
@@ -83,7 +84,7 @@ def make_template(views: Sequence[tuple[FrameState, FloatArray]], label: int) ->
     if not parts:
         return None
     xyz, gray, side = (np.concatenate(arrays).astype(float) for arrays in zip(*parts, strict=True))
-    radius = OUTLINE * float(np.median([_spread(points) for points, _, _ in parts]))
+    radius = OUTLINE * float(np.median([median_radius(points) for points, _, _ in parts]))
     behind = [np.median(points, axis=0) - DEEP * radius * sides.mean(0) for points, _, sides in parts]
     return Template(xyz, gray, side, np.mean(behind, axis=0), radius)
 
@@ -176,11 +177,6 @@ def _centred(template: Template, scene: _Scene, T: FloatArray) -> FloatArray:
     result = T.copy()
     result[:3, 3] += wanted - (T[:3, :3] @ template.middle + T[:3, 3])
     return result
-
-
-def _spread(points: FloatArray) -> float:
-    """Median distance of (N, 3) points from their median."""
-    return float(np.median(np.linalg.norm(points - np.median(points, axis=0), axis=1)))
 
 
 def _seen(template: Template, T: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:

@@ -13,6 +13,7 @@ from motion4d_ros.fit.keyframes import Keyframes
 from motion4d_ros.fit.object_motion import ObjectMotion
 from motion4d_ros.fit.reacquire import describe, find_motion
 from motion4d_ros.fit.realign import LEAST_SCORE, NOTHING_TO_SEE, Template, make_template, polish, realign, score_of
+from motion4d_ros.geometry.robust import median_radius
 from motion4d_ros.types import FloatArray
 
 MOST_FRAMES = 2  # frames of an appearance in which features of a lost object are looked for
@@ -192,8 +193,7 @@ class Reunions:
         expected = np.array(list(motion.points.values())) @ T[:3, :3].T + T[:3, 3]
         facing = expected[expected[:, 2] <= np.median(expected[:, 2])]
         away = seen_cam - np.median(facing, axis=0)
-        radius = float(np.median(np.linalg.norm(expected - np.median(expected, axis=0), axis=1)))
-        if np.linalg.norm(away) < radius:
+        if np.linalg.norm(away) < median_radius(expected):
             return  # a half-hidden object's middle is no better known than that
         correction = np.eye(4)
         correction[:3, 3] = state.T_map_cam[:3, :3] @ away

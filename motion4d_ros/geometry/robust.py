@@ -19,6 +19,11 @@ def median_of_known(values: FloatArray, axis: int) -> FloatArray:
         return np.asarray(np.nanmedian(values, axis=axis))
 
 
+def median_radius(points: FloatArray) -> float:
+    """Median distance of (N, D) points, N >= 1, from their median."""
+    return float(np.median(np.linalg.norm(points - np.median(points, axis=0), axis=1)))
+
+
 def estimated(estimator: Callable[[], tuple[Any, Any]]) -> FloatArray | None:
     """The (3, 3) model, or (3k, 3) stacked models, that a robust estimator of OpenCV finds; None without one.
 

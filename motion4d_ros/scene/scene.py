@@ -256,8 +256,6 @@ class Scene:
         picked, column = affected.nonzero().squeeze(1), column[affected]
         shift, turn = self._motions_when(picked, column)
         self.bases.quats[rows], self.bases.trans[rows] = quats, trans
-        if len(picked) == 0:
-            return
         new_shift, new_turn = self._motions_when(picked, column)
         chosen = moving[picked]
         means, turns = self.params["means"], self.params["quats"]
