@@ -216,12 +216,16 @@ class BagMaker:
         image_encoding="rgb8", compressed=False, depth_encoding="32FC1", depth_value=2.0, depth_size=None,
         masks_size=None, image_sizes=None, distortion=(), model="plumb_bob", body="camera_optical", pose_gap=(),
         pose_offset_ns=0, stamps=None, image_topic="/camera/image_raw", extra=(), odometry_type="nav_msgs/msg/Odometry",
+        ros1_compression=None,
     ):  # fmt: skip
         ros1 = storage == "ros1"
         store = get_typestore(Stores.ROS1_NOETIC if ros1 else Stores.ROS2_JAZZY)
         path = self.folder / (f"{name}.bag" if ros1 else name)
         plugin = StoragePlugin.SQLITE3 if storage == "sqlite3" else StoragePlugin.MCAP
-        with Writer1(path) if ros1 else Writer(path, version=9, storage_plugin=plugin) as writer:
+        bag = Writer1(path) if ros1 else Writer(path, version=9, storage_plugin=plugin)
+        if ros1_compression is not None:
+            bag.set_compression(Writer1.CompressionFormat[ros1_compression])
+        with bag as writer:
             self._write(writer, store, ros1, locals())
         return path
 

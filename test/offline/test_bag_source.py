@@ -231,25 +231,66 @@ def test_truncated_mcap_gives_its_beginning(make_bag, topics, count):
     assert any("truncated" in text for text in source.report.sentences())
 
 
-def test_truncated_sqlite_is_one_line_or_its_beginning(make_bag, topics):
+@pytest.mark.parametrize("kept", [40, 1500])  # within the header; after it, before the first message
+def test_mcap_cut_before_its_first_message_is_called_truncated(make_bag, topics, kept):
+    bag = make_bag(frames=20)
+    file = next(bag.glob("*.mcap"))
+    file.write_bytes(file.read_bytes()[:kept])
+    with pytest.raises(Motion4DError, match="truncated"):
+        open_source(bag, topics)
+
+
+def test_topic_that_may_have_been_in_the_lost_part(make_bag, topics):
+    bag = make_bag(frames=20)
+    file = next(bag.glob("*.mcap"))
+    file.write_bytes(file.read_bytes()[:40_000])
+    topics.masks = "/camera/labels"
+    with pytest.raises(Motion4DError, match=r"/camera/labels: no such topic.*truncated: only its beginning"):
+        open_source(bag, topics)
+
+
+@pytest.mark.parametrize("metadata", [True, False])
+def test_truncated_sqlite_says_how_to_recover_it(make_bag, topics, metadata):
     bag = make_bag(frames=20, storage="sqlite3")
     file = next(bag.glob("*.db3"))
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
-    try:
-        frames, source = frames_of(bag, topics)
-    except Motion4DError as error:
-        assert "\n" not in str(error)
-    else:
-        assert len(frames) < 20 and source.report.warnings
-
-
-def test_truncated_ros1_bag_is_one_line(make_bag, topics):
-    bag = make_bag(storage="ros1")
-    content = bag.read_bytes()
-    bag.write_bytes(content[: len(content) // 2])
-    with pytest.raises(Motion4DError, match=r"not a readable ROS 1 bag.*reindex"):
+    if not metadata:
+        (bag / "metadata.yaml").unlink()
+    with pytest.raises(Motion4DError, match=rf"truncated: {len(content) // 2} of {len(content)} bytes.*\.recover"):
         open_source(bag, topics)
+
+
+@pytest.mark.parametrize("compression", [None, "BZ2", "LZ4"])
+@pytest.mark.parametrize("name", ["bag.bag", "bag.bag.active"])
+def test_truncated_ros1_bag_gives_its_beginning(make_bag, topics, tmp_path, compression, name):
+    count = 160
+    bag = make_bag(frames=count, storage="ros1", ros1_compression=compression)
+    content = bag.read_bytes()
+    bag = bag.rename(tmp_path / name)
+    bag.write_bytes(content[: len(content) // 2])
+    frames, source = frames_of(bag, topics)
+    assert (0.4 if compression is None else 0.0) * count < len(frames) < 0.6 * count
+    assert np.allclose(frames[4].T_map_cam, make_bag.poses[frames[4].stamp_ns])
+    assert (frames[4].masks == 3).any()
+    assert any("truncated" in text for text in source.report.sentences())
+    assert bag.stat().st_size == len(content) // 2  # the bag itself stays as it is
+
+
+def test_ros1_bag_cut_at_every_place_is_one_line_or_its_beginning(make_bag, topics):
+    bag = make_bag(frames=6, storage="ros1")
+    content = bag.read_bytes()
+    best = 0
+    for kept in range(0, len(content), 997):
+        bag.write_bytes(content[:kept])
+        try:
+            frames, source = frames_of(bag, topics)
+        except Motion4DError as error:
+            assert "\n" not in str(error) and best == 0
+        else:
+            assert source.report.truncated and best <= len(frames) <= 6
+            best = len(frames)
+    assert best == 6
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89MCAP0\r\n", b"not a bag at all" * 50])

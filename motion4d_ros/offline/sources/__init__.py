@@ -16,7 +16,8 @@ def open_source(path: Path, options: SourceOptions) -> FrameSource:
         raise Motion4DError(f"{path}: no such file or folder")
     suffix = path.suffix.lower()
     bag_files = path.is_dir() and any(any(path.glob(pattern)) for pattern in ("*.mcap*", "*.db3*"))
-    if suffix in (".bag", ".mcap", ".db3") or bag_files or (path / "metadata.yaml").exists():
+    bag_name = suffix in (".bag", ".mcap", ".db3") or path.name.endswith(".bag.active")
+    if bag_name or bag_files or (path / "metadata.yaml").exists():
         from motion4d_ros.offline.sources.bag import BagSource
 
         return BagSource(path, options)

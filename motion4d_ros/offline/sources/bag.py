@@ -30,8 +30,10 @@ class BagSource:
         self._reader = open_reader(path, self.report)
         try:
             self._assign_topics()
-        except BaseException:
+        except BaseException as error:
             self.close()
+            if self.report.truncated and isinstance(error, Motion4DError):
+                raise Motion4DError(f"{error} (the bag is truncated: only its beginning can be read)") from None
             raise
 
     def __iter__(self) -> Iterator[Frame]:

@@ -9,13 +9,15 @@ from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
 from motion4d_ros.offline.sources.base import SourceReport
-from motion4d_ros.offline.sources.mcap_repair import RepairedMcap
+from motion4d_ros.offline.sources.mcap_repair import salvage_mcap
+from motion4d_ros.offline.sources.ros1_repair import salvage_ros1
+from motion4d_ros.offline.sources.salvage import SalvagedFile
 from motion4d_ros.types import Motion4DError
 
 
 def open_reader(path: Path, report: SourceReport) -> AnyReader:
     """Opens a bag, in steps down from what it should be to what can be saved. Raises `Motion4DError`."""
-    store = get_typestore(Stores.ROS1_NOETIC if path.suffix == ".bag" else Stores.ROS2_JAZZY)
+    store = get_typestore(Stores.ROS1_NOETIC if path.suffix in (".bag", ".active") else Stores.ROS2_JAZZY)
     storage: list[Path] = [path]
     if path.is_dir():
         storage = sorted([*path.glob("*.mcap"), *path.glob("*.db3")])
@@ -36,18 +38,50 @@ def open_reader(path: Path, report: SourceReport) -> AnyReader:
         return _opened(storage, store)
     except Exception as error:  # the kinds depend on the storage
         reason = one_line(error)
-    if path.suffix == ".bag":
-        raise Motion4DError(
-            f"{path}: not a readable ROS 1 bag ({reason}); if it was cut off, run `rosbag reindex` on it"
-        )
+    return _salvaged(path, storage, reason, store, report)
+
+
+def _salvaged(path: Path, storage: list[Path], reason: str, store: Any, report: SourceReport) -> AnyReader:
+    """What can be read of files that `rosbags` refuses for `reason`. Raises `Motion4DError` if it is nothing."""
     try:
-        repaired = [RepairedMcap(file) if file.suffix == ".mcap" else file for file in storage]
+        repaired = [_repair(file) for file in storage]
         reader = _opened(repaired, store)
-    except Exception as error:  # nothing can be saved
+    except Exception as error:
         raise Motion4DError(f"{path}: not a readable bag ({reason}; {one_line(error)})") from None
-    lost = sum(file.lost_bytes for file in repaired if isinstance(file, RepairedMcap))
+    cut = [file for file in repaired if isinstance(file, SalvagedFile)]
+    if not any(connection.msgcount for connection in reader.connections):
+        reader.close()
+        raise Motion4DError(f"{path}: the bag is truncated before its first message: was its recorder killed?")
+    lost = sum(file.lost_bytes for file in cut)
+    report.truncated = True
     report.warn(f"the bag is truncated: its intact beginning was used, {lost} bytes at the end are lost")
     return reader
+
+
+def _repair(file: Path) -> Path | SalvagedFile:
+    """`file` as far as it is intact. Raises `ValueError` with the reason why nothing of it can be read."""
+    if file.suffix == ".mcap":
+        return salvage_mcap(file)
+    if file.suffix == ".db3":
+        check_sqlite(file)
+        return file
+    return salvage_ros1(file)
+
+
+def check_sqlite(file: Path) -> None:
+    """Raises `ValueError` if a database is shorter than its own header says: only SQLite's own tool can save that."""
+    with file.open("rb") as opened:
+        head = opened.read(100)
+    size = file.stat().st_size
+    if head[:15] != b"SQLite format 3" or len(head) < 100:
+        raise ValueError("its database is empty or no SQLite file: was the recorder killed?")
+    page = int.from_bytes(head[16:18], "big")
+    meant = (65536 if page == 1 else page) * int.from_bytes(head[28:32], "big")
+    if size < meant:
+        name = file.name
+        raise ValueError(
+            f"{name} is truncated: {size} of {meant} bytes; try: sqlite3 {name} .recover | sqlite3 saved.db3"
+        )
 
 
 def _opened(paths: list[Any], store: Any) -> AnyReader:

@@ -50,6 +50,7 @@ class SourceReport:
     used: dict[str, str] = field(default_factory=dict)  # "image" -> "/camera/image_raw (rgb8)"
     missing: list[str] = field(default_factory=list)
     warnings: Counter[str] = field(default_factory=Counter)
+    truncated: bool = False  # the recording breaks off: what is missing may have been in the part that is lost
 
     def warn(self, text: str) -> None:
         """Counts a warning; the same text is told once."""

@@ -2,16 +2,16 @@
 
 An mcap file ends with a footer; a recorder that loses power leaves none, and readers refuse the file. Every record
 states its own length, so the intact ones can be found by hopping; of a last, incomplete chunk the messages before the
-cut are still good if it is not compressed. `RepairedMcap` looks to `rosbags` like a path whose file holds just these
-records and an empty footer, which means "no index: scan me". Nothing is written.
+cut are still good if it is not compressed. An empty footer behind them means "no index: scan me".
 """
 
 from __future__ import annotations
 
-import io
 import struct
 from pathlib import Path
 from typing import BinaryIO
+
+from motion4d_ros.offline.sources.salvage import SalvagedFile
 
 MAGIC = b"\x89MCAP0\r\n"
 _FOOTER = b"\x02" + struct.pack("<QQQI", 20, 0, 0, 0) + MAGIC  # summary_start 0: there is no index
@@ -22,76 +22,10 @@ _CHUNK_HEAD = 32  # bytes before the name of the compression: start, end, uncomp
 Segment = tuple[int, int]  # begin and end in the file, bytes
 
 
-class RepairedMcap:
-    """Path-like view of a truncated mcap file, as far as `rosbags` looks at paths."""
-
-    suffix = ".mcap"
-
-    def __init__(self, path: Path) -> None:
-        """Raises `ValueError` if not even the beginning is an mcap file."""
-        self.path = path
-        self.segments = _intact_segments(path)
-        self.lost_bytes = path.stat().st_size - self.segments[-1][1]
-
-    def exists(self) -> bool:
-        """As `pathlib.Path`."""
-        return True
-
-    def is_dir(self) -> bool:
-        """As `pathlib.Path`."""
-        return False
-
-    def open(self, mode: str = "rb") -> io.BufferedReader:
-        """The intact records followed by an empty footer."""
-        return io.BufferedReader(_Pieces(self.path, self.segments, _FOOTER))
-
-    def __str__(self) -> str:
-        return str(self.path)
-
-
-class _Pieces(io.RawIOBase):
-    """Segments of a file, one after the other, then `tail`."""
-
-    def __init__(self, path: Path, segments: list[Segment], tail: bytes) -> None:
-        super().__init__()
-        self._file = path.open("rb")
-        self._segments, self._tail, self._position = segments, tail, 0
-        self._length = sum(end - begin for begin, end in segments)
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._length + len(self._tail)}[whence]
-        self._position = max(0, start + offset)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        view = memoryview(buffer)
-        data = self._read(len(view))
-        view[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-    def _read(self, size: int) -> bytes:
-        """Up to `size` bytes of the piece at the current position."""
-        offset = self._position
-        for begin, end in self._segments:
-            if offset < end - begin:
-                self._file.seek(begin + offset)
-                return self._file.read(min(size, end - begin - offset))
-            offset -= end - begin
-        return self._tail[offset : offset + size]
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
+def salvage_mcap(path: Path) -> SalvagedFile:
+    """The complete records of an mcap file. Raises `ValueError` if not even the beginning is one."""
+    segments = _intact_segments(path)
+    return SalvagedFile(path, ".mcap", [*segments, _FOOTER], path.stat().st_size - segments[-1][1])
 
 
 def _intact_segments(path: Path) -> list[Segment]:
@@ -99,8 +33,10 @@ def _intact_segments(path: Path) -> list[Segment]:
     size = path.stat().st_size
     with path.open("rb") as file:
         if file.read(len(MAGIC)) != MAGIC:
-            raise ValueError(f"{path} does not begin as an mcap file")
+            raise ValueError("it does not begin as an mcap file" if size else "it is empty")
         end, cut = _hop(file, len(MAGIC), size)
+        if end == len(MAGIC):
+            raise ValueError("it is truncated within its first record")
         segments = [(0, end)]
         if cut == _CHUNK:
             file.seek(end + 9)
