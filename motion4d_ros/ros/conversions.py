@@ -203,9 +203,7 @@ def _metres(values: NDArray[Any]) -> NDArray[np.float32]:
     return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(0))
 
 
-def _imdecode(
-    data: NDArray[np.uint8], kind: str, flags: int, what: str, most_pixels: int = MAX_PIXELS
-) -> NDArray[Any]:
+def _imdecode(data: NDArray[np.uint8], kind: str, flags: int, what: str, most_pixels: int = MAX_PIXELS) -> NDArray[Any]:
     width, height = check_compressed(data, what)
     if width * height > most_pixels:  # a decoder may need gigabytes to find out that the header lied
         raise Rejection("size", f"{what}: {width}x{height} px is too large beside its image")

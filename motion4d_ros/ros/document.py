@@ -136,5 +136,6 @@ def _yaml(value: Any) -> str:
         return text if "e" not in text or "." in text else text.replace("e", ".0e")
     return str(value)
 
+
 if __name__ == "__main__":
     sys.exit(main())

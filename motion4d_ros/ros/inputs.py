@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from motion4d_ros.config import Config
 from motion4d_ros.ros.frames import Calibrations, ImageGroup
+from motion4d_ros.ros.handover import Handover
 from motion4d_ros.ros.publishers import overridable
 from motion4d_ros.ros.queue import FrameQueue
 from motion4d_ros.ros.status import Meters
@@ -83,7 +83,6 @@ class Inputs:
         self._calibrations = calibrations
         self._meters = meters
         self._log = log
-        self._lock = threading.Lock()
         names = [name for name in ("image", "depth", "masks", "odometry") if name in self.topics]
         self._synchroniser = Synchroniser(
             names,
@@ -92,6 +91,10 @@ class Inputs:
             slop_s=config.ros.slop,
             queue_size=config.ros.sync_queue,
             jump_s=config.ros.clock_jump,
+        )
+        self._handover: Handover[tuple[str, Any]] = Handover(
+            lambda item: self._synchroniser.add(*item),
+            lambda error: self._note(f"{type(error).__name__} in the synchroniser: {error}"),
         )
         compressed = config.ros.image_transport == "compressed" or self.topics["image"].endswith("/compressed")
         compressed_depth = config.ros.depth_transport == "compressedDepth"
@@ -123,8 +126,7 @@ class Inputs:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
-        with self._lock:
-            self._synchroniser.rebuild()
+        self._handover.exclusively(self._synchroniser.rebuild)
 
     @property
     def publishers(self) -> int:
@@ -136,16 +138,13 @@ class Inputs:
         return tuple(self.topics[name] for name in self._synchroniser.missing() if name != "image")
 
     def _guarded(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
-        """One callback at a time, whatever its topic; and no message may end the executor: what a callback does not
-        expect is logged.
-        """
+        """No message may end the executor: what a callback does not expect is logged."""
 
         @wraps(callback)
         def run(message: Any) -> None:
             began = time.perf_counter()
             try:
-                with self._lock:
-                    callback(message)
+                callback(message)
             except Exception as error:
                 self._note(f"{type(error).__name__} in a callback: {error}")
             if callback == self._on_image:
@@ -167,7 +166,7 @@ class Inputs:
             self._queue.reject_waiting(reason)
             self._note(f"image rejected: {error}")
             return
-        self._synchroniser.add("image", message)
+        self._handover.put(("image", message))
 
     def _on_depth(self, message: Any) -> None:
         try:
@@ -180,7 +179,7 @@ class Inputs:
         except Rejection as error:
             self._note(f"depth rejected: {error}")
             return
-        self._synchroniser.add("depth", message)
+        self._handover.put(("depth", message))
 
     def _on_masks(self, message: Any) -> None:
         try:
@@ -189,7 +188,7 @@ class Inputs:
         except Rejection as error:
             self._note(f"masks rejected: {error}")
             return
-        self._synchroniser.add("masks", message)
+        self._handover.put(("masks", message))
 
     def _on_odometry(self, message: Any) -> None:
         try:
@@ -198,7 +197,7 @@ class Inputs:
         except Rejection as error:
             self._note(f"odometry rejected: {error}")
             return
-        self._synchroniser.add("odometry", message)
+        self._handover.put(("odometry", message))
 
     def _on_info(self, message: Any) -> None:
         try:

@@ -99,8 +99,12 @@ class DoubleEngine:
 
     def status(self) -> Health:
         return Health(
-            frames=self.count, windows=self.windows, refinements=self.refinements, horizon=len(self.frames),
-            scale=Scale.METRIC, stage_seconds={"window": 0.1 * self.windows},
+            frames=self.count,
+            windows=self.windows,
+            refinements=self.refinements,
+            horizon=len(self.frames),
+            scale=Scale.METRIC,
+            stage_seconds={"window": 0.1 * self.windows},
         )
 
     def prompt(self, prompt: Prompt) -> int:
@@ -115,7 +119,10 @@ class DoubleEngine:
         frame = next(frame for frame in self.frames if frame.index == index)
         shape = frame.camera.size
         return Rendered(
-            frame.image, np.ones(shape, np.float32), np.ones(shape, np.float32), np.full(shape, 0.5, np.float32),
+            frame.image,
+            np.ones(shape, np.float32),
+            np.ones(shape, np.float32),
+            np.full(shape, 0.5, np.float32),
             np.zeros(shape, np.uint16),
         )
 
@@ -137,13 +144,25 @@ class DoubleEngine:
         objects = [self._object(object_id, frame, T_map_cam) for object_id in ids]
         count = len(ids)
         points = TrackedPoints(
-            np.array(ids, np.uint32), np.array(ids, np.uint32), np.full((count, 3), 1.0, np.float32),
-            np.full((count, 3), 0.1, np.float32), np.tile(np.array([[255, 128, 0]], np.uint8), (count, 1)),
+            np.array(ids, np.uint32),
+            np.array(ids, np.uint32),
+            np.full((count, 3), 1.0, np.float32),
+            np.full((count, 3), 0.1, np.float32),
+            np.tile(np.array([[255, 128, 0]], np.uint8), (count, 1)),
             np.full(count, 0.9, np.float32),
         )
         return Estimate(
-            frame.index, frame.stamp_ns, frame.frame_id, stage, frame.camera, T_map_cam, PoseStatus.OK, Scale.METRIC,
-            masks, points, objects,
+            frame.index,
+            frame.stamp_ns,
+            frame.frame_id,
+            stage,
+            frame.camera,
+            T_map_cam,
+            PoseStatus.OK,
+            Scale.METRIC,
+            masks,
+            points,
+            objects,
         )
 
     @staticmethod
@@ -151,6 +170,16 @@ class DoubleEngine:
         T = T_map_cam.copy()
         T[:3, 3] += T[:3, 2]
         return ObjectState(
-            object_id, "", ObjectPhase.TRACKED, 0.9, T, np.eye(6) * 1e-4, np.array([0.1, 0, 0, 0, 0, 0.2]),
-            np.eye(6) * 1e-3, np.array([0.2, 0.3, 0.4]), 1, frame.stamp_ns, frame.stamp_ns,
+            object_id,
+            "",
+            ObjectPhase.TRACKED,
+            0.9,
+            T,
+            np.eye(6) * 1e-4,
+            np.array([0.1, 0, 0, 0, 0, 0.2]),
+            np.eye(6) * 1e-3,
+            np.array([0.2, 0.3, 0.4]),
+            1,
+            frame.stamp_ns,
+            frame.stamp_ns,
         )

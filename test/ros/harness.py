@@ -26,9 +26,7 @@ from motion4d_ros.ros.node import Motion4DNode
 from motion4d_ros.ros.publishers import TOPICS
 
 WIDTH, HEIGHT = 64, 48
-STATIC_QOS = QoSProfile(
-    depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL, reliability=ReliabilityPolicy.RELIABLE
-)
+STATIC_QOS = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL, reliability=ReliabilityPolicy.RELIABLE)
 INPUTS = ("camera/image_raw", "camera/image_raw/compressed", "camera/camera_info", "masks", "depth", "odometry")
 _numbers = itertools.count()
 
@@ -98,7 +96,10 @@ class Harness:
             return self.engines[-1]
 
         self.node = Motion4DNode(
-            engine_factory=factory, context=self.context, namespace=self.ns, cli_args=arguments,
+            engine_factory=factory,
+            context=self.context,
+            namespace=self.ns,
+            cli_args=arguments,
             parameter_overrides=overrides,
         )
         self.tester = Node("tester", context=self.context, namespace=self.ns)

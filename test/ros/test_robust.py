@@ -240,7 +240,7 @@ def test_memory_runs_out_in_mid_window(harness: Callable[..., Harness]) -> None:
     assert h.until(lambda: "advance" in h.engine.calls)
     h.engine.fail["accept"] = MemoryError()
     h.send(2 * 10**9)
-    assert h.settled(5).rejected == {"exception": 1} and h.node.config.budget.max_static == 6000
+    assert h.settled(5).rejected == {"exception": 1} and h.until(lambda: h.node.config.budget.max_static == 6000)
     h.engine.window_s = 0.0
     h.stream(4, start_ns=3 * 10**9)
     assert h.settled(9).processed == 8 and h.until(lambda: h.engine.windows == 1)

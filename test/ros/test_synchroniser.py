@@ -28,9 +28,7 @@ class Collector:
         self.groups: list[tuple[int, ...]] = []
         self.lost: dict[str, int] = {}
         self.fails = 0
-        self.sync = Synchroniser(
-            names, self.emit, self.note, slop_s=slop, queue_size=queue, jump_s=0.5, classes=source
-        )
+        self.sync = Synchroniser(names, self.emit, self.note, slop_s=slop, queue_size=queue, jump_s=0.5, classes=source)
 
     def emit(self, group: dict[str, Any]) -> None:
         if self.fails:
