@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
-from motion4d_ros.ros import conversions
-from motion4d_ros.ros.camera import Rectifier, same_calibration
-from motion4d_ros.ros.conversions import ImageBackend
+from motion4d_ros.imagery import conversions
+from motion4d_ros.imagery.backends import ImageBackend
+from motion4d_ros.imagery.camera import Rectifier, same_calibration
+from motion4d_ros.imagery.validation import Rejection, check_compressed, check_stamp
 from motion4d_ros.ros.transforms import matrix_from_pose
-from motion4d_ros.ros.validation import Rejection, check_compressed, check_stamp
 from motion4d_ros.types import FloatArray, Frame
 
 _INFO_WAIT_S = 0.1
@@ -62,6 +62,7 @@ class Calibrations:
         self._newest_ns = 0
         self._changed = threading.Condition()
         self.frame_id = ""
+        self.rectified = False  # whether somebody has rectified the images already
 
     def add(self, info: Any) -> None:
         """A `CameraInfo` came in. Raises `Rejection` if it makes no sense; the last good one stays."""
@@ -69,7 +70,7 @@ class Calibrations:
         if self._newest is not None and same_calibration(self._newest[0], info):
             rectifier = self._newest[1]
         else:
-            rectifier = Rectifier(info)
+            rectifier = Rectifier(info, rectified=self.rectified)
         with self._changed:
             self._newest = (info, rectifier)
             self._newest_ns = stamp_ns
@@ -148,10 +149,10 @@ class FrameBuilder:
         frame_id = image.header.frame_id or self._calibrations.frame_id
         if not frame_id:
             raise Rejection("frame", "image: header.frame_id is empty, in camera_info too: set it in the camera driver")
-        compressed = hasattr(image, "format")
+        compressed = conversions.is_compressed(image)
         width, height = check_compressed(image.data) if compressed else (image.width, image.height)
         rectifier = self._calibrations.find(stamp_ns, width, height)  # before a false size is unpacked
-        raw = conversions.rgb_from_compressed(image) if compressed else conversions.rgb_from_image(image, self._backend)
+        raw = conversions.read_rgb(image, self._backend)
         frame = Frame(
             stamp_ns=stamp_ns,
             image=np.ascontiguousarray(rectifier.rectify(raw)),
@@ -166,17 +167,14 @@ class FrameBuilder:
     def _depth(self, group: ImageGroup, rectifier: Rectifier) -> NDArray[np.float32] | None:
         if group.depth is None:
             return None
-        if hasattr(group.depth, "format"):
-            depth = conversions.depth_from_compressed(group.depth, 4 * rectifier.width * rectifier.height)
-        else:
-            depth = conversions.depth_from_image(group.depth)
+        depth = conversions.read_depth(group.depth, 4 * rectifier.width * rectifier.height)
         depth = conversions.fit_size(depth, rectifier.height, rectifier.width, "depth")
         return np.ascontiguousarray(rectifier.rectify(depth, nearest=True), np.float32)
 
     def _masks(self, group: ImageGroup, rectifier: Rectifier) -> NDArray[np.int32] | None:
         if group.masks is None:
             return None
-        labels = conversions.labels_from_image(group.masks)
+        labels = conversions.read_labels(group.masks)
         labels = conversions.fit_size(labels, rectifier.height, rectifier.width, "masks")
         return np.ascontiguousarray(rectifier.rectify(labels, nearest=True), np.int32)
 

@@ -16,13 +16,15 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from motion4d_ros.config import Config
+from motion4d_ros.imagery.camera import is_rectified_topic
+from motion4d_ros.imagery.conversions import is_compressed
+from motion4d_ros.imagery.validation import Rejection, check_compressed, check_image, check_pose, check_stamp
 from motion4d_ros.ros.frames import Calibrations, ImageGroup
 from motion4d_ros.ros.handover import Handover
 from motion4d_ros.ros.publishers import overridable
 from motion4d_ros.ros.queue import FrameQueue
 from motion4d_ros.ros.status import Meters
 from motion4d_ros.ros.synchroniser import Synchroniser
-from motion4d_ros.ros.validation import Rejection, check_compressed, check_image, check_pose, check_stamp
 
 
 def sensor_qos() -> QoSProfile:
@@ -81,6 +83,7 @@ class Inputs:
         self._node = node
         self._queue = queue
         self._calibrations = calibrations
+        calibrations.rectified = is_rectified_topic(self.topics["image"])
         self._meters = meters
         self._log = log
         names = [name for name in ("image", "depth", "masks", "odometry") if name in self.topics]
@@ -157,7 +160,7 @@ class Inputs:
         self._meters.arrived(time.monotonic())
         try:
             check_stamp(message.header.stamp, "image")
-            if hasattr(message, "format"):
+            if is_compressed(message):
                 check_compressed(message.data)
             else:
                 check_image(message)
@@ -171,7 +174,7 @@ class Inputs:
     def _on_depth(self, message: Any) -> None:
         try:
             check_stamp(message.header.stamp, "depth")
-            if hasattr(message, "format"):
+            if is_compressed(message):
                 if len(message.data) < 16:
                     raise Rejection("data", f"depth: only {len(message.data)} B of compressed data")
             else:

@@ -23,8 +23,8 @@ THREADS = 6
 
 SWITCH_S = 0.002
 """Python hands the interpreter from thread to thread this often. Longer, and images wait too long for a busy worker to
-let go of it (at 5 ms some get lost); shorter, and callbacks, which take a tenth of a millisecond, are interrupted midway
-and wait for the worker again: at 0.5 ms that made their 99th percentile 6 ms instead of 1.
+let go of it (at 5 ms some get lost); shorter, and callbacks, which take a tenth of a millisecond, are interrupted and
+wait for the worker again: at 0.5 ms that made their 99th percentile 6 ms instead of 1.
 """
 
 

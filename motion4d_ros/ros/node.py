@@ -20,8 +20,8 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from motion4d_ros.config import Config
+from motion4d_ros.imagery.backends import choose_backend
 from motion4d_ros.ros import outgoing
-from motion4d_ros.ros.conversions import choose_backend
 from motion4d_ros.ros.diagnostics import Snapshot, assess
 from motion4d_ros.ros.engine import Engine, make_engine
 from motion4d_ros.ros.frames import Calibrations, FrameBuilder, FrameContext, ImageGroup

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from geometry_msgs.msg import PointStamped
 
+from motion4d_ros.imagery.validation import Rejection
 from motion4d_ros.msg import ObjectPrompt
 from motion4d_ros.ros.engine import Engine
 from motion4d_ros.ros.prompts import prompt_from_click, prompt_from_message
-from motion4d_ros.ros.validation import Rejection
 from motion4d_ros.types import FloatArray, Motion4DError
 
 if TYPE_CHECKING:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from motion4d_ros.ros.camera import Rectifier
-from motion4d_ros.ros.conversions import labels_from_image
-from motion4d_ros.ros.validation import Rejection
+from motion4d_ros.imagery.camera import Rectifier
+from motion4d_ros.imagery.conversions import labels_from_image
+from motion4d_ros.imagery.validation import Rejection
 from motion4d_ros.types import Prompt
 
 MAX_POINTS = 1000

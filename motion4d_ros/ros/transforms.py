@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from motion4d_ros.ros.validation import Rejection, check_pose
+from motion4d_ros.imagery.validation import Rejection, check_pose
 from motion4d_ros.types import FloatArray, Motion4DError
 
 _POLL_S = 0.005

@@ -174,7 +174,7 @@ def test_depth_and_masks_of_half_size_are_fitted(make_bag, topics):
 
 @pytest.mark.parametrize("part", ["depth", "masks"])
 def test_depth_or_masks_of_another_shape(make_bag, topics, part):
-    with pytest.raises(Motion4DError, match="40x16 px, its image 48x32"):
+    with pytest.raises(Motion4DError, match=rf"{part}: 40x16 px does not show the view of 48x32"):
         frames_of(make_bag(**{f"{part}_size": (16, 40)}), topics)
 
 

@@ -119,7 +119,7 @@ def test_fewer_masks_than_images_are_matched_by_number(make_images, tmp_path):
 def test_masks_of_another_shape(make_images, tmp_path):
     images = make_images(2)
     cv2.imwrite(str(tmp_path / "masks" / "m1.png"), np.zeros((10, 40), np.uint8))
-    with pytest.raises(Motion4DError, match="the mask is 40x10 px, its image 48x32"):
+    with pytest.raises(Motion4DError, match="masks: 40x10 px does not show the view of 48x32"):
         frames_of(images, masks=str(tmp_path / "masks"))
 
 

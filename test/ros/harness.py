@@ -27,7 +27,15 @@ from motion4d_ros.ros.publishers import TOPICS
 
 WIDTH, HEIGHT = 64, 48
 STATIC_QOS = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL, reliability=ReliabilityPolicy.RELIABLE)
-INPUTS = ("camera/image_raw", "camera/image_raw/compressed", "camera/camera_info", "masks", "depth", "odometry")
+INPUTS = (
+    "camera/image_raw",
+    "camera/image_raw/compressed",
+    "camera/image_rect",
+    "camera/camera_info",
+    "masks",
+    "depth",
+    "odometry",
+)
 _numbers = itertools.count()
 
 

@@ -8,12 +8,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
-from harness import HEIGHT, WIDTH, Harness, labels, odometry
+from harness import HEIGHT, WIDTH, Harness, camera_info, labels, odometry, picture
 from motion4d_ros.msg import TrackedObject, TrackedObjectArray
 from motion4d_ros.srv import SaveScene
 from nav_msgs.msg import Odometry
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
-from sensor_msgs.msg import Image, PointField
+from sensor_msgs.msg import CameraInfo, Image, PointField
 from std_srvs.srv import Trigger
 
 from motion4d_ros.ros.publishers import TOPICS
@@ -163,6 +163,18 @@ def test_status_publishes_books_that_balance(harness: Callable[..., Harness]) ->
     last = h.heard["status"][-1]
     assert last.processed == 8 and last.memory_rss > 10**6 and last.latency_live > 0 and last.latency_window > 0
     assert last.stage_names == ["window"]
+
+
+@pytest.mark.parametrize("name", ["image_raw", "image_rect"])
+def test_a_rectified_topic_is_not_rectified_again(harness: Callable[..., Harness], name: str) -> None:
+    h = harness(remap={"image": f"camera/{name}"})
+    info = camera_info(10**9)
+    info.d = [-0.3, 0.1, 0.0, 0.0, 0.0]  # as `image_proc` leaves it beside the rectified images
+    h.publisher("camera/camera_info", CameraInfo).publish(info)
+    h.publisher(f"camera/{name}", Image).publish(picture(10**9))
+    assert h.settled(1).processed == 1
+    sent = np.frombuffer(bytes(picture(10**9).data), np.uint8).reshape(HEIGHT, WIDTH, 3)
+    assert np.array_equal(h.engine.frames[0].image, sent) == (name == "image_rect")
 
 
 def test_services(harness: Callable[..., Harness], tmp_path: object) -> None:

@@ -20,7 +20,7 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from motion4d_ros.ros.validation import ENCODINGS
+from motion4d_ros.imagery.validation import ENCODINGS
 
 ABSURD = [0, 1, 7, 2**16, 2**31 - 1, 2**32 - 1]
 NUMBERS = [0.0, -1.0, 1e-30, 1e30, float("nan"), float("inf"), -float("inf"), 42.0]

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from motion4d_ros.msg import ObjectPrompt
 
-from motion4d_ros.ros.camera import Rectifier
+from motion4d_ros.imagery.camera import Rectifier
+from motion4d_ros.imagery.validation import Rejection
 from motion4d_ros.ros.prompts import prompt_from_click, prompt_from_message
-from motion4d_ros.ros.validation import Rejection
 
 RECTIFIER = Rectifier(camera_info(1))
 NAN = float("nan")

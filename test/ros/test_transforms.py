@@ -12,9 +12,9 @@ import pytest
 from geometry_msgs.msg import TransformStamped
 from harness import Harness
 
+from motion4d_ros.imagery.validation import Rejection
 from motion4d_ros.ros.diagnostics import assess
 from motion4d_ros.ros.transforms import TransformSource, have_tf2
-from motion4d_ros.ros.validation import Rejection
 
 
 class DoubleBuffer:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from motion4d_ros.offline import imagery
+from motion4d_ros.imagery.backends import RosbagsBackend
+from motion4d_ros.imagery.camera import Rectifier, is_rectified_topic
+from motion4d_ros.imagery.conversions import read_depth, read_labels, read_rgb
+from motion4d_ros.imagery.validation import Rejection
 from motion4d_ros.offline.sources import topics as parts
 from motion4d_ros.offline.sources.bag_files import one_line, open_reader
 from motion4d_ros.offline.sources.base import SourceOptions, SourceReport, StampClock, camera_for, fit_to_size
@@ -27,6 +31,7 @@ class BagSource:
         self.name = str(path)
         self.report = SourceReport()
         self._options = options
+        self._backend = RosbagsBackend()
         self._reader = open_reader(path, self.report)
         try:
             self._assign_topics()
@@ -171,7 +176,7 @@ class BagSource:
     def _frame(self, waiting: WaitingImage, matcher: Matcher, clock: StampClock) -> Frame | None:
         stamp_ns = waiting.stamp_ns
         try:
-            image = _colour(waiting.message)
+            image = read_rgb(waiting.message, self._backend)
         except Motion4DError as error:
             self.report.warn(f"an image on {self._image_topic} was left out: {error}")
             return None
@@ -183,7 +188,7 @@ class BagSource:
         matcher.forget_before(stamp_ns)
         return Frame(
             stamp_ns=clock.next(stamp_ns),
-            image=rectifier.image(image),
+            image=np.ascontiguousarray(rectifier.rectify(image)),
             camera=rectifier.camera,
             T_map_cam=pose,
             depth_m=depth,
@@ -191,7 +196,7 @@ class BagSource:
             frame_id=waiting.frame_id or "camera",
         )
 
-    def _rectifier(self, size: tuple[int, int], matcher: Matcher) -> imagery.Rectifier:
+    def _rectifier(self, size: tuple[int, int], matcher: Matcher) -> Rectifier:
         """Made from the first camera info, kept while the images keep their size."""
         if matcher.rectifier is not None and matcher.rectifier.camera.size == size:
             return matcher.rectifier
@@ -201,41 +206,38 @@ class BagSource:
                 f"to {size[1]}x{size[0]} px midway: cut the bag there and analyse the parts"
             )
         if self._options.intrinsics is not None:
-            matcher.rectifier = imagery.Rectifier(camera_for(size, self._options.intrinsics, self.report), None)
+            camera = camera_for(size, self._options.intrinsics, self.report)
+            matcher.rectifier = Rectifier.of_pinhole(camera)
             return matcher.rectifier
         info = matcher.camera_info
         if info is None:
             raise Motion4DError(f"{self.name}: {self._info_topic} has no message: give --intrinsics fx,fy,cx,cy")
-        matcher.rectifier = _rectifier(
-            info, size, rectified="rect" in self._image_topic.rpartition("/")[2], report=self.report
-        )
+        rectified = is_rectified_topic(self._image_topic)
+        matcher.rectifier = _rectifier(info, size, rectified=rectified, report=self.report)
         return matcher.rectifier
 
     def _depth(
-        self, matcher: Matcher, stamp_ns: int, size: tuple[int, int], rectifier: imagery.Rectifier
+        self, matcher: Matcher, stamp_ns: int, size: tuple[int, int], rectifier: Rectifier
     ) -> NDArray[np.float32] | None:
         message = matcher.nearest(self._depth_topic, stamp_ns)
         if message is None:
             if self._depth_topic is not None:
                 self.report.warn("a frame has no depth within --slop of its stamp")
             return None
-        pixels, encoding = _pixels(message)
-        depth = imagery.to_depth_m(pixels, encoding)
+        depth = read_depth(message)
         if not depth.any():
             self.report.warn("a depth image holds no valid depth at all (zero, NaN or infinite)")
-        fitted = fit_to_size(depth, size, "the depth", self.report)
-        return np.asarray(rectifier.nearest(fitted), np.float32)
+        fitted = fit_to_size(depth, size, "depth", self.report)
+        return np.asarray(rectifier.rectify(fitted, nearest=True), np.float32)
 
-    def _masks(
-        self, matcher: Matcher, stamp_ns: int, size: tuple[int, int], rectifier: imagery.Rectifier
-    ) -> IntArray | None:
+    def _masks(self, matcher: Matcher, stamp_ns: int, size: tuple[int, int], rectifier: Rectifier) -> IntArray | None:
         message = matcher.nearest(self._masks_topic, stamp_ns)
         if message is None:
             if self._masks_topic is not None:
                 self.report.warn("a frame has no masks within --slop of its stamp")
             return None
-        labels = imagery.to_labels(*_pixels(message))
-        return np.asarray(rectifier.nearest(fit_to_size(labels, size, "the mask", self.report)), np.int32)
+        labels = fit_to_size(read_labels(message), size, "masks", self.report)
+        return np.asarray(rectifier.rectify(labels, nearest=True), np.int32)
 
     def _pose(self, matcher: Matcher, stamp_ns: int, frame_id: str) -> FloatArray | None:
         if self._options.use_tf:
@@ -276,46 +278,36 @@ class BagSource:
         return found
 
 
-def _pixels(message: Any) -> tuple[NDArray[Any], str]:
-    """Depth or mask message, raw or compressed -> (pixels, encoding)."""
-    if hasattr(message, "encoding"):
-        m = message
-        return imagery.decode_raw(m.height, m.width, m.encoding, bool(m.is_bigendian), m.step, m.data), m.encoding
-    pixels = imagery.decode_compressed(message.data, message.format)
-    names = {("uint8", 2): "mono8", ("uint16", 2): "16UC1", ("float32", 2): "32FC1"}
-    encoding = names.get((str(pixels.dtype), pixels.ndim))
-    if encoding is None:
-        raise Motion4DError(
-            f"a compressed depth or mask image holds {pixels.dtype}{pixels.shape}: one channel is expected"
-        )
-    return pixels, encoding
-
-
-def _colour(message: Any) -> NDArray[np.uint8]:
-    if hasattr(message, "encoding"):
-        pixels, encoding = _pixels(message)
-        return imagery.to_rgb(pixels, encoding)
-    return imagery.compressed_to_rgb(imagery.decode_compressed(message.data, message.format))
-
-
-def _rectifier(info: Any, size: tuple[int, int], *, rectified: bool, report: SourceReport) -> imagery.Rectifier:
+def _rectifier(info: Any, size: tuple[int, int], *, rectified: bool, report: SourceReport) -> Rectifier:
     """From a camera info message of either ROS version (`K` or `k`), scaled where the images were."""
-    K, D, P, R = (getattr(info, name, getattr(info, name.upper(), ())) for name in "kdpr")
-    height, width = size
-    K, P = np.array(K, float), np.array(P, float)
-    if info.width and info.height and (info.height, info.width) != size:
-        if abs(info.height / info.width - height / width) > 0.02 * height / width:
+    rectifier = Rectifier(_plain(info, size), rectified=rectified)
+    if rectifier.camera.size != size:
+        have = f"{rectifier.width}x{rectifier.height}"
+        if abs(rectifier.height / rectifier.width - size[0] / size[1]) > 0.02 * size[0] / size[1]:
             raise Motion4DError(
-                f"camera_info is for {info.width}x{info.height} px, images are {width}x{height}: "
-                "do they belong together?"
+                f"camera_info is for {have} px, images are {size[1]}x{size[0]}: do they belong together?"
             )
-        report.warn(f"camera_info is for {info.width}x{info.height} px, images are {width}x{height}: scaled")
-        scale = np.diag([width / info.width, height / info.height, 1.0])
-        K = (scale @ K.reshape(3, 3)).reshape(-1)
-        P = (scale @ P.reshape(3, 4)).reshape(-1) if P.size == 12 else P
-    rectifier = imagery.rectifier_from_camera_info(
-        width, height, K, D, P, R, info.distortion_model, rectified=rectified
-    )
-    if rectifier.maps is not None:
+        report.warn(f"camera_info is for {have} px, images are {size[1]}x{size[0]}: scaled")
+        rectifier = Rectifier(_scaled(_plain(info, size), size), rectified=rectified)
+    if not rectifier.is_identity:
         report.used["camera"] += f" (rectified: {info.distortion_model or 'plumb_bob'})"
     return rectifier
+
+
+def _plain(info: Any, size: tuple[int, int]) -> SimpleNamespace:
+    """The fields of a camera info under ROS 2's names; an image size of zero, which some drivers leave, is `size`."""
+    matrices = {name: np.array(getattr(info, name, getattr(info, name.upper(), ())), float) for name in "kdpr"}
+    if matrices["p"].size != 12:
+        matrices["p"] = np.zeros(12)
+    height, width = (int(info.height), int(info.width)) if info.width and info.height else size
+    others = {name: getattr(info, name) for name in ("distortion_model", "binning_x", "binning_y", "roi")}
+    return SimpleNamespace(width=width, height=height, **matrices, **others)
+
+
+def _scaled(info: SimpleNamespace, size: tuple[int, int]) -> SimpleNamespace:
+    """For images that were resized to `size` without a word in the camera info. Raises `Rejection` if it has words."""
+    if max(info.binning_x, info.binning_y) > 1 or info.roi.width or info.roi.height:
+        raise Rejection("camera_info size", "camera_info: its binning or region of interest does not fit the images")
+    scale = np.diag([size[1] / info.width, size[0] / info.height, 1.0])
+    k, p = (scale @ info.k.reshape(3, 3)).reshape(-1), (scale @ info.p.reshape(3, 4)).reshape(-1)
+    return SimpleNamespace(**{**vars(info), "k": k, "p": p, "height": size[0], "width": size[1]})

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from motion4d_ros.imagery.conversions import fit_size
 from motion4d_ros.types import Camera, FloatArray, Frame, Motion4DError
 
 
@@ -106,14 +106,10 @@ def fit_to_size(
     """
     if array.shape[:2] == size:
         return array
-    height, width = array.shape[:2]
-    if abs(height / width - size[0] / size[1]) > 0.02 * size[0] / size[1]:
-        raise Motion4DError(
-            f"{what} is {width}x{height} px, its image {size[1]}x{size[0]}: register it to the colour image"
-        )
-    report.warn(f"{what} is {width}x{height} px, its image {size[1]}x{size[0]}: enlarged or shrunk to fit")
-    source = array if array.dtype in (np.float32, np.uint16, np.uint8) else array.astype(np.float32)
-    return cv2.resize(source, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT).astype(array.dtype)
+    fitted = fit_size(array, *size, what)
+    have = f"{array.shape[1]}x{array.shape[0]}"
+    report.warn(f"the {what} is {have} px, its image {size[1]}x{size[0]}: enlarged or shrunk to fit")
+    return fitted
 
 
 def camera_for(

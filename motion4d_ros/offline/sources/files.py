@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from motion4d_ros.offline.imagery import to_depth_m, to_labels
+from motion4d_ros.imagery.conversions import metres, object_ids
 from motion4d_ros.offline.sources.base import SourceOptions, SourceReport, fit_to_size, natural_key
 from motion4d_ros.offline.trajectory import PoseBuffer, read_tum
 from motion4d_ros.types import FloatArray, IntArray, Motion4DError
@@ -72,7 +72,7 @@ def read_labels(path: Path) -> NDArray[np.int32]:
         raise Motion4DError(f"{path}: cannot be read as a mask ({error})") from None
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8)
-    return to_labels(pixels, {1: "mono8", 2: "16UC1", 4: "32SC1"}[pixels.dtype.itemsize])
+    return object_ids(pixels)
 
 
 def read_depth(path: Path) -> NDArray[np.float32]:
@@ -90,7 +90,7 @@ def read_depth(path: Path) -> NDArray[np.float32]:
     if pixels is None or pixels.ndim != 2 or pixels.dtype not in (np.uint16, np.float32):
         kind = "unreadable" if pixels is None else f"{pixels.dtype}{pixels.shape}"
         raise Motion4DError(f"{path}: {kind}; depth is uint16 PNG in mm or a 2-D .npy in m")
-    return to_depth_m(pixels, "16UC1" if pixels.dtype == np.uint16 else "32FC1")
+    return metres(pixels)
 
 
 class SideFiles:
@@ -120,14 +120,14 @@ class SideFiles:
         path = None if self._depth is None else self._depth.get(index)
         if path is None:
             return None
-        return np.asarray(fit_to_size(read_depth(path), size, "the depth", self._report), np.float32)
+        return np.asarray(fit_to_size(read_depth(path), size, "depth", self._report), np.float32)
 
     def masks(self, index: int, size: tuple[int, int]) -> IntArray | None:
         """(H, W) ids of one frame, or None."""
         path = None if self._masks is None else self._masks.get(index)
         if path is None:
             return None
-        return np.asarray(fit_to_size(read_labels(path), size, "the mask", self._report), np.int32)
+        return np.asarray(fit_to_size(read_labels(path), size, "masks", self._report), np.int32)
 
     def stamp_ns(self, index: int) -> int | None:
         """The stamp of the frame's own pose, where every frame has one."""

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from motion4d_ros.offline import imagery
+from motion4d_ros.imagery.camera import Rectifier
 from motion4d_ros.offline.sources.base import SourceOptions, SourceReport
 from motion4d_ros.offline.trajectory import PoseBuffer, TransformTree, pose_matrix
 from motion4d_ros.types import Motion4DError
@@ -35,7 +35,7 @@ class Matcher:
     options: SourceOptions
     report: SourceReport
     camera_info: Any = None
-    rectifier: imagery.Rectifier | None = None
+    rectifier: Rectifier | None = None
     body_frame: str = ""
     images: dict[str, deque[tuple[int, Any]]] = field(default_factory=dict)
     transforms: TransformTree = field(default_factory=TransformTree)

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader, AnyReaderError
 
 from motion4d_ros.evaluation.synthetic import SyntheticScene, make_scene, write_bag
-from motion4d_ros.ros.camera import Rectifier
-from motion4d_ros.ros.conversions import choose_backend, rgb_from_compressed, rgb_from_image
+from motion4d_ros.imagery.backends import choose_backend
+from motion4d_ros.imagery.camera import Rectifier, is_rectified_topic
+from motion4d_ros.imagery.conversions import read_rgb
 from motion4d_ros.types import Camera, Motion4DError
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -71,12 +72,12 @@ def read_pictures(recording: Recording) -> tuple[dict[int, NDArray[np.uint8]], C
         for connection, _, raw in reader.messages(connections=wanted):
             if connection.topic == recording.info:
                 if camera is None:
-                    camera = Rectifier(reader.deserialize(raw, connection.msgtype)).camera
+                    info = reader.deserialize(raw, connection.msgtype)
+                    camera = Rectifier(info, rectified=is_rectified_topic(recording.image)).camera
                 continue
             message = reader.deserialize(raw, connection.msgtype)
             stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec  # type: ignore[attr-defined]
-            compressed = hasattr(message, "format")
-            pictures[stamp] = rgb_from_compressed(message) if compressed else rgb_from_image(message, backend)
+            pictures[stamp] = read_rgb(message, backend)
     if camera is None or not pictures:
         raise Motion4DError(f"{recording.bag}: no image with a camera_info")
     return pictures, camera

@@ -12,17 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motion4d_ros.ros import conversions
-from motion4d_ros.ros.conversions import (
-    RosbagsBackend,
-    choose_backend,
+from motion4d_ros.imagery import backends
+from motion4d_ros.imagery.backends import RosbagsBackend, choose_backend
+from motion4d_ros.imagery.conversions import (
     depth_from_compressed,
     depth_from_image,
     labels_from_image,
+    metres,
+    object_ids,
+    read_labels,
     rgb_from_compressed,
     rgb_from_image,
+    samples,
 )
-from motion4d_ros.ros.validation import ENCODINGS, Rejection, check_image, encoded_size
+from motion4d_ros.imagery.validation import ENCODINGS, Rejection, check_image, encoded_size
 
 BACKEND = RosbagsBackend()
 W, H = 32, 24
@@ -94,15 +97,43 @@ def test_every_colour_encoding_gives_the_picture_back(encoding: str, pad: int) -
 
 
 def test_the_chosen_backend_is_healthy() -> None:
-    assert conversions.backend_is_healthy(choose_backend())
+    assert backends.backend_is_healthy(choose_backend())
 
 
 def test_a_backend_that_swaps_colours_is_not_trusted() -> None:
     class Swapped(RosbagsBackend):
-        def to_rgb8(self, image: conversions.TightImage) -> np.ndarray:
+        def to_rgb8(self, image: backends.TightImage) -> np.ndarray:
             return super().to_rgb8(image)[..., ::-1]
 
-    assert not conversions.backend_is_healthy(Swapped())
+    assert not backends.backend_is_healthy(Swapped())
+
+
+@given(
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.sampled_from(["rgb8", "mono8", "16UC1", "32FC1", "bgra8"]),
+    st.integers(0, 5),
+    st.booleans(),
+)
+@settings(max_examples=60, deadline=None)
+def test_padding_and_byte_order(height: int, width: int, name: str, pad: int, big: bool) -> None:
+    encoding = ENCODINGS[name]
+    values = np.random.default_rng(0).integers(0, 200, (height, width, encoding.channels)).astype(encoding.dtype)
+    image = message(values, name, pad=pad, big=big)
+    image.height, image.width = height, width
+    got = samples(image, encoding)
+    assert np.array_equal(got.reshape(values.shape), values) and got.dtype.isnative
+    image.data = image.data[: len(image.data) - pad]  # the last row may come without its padding
+    assert np.array_equal(samples(image, encoding), got)
+
+
+def test_a_last_row_without_padding_is_no_truncation() -> None:
+    image = message(RGB, "rgb8", pad=5)
+    image.data = image.data[:-5]
+    assert np.array_equal(rgb_from_image(image, BACKEND), RGB)
+    image.data = image.data[:-1]
+    with pytest.raises(Rejection, match="truncated"):
+        rgb_from_image(image, BACKEND)
 
 
 @pytest.mark.parametrize("pad", [0, 6])
@@ -115,6 +146,31 @@ def test_depth_in_millimetres_and_metres(pad: int, big: bool) -> None:
     millimetres = (np.nan_to_num(metres, posinf=0).clip(0) * 1000).astype(np.uint16)
     got = depth_from_image(message(millimetres, "16UC1", pad=pad, big=big))
     assert got.dtype == np.float32 and np.allclose(got[1:], metres[1:], atol=1e-3)
+
+
+def test_what_a_depth_camera_does_not_know_is_zero() -> None:
+    assert np.allclose(metres(np.array([[1500, 0, 65535]], np.uint16)), [[1.5, 0, 0]])
+    odd = np.array([[1.5, np.nan, np.inf, -np.inf, -1.0, 0.0]], np.float32)
+    assert np.allclose(metres(odd), [[1.5, 0, 0, 0, 0, 0]])
+    assert np.isnan(odd[0, 1])  # the input is left alone
+    with pytest.raises(Rejection, match="16UC1"):
+        depth_from_image(message(RGB[..., 0], "mono8"))
+
+
+def test_ids_that_mean_nothing() -> None:
+    assert object_ids(np.array([[-1, 4]], np.int16)).tolist() == [[-1, 4]]
+    for bad in (-2, 70_000):
+        with pytest.raises(Rejection, match="negative or larger"):
+            object_ids(np.array([[bad]], np.int32))
+
+
+def test_compressed_labels() -> None:
+    ids = np.zeros((H, W), np.uint16)
+    ids[3:9, 4:8] = 300
+    got = read_labels(SimpleNamespace(format="16UC1; png compressed ", data=cv2.imencode(".png", ids)[1].tobytes()))
+    assert got.dtype == np.int32 and np.array_equal(got, ids)
+    with pytest.raises(Rejection, match="one channel"):
+        read_labels(SimpleNamespace(format="png", data=cv2.imencode(".png", RGB)[1].tobytes()))
 
 
 def test_labels_in_one_two_and_four_bytes() -> None:
@@ -136,6 +192,14 @@ def test_compressed_colour_and_grey(kind: str) -> None:
         got = rgb_from_compressed(SimpleNamespace(format=kind[1:], data=data))
         want = pixels[..., ::-1] if pixels.ndim == 3 else np.stack([pixels] * 3, -1)
         assert np.abs(got.astype(int) - want.astype(int)).mean() < (4 if kind == ".jpg" else 0.01)
+
+
+def test_compressed_colour_of_16_bits_or_with_transparency() -> None:
+    wide = cv2.imencode(".png", RGB[..., ::-1].astype(np.uint16) * 257)[1].tobytes()
+    alpha = np.concatenate([RGB[..., ::-1], np.full((H, W, 1), 9, np.uint8)], -1)
+    for data in (wide, cv2.imencode(".png", alpha)[1].tobytes()):
+        got = rgb_from_compressed(SimpleNamespace(format="png", data=data))
+        assert np.abs(got.astype(int) - RGB.astype(int)).max() <= 1
 
 
 def test_compressed_depth() -> None:
@@ -189,7 +253,8 @@ def test_malformed_images_are_rejected_and_nothing_else(
         except Rejection as error:
             assert error.reason and str(error)
         else:
-            assert len(data) == step * height or encoding.startswith("nv")
+            rows = height * ENCODINGS[encoding].rows
+            assert step * (rows - 1) < len(data) <= step * rows
             if isinstance(got, np.ndarray):
                 assert got.shape[:2] == (height, width)
 

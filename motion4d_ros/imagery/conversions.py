@@ -1,20 +1,19 @@
-"""Messages to arrays. Validate (:mod:`.validation`), tidy the bytes, then let a library turn them into RGB.
+"""Messages to arrays: validate (:mod:`.validation`), tidy the bytes, then let a library turn them into RGB.
 
-The library is `cv_bridge` where it is installed *and* gives right answers, else `rosbags-image`. Both mistreat some
-legal messages (padded rows, big-endian samples, grey JPEGs), so what they see is always tight and little-endian.
+Messages are duck-typed: `rclpy`'s and those that `rosbags` reads from ROS 1 and ROS 2 recordings all do.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from motion4d_ros.ros.validation import (
+from motion4d_ros.imagery.backends import ImageBackend, TightImage
+from motion4d_ros.imagery.validation import (
     MAX_PIXELS,
     Encoding,
     Rejection,
@@ -24,80 +23,40 @@ from motion4d_ros.ros.validation import (
     check_size,
 )
 
-
-@dataclass
-class TightImage:
-    """An image message without padding, little-endian, with a canonical encoding: what the libraries read reliably."""
-
-    height: int
-    width: int
-    encoding: str
-    step: int
-    data: bytes
-    is_bigendian: int = 0
+LARGEST_ID = 65535
+_UNKNOWN_MM = 65535
+"""A depth camera's "too far", not a distance."""
+_ID_TYPES = ("uint8", "uint16", "int16", "int32")
 
 
-class ImageBackend(Protocol):
-    """A library that knows colour encodings."""
-
-    name: str
-
-    def to_rgb8(self, image: TightImage) -> NDArray[np.uint8]:
-        """(H, W, 3) RGB."""
+def read_rgb(message: Any, backend: ImageBackend) -> NDArray[np.uint8]:
+    """`sensor_msgs/Image` or `CompressedImage` -> (H, W, 3) RGB. Raises `Rejection`."""
+    return rgb_from_compressed(message) if is_compressed(message) else rgb_from_image(message, backend)
 
 
-class CvBridgeBackend:
-    """`cv_bridge`, as robots have it."""
-
-    name = "cv_bridge"
-
-    def __init__(self) -> None:
-        from cv_bridge import CvBridge
-
-        self._bridge = CvBridge()
-
-    def to_rgb8(self, image: TightImage) -> NDArray[np.uint8]:
-        """See `ImageBackend`."""
-        return np.asarray(self._bridge.imgmsg_to_cv2(image, "rgb8"), np.uint8)
+def read_depth(message: Any, most_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
+    """`sensor_msgs/Image` or `CompressedImage` -> (H, W) m, 0 where unknown (REP-118). Raises `Rejection`."""
+    return depth_from_compressed(message, most_pixels) if is_compressed(message) else depth_from_image(message)
 
 
-class RosbagsBackend:
-    """`rosbags-image`, pure Python."""
-
-    name = "rosbags-image"
-
-    def to_rgb8(self, image: TightImage) -> NDArray[np.uint8]:
-        """See `ImageBackend`."""
-        from rosbags.image import image_to_cvimage
-
-        return np.asarray(image_to_cvimage(image, "rgb8"), np.uint8)  # type: ignore[arg-type]
+def read_labels(message: Any) -> NDArray[np.int32]:
+    """`sensor_msgs/Image` or `CompressedImage` -> (H, W) object ids, -1 where nobody knows. Raises `Rejection`."""
+    return labels_from_compressed(message) if is_compressed(message) else labels_from_image(message)
 
 
-def choose_backend() -> ImageBackend:
-    """`cv_bridge` if it imports and converts a known picture rightly, else `rosbags-image`."""
-    try:
-        backend: ImageBackend = CvBridgeBackend()
-        if backend_is_healthy(backend):
-            return backend
-    except Exception:  # a broken cv_bridge fails in many ways: ABI, OpenCV 5, NumPy 2, an old pure-Python namesake
-        pass
-    return RosbagsBackend()
-
-
-def backend_is_healthy(backend: ImageBackend) -> bool:
-    """Whether the back end turns known BGR, grey and 16-bit pictures into the right RGB."""
-    bgr = np.arange(2 * 4 * 3, dtype=np.uint8).reshape(2, 4, 3)
-    grey16 = np.full((2, 4), 65535, np.uint16)
-    got = backend.to_rgb8(TightImage(2, 4, "bgr8", 12, bgr.tobytes()))
-    white = backend.to_rgb8(TightImage(2, 4, "mono16", 8, grey16.tobytes()))
-    return np.array_equal(got, bgr[..., ::-1]) and white.shape == (2, 4, 3) and int(white.min()) == 255
+def is_compressed(message: Any) -> bool:
+    """Whether it is a `CompressedImage`."""
+    return hasattr(message, "format")
 
 
 def samples(message: Any, encoding: Encoding) -> NDArray[Any]:
     """The samples of a checked image in native byte order, without padding: (rows, W) or (rows, W, C)."""
     rows = int(message.height * encoding.rows)
     dtype = np.dtype(encoding.dtype).newbyteorder(">" if message.is_bigendian else "<")
-    raw = np.frombuffer(message.data, np.uint8).reshape(rows, message.step)
+    flat = np.frombuffer(message.data, np.uint8)
+    if flat.size < rows * message.step:  # the last row without its padding
+        flat = np.pad(flat, (0, rows * message.step - flat.size))
+    raw = flat.reshape(rows, message.step)
     tight = np.ascontiguousarray(raw[:, : message.width * encoding.pixel_bytes])
     shape = (rows, message.width) if encoding.channels == 1 else (rows, message.width, encoding.channels)
     return tight.view(dtype).reshape(shape).astype(np.dtype(encoding.dtype), copy=False)
@@ -130,7 +89,8 @@ def rgb_from_image(message: Any, backend: ImageBackend) -> NDArray[np.uint8]:
 
 def rgb_from_compressed(message: Any) -> NDArray[np.uint8]:
     """`sensor_msgs/CompressedImage` (JPEG, PNG, …) -> (H, W, 3) RGB. Raises `Rejection`."""
-    decoded = _imdecode(np.frombuffer(message.data, np.uint8), message.format, cv2.IMREAD_COLOR, "image")
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # the camera's pixels, whatever an EXIF tag says
+    decoded = _imdecode(np.frombuffer(message.data, np.uint8), message.format, flags, "image")
     if decoded.ndim != 3 or decoded.shape[2] != 3 or decoded.dtype != np.uint8:
         raise Rejection("data", f"image: compressed data decodes to {decoded.dtype}{decoded.shape}, not to a picture")
     return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
@@ -141,7 +101,7 @@ def depth_from_image(message: Any) -> NDArray[np.float32]:
     encoding = check_image(message, "depth")
     if encoding.channels != 1 or encoding.dtype not in ("uint16", "float32", "float64") or "bayer" in encoding.colour:
         raise Rejection("encoding", f"depth: {message.encoding}: must be 16UC1 (mm) or 32FC1 (m)")
-    return _metres(samples(message, encoding))
+    return metres(samples(message, encoding))
 
 
 def depth_from_compressed(message: Any, most_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
@@ -157,7 +117,7 @@ def depth_from_compressed(message: Any, most_pixels: int = MAX_PIXELS) -> NDArra
         decoded = _imdecode(data, message.format, cv2.IMREAD_UNCHANGED, "depth", most_pixels)
         if decoded.dtype != np.uint16 or decoded.ndim != 2:
             raise Rejection("encoding", f"depth: {message.format[:60]!r} decodes to {decoded.dtype}, not to 16-bit mm")
-        return _metres(decoded)
+        return metres(decoded)
     header = 12  # int32 format, float32 quantisation a and b
     if len(data) < header + 16:
         raise Rejection("data", f"depth: only {len(data)} B of compressedDepth")
@@ -166,23 +126,51 @@ def depth_from_compressed(message: Any, most_pixels: int = MAX_PIXELS) -> NDArra
     if decoded.dtype != np.uint16 or decoded.ndim != 2:
         raise Rejection("encoding", f"depth: compressedDepth decodes to {decoded.dtype}{decoded.shape}")
     if "32fc1" not in kind:
-        return _metres(decoded)
+        return metres(decoded)
     if not np.isfinite([quant_a, quant_b]).all():
         raise Rejection("data", "depth: compressedDepth header holds NaN")
     with np.errstate(divide="ignore", invalid="ignore"):
-        metres = np.where(decoded > 0, quant_a / (decoded.astype(np.float32) - quant_b), 0.0)
-    return _metres(metres.astype(np.float32))
+        values = np.where(decoded > 0, quant_a / (decoded.astype(np.float32) - quant_b), 0.0)
+    return metres(values.astype(np.float32))
 
 
 def labels_from_image(message: Any) -> NDArray[np.int32]:
-    """`sensor_msgs/Image` 16UC1/mono16, mono8/8UC1 or 32SC1 -> (H, W) object ids. Raises `Rejection`."""
+    """`sensor_msgs/Image` 16UC1/mono16, mono8/8UC1, 16SC1 or 32SC1 -> (H, W) object ids. Raises `Rejection`."""
     encoding = check_image(message, "masks")
-    if encoding.channels != 1 or encoding.dtype not in ("uint8", "uint16", "int32") or "bayer" in encoding.colour:
+    if encoding.channels != 1 or encoding.dtype not in _ID_TYPES or "bayer" in encoding.colour or encoding.rows != 1.0:
         raise Rejection("encoding", f"masks: {message.encoding}: must be 16UC1 or mono8, value = object id")
-    labels = samples(message, encoding).astype(np.int32)
-    if encoding.dtype == "int32" and (labels.min() < -1 or labels.max() > 65535):
-        raise Rejection("data", "masks: object ids must lie in 0 .. 65535 (-1 = unknown)")
+    return object_ids(samples(message, encoding))
+
+
+def labels_from_compressed(message: Any) -> NDArray[np.int32]:
+    """A grey PNG of 8 or 16 bits -> (H, W) object ids. Raises `Rejection`."""
+    data = np.frombuffer(message.data, np.uint8)
+    decoded = _imdecode(data, message.format, cv2.IMREAD_UNCHANGED, "masks")
+    if decoded.ndim != 2 or decoded.dtype.name not in _ID_TYPES:
+        kind = f"{decoded.dtype}{decoded.shape}"
+        raise Rejection("encoding", f"masks: {message.format[:60]!r} decodes to {kind}, not to one channel of ids")
+    return object_ids(decoded)
+
+
+def object_ids(values: NDArray[Any]) -> NDArray[np.int32]:
+    """(H, W) integers -> object ids: 0 background, -1 nobody knows. Raises `Rejection` for anything below or above."""
+    labels = values.astype(np.int32)
+    if labels.min(initial=0) < -1 or labels.max(initial=0) > LARGEST_ID:
+        text = f"masks: object ids must lie in 0 .. {LARGEST_ID} (-1 = unknown), not negative or larger"
+        raise Rejection("data", text)
     return labels
+
+
+def metres(values: NDArray[Any]) -> NDArray[np.float32]:
+    """(H, W) depth as uint16 mm or floating-point m -> m, 0 where unknown (REP-118).
+
+    NaN, infinite, negative and saturated (65535) values become 0.
+    """
+    if values.dtype == np.uint16:
+        return np.where(values == _UNKNOWN_MM, np.float32(0), values.astype(np.float32) * np.float32(0.001))
+    with np.errstate(invalid="ignore"):
+        depth = values.astype(np.float32)
+        return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
 
 
 def fit_size(array: NDArray[Any], height: int, width: int, what: str) -> NDArray[Any]:
@@ -191,16 +179,9 @@ def fit_size(array: NDArray[Any], height: int, width: int, what: str) -> NDArray
         return array
     have, want = array.shape[1] / array.shape[0], width / height
     if abs(have / want - 1.0) > 0.02:
-        raise Rejection(
-            f"{what} size",
-            f"{what}: {array.shape[1]}x{array.shape[0]} does not show the view of {width}x{height}: register it",
-        )
-    return np.asarray(cv2.resize(array, (width, height), interpolation=cv2.INTER_NEAREST))
-
-
-def _metres(values: NDArray[Any]) -> NDArray[np.float32]:
-    metres = values.astype(np.float32) * np.float32(0.001) if values.dtype == np.uint16 else values.astype(np.float32)
-    return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(0))
+        text = f"{array.shape[1]}x{array.shape[0]} px does not show the view of {width}x{height}"
+        raise Rejection(f"{what} size", f"{what}: {text}: register it to the colour image")
+    return np.asarray(cv2.resize(array, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
 
 
 def _imdecode(data: NDArray[np.uint8], kind: str, flags: int, what: str, most_pixels: int = MAX_PIXELS) -> NDArray[Any]:

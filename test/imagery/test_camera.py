@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motion4d_ros.ros.camera import Rectifier
-from motion4d_ros.ros.validation import Rejection
+from motion4d_ros.imagery.camera import Rectifier, is_rectified_topic
+from motion4d_ros.imagery.validation import Rejection
 
 W, H = 160, 120
 
@@ -56,6 +56,52 @@ def test_a_rectified_picture_of_a_line_is_straight_and_the_way_back_is_exact(mod
     back = rectifier.unrectify(rectifier.rectify(labels, nearest=True), nearest=True)
     assert set(np.unique(back)) <= {0, 7}
     assert (back != labels).mean() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("model", "d"), [("plumb_bob", [-0.2, 0.05, 0.001, 0, 0]), ("equidistant", [0.05, 0.01, 0, 0])]
+)
+def test_the_rectified_camera_is_the_projection_matrix_turned_by_the_rotation(model: str, d: list[float]) -> None:
+    """Rays of the rectified camera, distorted by OpenCV's own model, land where the rectified picture shows them."""
+    R = cv2.Rodrigues(np.array([0.01, -0.03, 0.02]))[0]
+    p = [120.0, 0, 79.5, 0, 0, 120.0, 59.5, 0, 0, 0, 1, 0]
+    rectifier = Rectifier(info(distortion_model=model, d=d, p=p, r=R.reshape(-1).tolist()))
+    assert (rectifier.camera.fx, rectifier.camera.cx) == (120.0, 79.5)
+    uv = np.array([[40.0, 30.0], [120.0, 90.0], [79.0, 60.0]])
+    rays = np.concatenate([(uv - (79.5, 59.5)) / 120.0, np.ones((3, 1))], -1) @ R  # into the camera's own frame
+    K, zero = np.array(info().k).reshape(3, 3), np.zeros(3)
+    project = cv2.fisheye.projectPoints if model == "equidistant" else cv2.projectPoints
+    raw = project(rays.reshape(-1, 1, 3), zero, zero, K, np.array(d))[0].reshape(-1, 2)
+    assert np.allclose(rectifier.rectify_points(raw), uv, atol=0.01)
+    spots = np.zeros((H, W), np.uint8)
+    for x, y in raw:
+        cv2.circle(spots, (round(16 * x), round(16 * y)), 32, 255, -1, shift=4)
+    straight = rectifier.rectify(spots)
+    for x, y in uv.astype(int):
+        assert straight[y, x] > 200
+
+
+def test_images_that_are_rectified_already_are_those_of_the_projection_matrix() -> None:
+    p = [90.0, 0, 30, 0, 0, 90.0, 20, 0, 0, 0, 1, 0]
+    rectifier = Rectifier(info(d=[0.1] * 5, p=p), rectified=True)
+    assert rectifier.is_identity and rectifier.camera.fx == 90.0
+    assert Rectifier(info(distortion_model="nonsense", d=[0.1] * 5, p=p), rectified=True).camera.fx == 90.0
+    names = {"/camera/image_rect": True, "/left/image_rect_color/compressed": True, "/rect/image_raw": False}
+    assert {name: is_rectified_topic(name) for name in names} == names
+
+
+def test_fisheye_drivers_that_append_zeros() -> None:
+    d = [0.02, -0.01, 0.003, 0.0]
+    given, padded = (Rectifier(info(distortion_model="equidistant", d=c)) for c in (d, [*d, 0.0]))
+    uv = np.array([[20.0, 30.0]])
+    assert np.allclose(given.rectify_points(uv), padded.rectify_points(uv))
+    with pytest.raises(Rejection, match="4 coefficients"):
+        Rectifier(info(distortion_model="equidistant", d=[*d, 0.1]))
+
+
+def test_uncalibrated_camera() -> None:
+    with pytest.raises(Rejection, match="calibrated"):
+        Rectifier(info(k=[0.0] * 9))
 
 
 def test_projection_matrix_binning_and_region_of_interest() -> None:

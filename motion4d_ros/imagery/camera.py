@@ -6,33 +6,41 @@ image it was made for, distorted or not.
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from motion4d_ros.ros.validation import Rejection, check_camera_info
+from motion4d_ros.imagery.validation import Rejection, check_camera_info
 from motion4d_ros.types import Camera, FloatArray
 
 FISHEYE_MODELS = ("equidistant", "fisheye")
-BROWN_MODELS = ("", "plumb_bob", "rational_polynomial", "thin_prism_fisheye")
+BROWN_MODELS = ("", "plumb_bob", "radial_tangential", "rational_polynomial", "thin_prism_fisheye")
 
 
 class Rectifier:
-    """One calibration. Raises `Rejection` for a `CameraInfo` that makes no sense."""
+    """One calibration. Raises `Rejection` for a `CameraInfo` that makes no sense.
 
-    def __init__(self, info: Any) -> None:
+    The rectified camera is the projection matrix `p`, turned by `r`, as `image_proc` makes it; without one, `k`.
+    `rectified` says that somebody did that before: the images are those of `p` as they come.
+    """
+
+    def __init__(self, info: Any, *, rectified: bool = False) -> None:
         check_camera_info(info)
         self.width, self.height = _image_size(info)
         self._K = _scaled_K(np.array(info.k, float).reshape(3, 3), info)
         self._D = np.array(info.d, float)
+        self._R = _rotation(info.r)
         self._fisheye = info.distortion_model in FISHEYE_MODELS
-        self._identity = not self._D.any() and not self._fisheye
-        if self._identity:
+        straight = not self._D.any() and not self._fisheye and np.allclose(self._R, np.eye(3))
+        self._identity = rectified or straight
+        if straight:
             K = self._K
         else:
-            self._check_model(info.distortion_model)
+            if not rectified:
+                self._check_model(info.distortion_model)
             projection = np.array(info.p, float).reshape(3, 4)[:, :3]
             usable = projection[0, 0] > 0 and projection[1, 1] > 0
             K = _scaled_K(projection, info) if usable else self._K
@@ -40,9 +48,17 @@ class Rectifier:
         self._to_rectified: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
         self._to_raw: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
+    @classmethod
+    def of_pinhole(cls, camera: Camera) -> Rectifier:
+        """For images that are those of `camera` as they come."""
+        K, P = camera.K.reshape(-1), np.hstack([camera.K, np.zeros((3, 1))]).reshape(-1)
+        whole = SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0)
+        size = {"width": camera.width, "height": camera.height, "binning_x": 1, "binning_y": 1, "roi": whole}
+        return cls(SimpleNamespace(distortion_model="", k=K, d=(), r=(), p=P, **size))
+
     @property
     def is_identity(self) -> bool:
-        """Whether the camera has no distortion, so that nothing needs warping."""
+        """Whether nothing needs warping."""
         return self._identity
 
     def rectify(self, image: NDArray[Any], *, nearest: bool = False) -> NDArray[Any]:
@@ -69,12 +85,14 @@ class Rectifier:
             return np.asarray(uv_px, float)
         points = np.asarray(uv_px, np.float64).reshape(-1, 1, 2)
         if self._fisheye:
-            return np.asarray(cv2.fisheye.undistortPoints(points, self._K, self._D[:4], P=self.camera.K)).reshape(-1, 2)
-        return np.asarray(cv2.undistortPoints(points, self._K, self._D, P=self.camera.K)).reshape(-1, 2)
+            straight = cv2.fisheye.undistortPoints(points, self._K, self._D[:4], R=self._R, P=self.camera.K)
+        else:
+            straight = cv2.undistortPoints(points, self._K, self._D, R=self._R, P=self.camera.K)
+        return np.asarray(straight).reshape(-1, 2)
 
     def _check_model(self, model: str) -> None:
         if self._fisheye:
-            if len(self._D) != 4:
+            if len(self._D) < 4 or self._D[4:].any():  # some drivers append zeros
                 raise Rejection("camera_info", f"camera_info: {model} needs 4 coefficients, got {len(self._D)}")
         elif model not in BROWN_MODELS:
             raise Rejection(
@@ -82,16 +100,23 @@ class Rectifier:
                 f"camera_info: distortion model {model[:40]!r} is unknown: use plumb_bob, rational_polynomial or "
                 "equidistant, or publish rectified images",
             )
-        elif len(self._D) not in (4, 5, 8, 12, 14):
+        elif len(self._D) not in (0, 4, 5, 8, 12, 14):
             raise Rejection("camera_info", f"camera_info: {len(self._D)} distortion coefficients: 4, 5, 8, 12 or 14")
 
     def _rectify_maps(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        size = (self.width, self.height)
+        size, kind = (self.width, self.height), cv2.CV_32FC1
         if self._fisheye:
-            maps = cv2.fisheye.initUndistortRectifyMap(self._K, self._D, np.eye(3), self.camera.K, size, cv2.CV_32FC1)
+            maps = cv2.fisheye.initUndistortRectifyMap(self._K, self._D[:4], self._R, self.camera.K, size, kind)
         else:
-            maps = cv2.initUndistortRectifyMap(self._K, self._D, np.eye(3), self.camera.K, size, cv2.CV_32FC1)
+            maps = cv2.initUndistortRectifyMap(self._K, self._D, self._R, self.camera.K, size, kind)
         return np.asarray(maps[0], np.float32), np.asarray(maps[1], np.float32)
+
+
+def is_rectified_topic(topic: str) -> bool:
+    """Whether a topic's name says that its images are rectified: `image_rect`, `image_rect_color`, …, as `image_proc`
+    calls them. Their camera_info still tells the lens' distortion.
+    """
+    return "rect" in topic.removesuffix("/compressed").rpartition("/")[2]
 
 
 def same_calibration(a: Any, b: Any) -> bool:
@@ -101,6 +126,7 @@ def same_calibration(a: Any, b: Any) -> bool:
         and list(a.k) == list(b.k)
         and list(a.d) == list(b.d)
         and list(a.p) == list(b.p)
+        and list(a.r) == list(b.r)
         and (a.binning_x, a.binning_y) == (b.binning_x, b.binning_y)
         and (a.roi.x_offset, a.roi.y_offset, a.roi.width, a.roi.height)
         == (b.roi.x_offset, b.roi.y_offset, b.roi.width, b.roi.height)
@@ -118,6 +144,12 @@ def _image_size(info: Any) -> tuple[int, int]:
     if width > info.width or height > info.height or bx > width or by > height:
         raise Rejection("camera_info", "camera_info: region of interest or binning does not fit the image")
     return width // bx, height // by
+
+
+def _rotation(r: Any) -> FloatArray:
+    """(3, 3) of a `CameraInfo`'s `r`; the identity where it was left empty or is no rotation."""
+    R = np.array(r, float).reshape(3, 3) if len(r) == 9 else np.eye(3)
+    return R if np.allclose(R @ R.T, np.eye(3), atol=1e-3) and np.linalg.det(R) > 0 else np.eye(3)
 
 
 def _scaled_K(K: FloatArray, info: Any) -> FloatArray:

@@ -1,0 +1,1 @@
+"""Image and camera messages <-> arrays, strictly checked, without ROS: for the node and for recordings alike."""
