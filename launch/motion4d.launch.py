@@ -18,7 +18,7 @@ from launch_ros.actions import LifecycleNode
 from launch import LaunchContext, LaunchDescription
 
 SHARE = Path(get_package_share_directory("motion4d_ros"))
-PRESETS = ("cpu_small", "realtime_gpu", "quality", "networks_cpu", "networks_jetson", "networks_gpu")
+PRESETS = sorted(path.stem for path in (SHARE / "config").glob("*.yaml") if path.stem != "motion4d")
 SOURCES = {
     "depth": ("depth.source", "topic"),
     "masks": ("masks.source", "topic"),
@@ -79,7 +79,9 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument("map_frame", default_value="", description="Frame of the outputs"),
         DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node"),
         DeclareLaunchArgument(
-            "preset", default_value="", choices=["", *PRESETS],
+            "preset",
+            default_value="",
+            choices=["", *PRESETS],
             description="Settings on top of the defaults: config/<preset>.yaml",
         ),
         DeclareLaunchArgument("params_file", default_value="", description="Your own settings, on top of everything"),

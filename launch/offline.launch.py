@@ -28,7 +28,10 @@ from launch import LaunchContext, LaunchDescription
 
 SHARE = Path(get_package_share_directory("motion4d_ros"))
 PASSED_ON = ("image", "camera_info", "depth", "masks", "odometry", "image_transport", "map_frame", "preset", "rviz")
-OUTPUTS = ("tracked_objects", "tracked_points", "static_points", "semantic_mask", "semantic_overlay", "status")
+OUTPUTS = (
+    "tracked_objects", "tracked_points", "static_points", "camera_pose", "semantic_mask", "semantic_overlay", "markers",
+    "status",
+)  # fmt: skip
 
 
 def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:

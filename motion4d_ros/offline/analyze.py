@@ -203,8 +203,9 @@ class _Run:
         static, health = engine.static_points(), engine.status()
         self._say("the bag")
         map_frame = self._config.ros.map_frame or "map"
+        ros = self._config.ros
         topics = write_output_bag(
-            products / "output.mcap", log, static, health, map_frame, publish_tf=self._config.ros.publish_tf
+            products / "output.mcap", log, static, health, map_frame, publish_tf=ros.publish_tf, trail=ros.trail
         )
         warnings = self._warnings(health.warnings)
         metrics = build_metrics(

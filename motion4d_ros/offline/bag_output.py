@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,14 @@ def own_typestore() -> Typestore:
 
 
 def write_output_bag(
-    folder: Path, log: FrameLog, static: StaticPoints, health: Health, map_frame: str, *, publish_tf: bool
+    folder: Path, log: FrameLog, static: StaticPoints, health: Health, map_frame: str, *, publish_tf: bool, trail: int
 ) -> dict[str, int]:
     """Writes the bag; topic -> number of messages.
 
-    The static map comes first, with transient-local durability, as a late subscriber of the node would get it.
+    The static map comes first, with transient-local durability, as a late subscriber of the node would get it. `trail`
+    is the length of the trajectories among the markers, frames.
     """
+    paths: dict[int, deque[Any]] = defaultdict(lambda: deque(maxlen=max(trail, 1)))
     with Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
         topics = _Topics(writer, own_typestore())
         for index in range(log.finished):
@@ -52,19 +55,30 @@ def write_output_bag(
             if index == 0:
                 cloud = topics.cloud(_static_fields(static), topics.header(estimate.stamp_ns, map_frame))
                 topics.write("static_points", cloud, estimate.stamp_ns, latched=True)
-            _write_frame(topics, estimate, log, map_frame, publish_tf=publish_tf)
+            _write_frame(topics, estimate, log, map_frame, paths, publish_tf=publish_tf)
         if log.finished:
             last = log.facts[log.finished - 1].estimate
             topics.write("status", _status(topics, health, last, log.finished, map_frame), last.stamp_ns)
         return topics.counts
 
 
-def _write_frame(topics: _Topics, estimate: Estimate, log: FrameLog, map_frame: str, *, publish_tf: bool) -> None:
+def _write_frame(
+    topics: _Topics,
+    estimate: Estimate,
+    log: FrameLog,
+    map_frame: str,
+    paths: dict[int, deque[Any]],
+    *,
+    publish_tf: bool,
+) -> None:
+    """Everything about one frame; `paths` (object id -> its recent positions) grow by it."""
     stamp_ns = estimate.stamp_ns
     header = topics.header(stamp_ns, map_frame)
     labels = log.masks(estimate.index)
     topics.write("semantic_mask", topics.image(labels, topics.header(stamp_ns, estimate.frame_id)), stamp_ns)
     topics.write("tracked_points", topics.cloud(_tracked_fields(log.points(estimate.index)), header), stamp_ns)
+    pose = topics.new("geometry_msgs/msg/PoseStamped", header=header, pose=topics.pose(estimate.T_map_cam))
+    topics.write("camera_pose", pose, stamp_ns)
     objects = sorted(estimate.objects, key=lambda s: s.object_id)
     array = topics.new(
         f"{PACKAGE}/msg/TrackedObjectArray",
@@ -74,7 +88,9 @@ def _write_frame(topics: _Topics, estimate: Estimate, log: FrameLog, map_frame: 
         objects=[_object(topics, state) for state in objects],
     )
     topics.write("tracked_objects", array, stamp_ns)
-    markers = [marker for state in objects for marker in _markers(topics, state, header)]
+    for state in objects:
+        paths[state.object_id].append(topics.vector(state.T_map_object[:3, 3], "Point"))
+    markers = [marker for state in objects for marker in _markers(topics, state, header, paths[state.object_id])]
     topics.write("markers", topics.new("visualization_msgs/msg/MarkerArray", markers=markers), stamp_ns)
     seen = [state for state in objects if state.phase is not ObjectPhase.LOST]
     if publish_tf and seen:
@@ -228,8 +244,8 @@ def _transform(topics: _Topics, state: ObjectState, header: Any) -> Any:
     return topics.new("geometry_msgs/msg/TransformStamped", header=header, child_frame_id=child, transform=transform)
 
 
-def _markers(topics: _Topics, state: ObjectState, header: Any) -> list[Any]:
-    """A box, a label and a velocity arrow; lost objects are removed."""
+def _markers(topics: _Topics, state: ObjectState, header: Any, path: deque[Any]) -> list[Any]:
+    """A box, a label, a velocity arrow and the recent path; lost objects are removed."""
     lost = state.phase is ObjectPhase.LOST
     red, green, blue = _PALETTE[(state.object_id - 1) % len(_PALETTE)] / 255.0
     alpha = 0.35 if state.phase is ObjectPhase.TRACKED else 0.15
@@ -266,11 +282,14 @@ def _markers(topics: _Topics, state: ObjectState, header: Any) -> list[Any]:
 
     size = np.maximum(state.size_m, 1e-3)
     arrow = [topics.vector(centre, "Point"), topics.vector(tip, "Point")]
-    return [
+    drawn = [
         marker("box", 1, state.T_map_object, size, alpha, [], ""),
         marker("label", 9, top, (0.0, 0.0, 0.08), 1.0, [], text),
         marker("velocity", 0, np.eye(4), (0.02, 0.04, 0.0), 1.0, arrow, ""),
     ]
+    if len(path) >= 2:
+        drawn.append(marker("trajectory", 4, np.eye(4), (0.01, 0.0, 0.0), 0.9, list(path), ""))
+    return drawn
 
 
 def _status(topics: _Topics, health: Health, last: Estimate, frames: int, map_frame: str) -> Any:

@@ -104,7 +104,7 @@ def test_output_bag(analysis, out):
         messages = {}
         for connection, stamp, raw in reader.messages():
             messages.setdefault(connection.topic, []).append((stamp, reader.deserialize(raw, connection.msgtype)))
-    for name in ("tracked_points", "tracked_objects", "semantic_mask", "markers"):
+    for name in ("tracked_points", "tracked_objects", "camera_pose", "semantic_mask", "markers"):
         assert counts[f"/motion4d/{name}"] == FRAMES
     assert counts["/motion4d/static_points"] == counts["/motion4d/status"] == 1
     stamp, objects = messages["/motion4d/tracked_objects"][4]
@@ -121,6 +121,11 @@ def test_output_bag(analysis, out):
     points = np.frombuffer(cloud.data, np.dtype([(n, "<u4" if n.endswith("_id") else "<f4") for n in names]))
     assert cloud.width == len(points) == 20 and (points["object_id"] == 3).all()
     assert points["rgb"].view(np.uint32)[0] == 180 << 16 | 180 << 8 | 180
+    _, pose = messages["/motion4d/camera_pose"][3]
+    assert pose.header.frame_id == "map" and pose.pose.position.x == pytest.approx(0.3)
+    _, drawn = messages["/motion4d/markers"][4]
+    assert [marker.ns for marker in drawn.markers] == ["box", "label", "velocity", "trajectory"]
+    assert len(drawn.markers[3].points) == 5  # where it has been so far
     _, status = messages["/motion4d/status"][0]
     assert status.received == status.processed == FRAMES
 
