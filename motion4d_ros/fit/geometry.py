@@ -80,6 +80,8 @@ class Geometry:
         self._breath()
         labels = np.unique(points.labels[points.labels > 0]).tolist()
         chosen = {label: points.pick(label, self.options.object_points, self._random) for label in labels}
+        for label, table in chosen.items():
+            table.hide_beside_occluders(label, horizon)
         self.tracked.update(horizon, chosen)
 
     def _mend_objects(self, horizon: Horizon) -> None:

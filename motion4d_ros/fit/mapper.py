@@ -29,6 +29,7 @@ from motion4d_ros.types import BACKGROUND, Camera
 COVERED_ALPHA = 0.6  # less than this: nothing is there yet
 NEARER_SHARE = 0.94  # prior depth below this share of the rendered one: something new stands in front
 FORGOTTEN_LOGIT = -8.0  # semantic logit of a channel that no object has
+LOOKS_BACK = 10  # frames from which the Gaussians of an object are made again
 WEIGHED_FRAMES = 6  # frames in which it is weighed what each Gaussian contributes
 USELESS_WEIGHT = 0.05  # pixels' worth per frame
 GUESSED_SIGMA = 0.5  # relative deviation from which depth is no more than a guess
@@ -52,7 +53,7 @@ class Mapper:
         self._looked_at = torch.zeros(0)  # (N,) frames of the horizon that look at each Gaussian, after a census
         self._camera: Camera | None = None
         self._free_channels: list[int] = []
-        self._divided: set[int] = set()  # objects whose Gaussians are to be made again
+        self._anew: set[int] = set()  # objects whose Gaussians are to be made again
 
     # -- one window ----------------------------------------------------------------------------------------------------
 
@@ -62,6 +63,7 @@ class Mapper:
         self.scene.extend_times(stamps, first_index=new[0])
         for label in self.geometry.motions:
             self._channel(label)
+        self._drop_strayed()
         self._sync_bases(horizon)
         for state in horizon.frames:
             for label in np.unique(state.labels[state.labels > 0]).tolist():
@@ -76,10 +78,10 @@ class Mapper:
             for index in sorted(new, key=lambda k: _is_guess(horizon.get(k))):
                 self.breath()
                 added += self._fill_one(horizon.get(index))
-            if self._divided:
-                for state in horizon.frames[:: max(1, len(horizon) // 6)]:
+            if self._anew:
+                for state in horizon.frames[:: max(1, len(horizon) // LOOKS_BACK)]:
                     added += self._fill_one(state)
-                self._divided.clear()
+                self._anew.clear()
         return added
 
     def fit_window(self, horizon: Horizon, new: Sequence[int], refresh: MaskRefresh, scale: float = 1.0) -> None:
@@ -264,7 +266,7 @@ class Mapper:
             if len(rows) not in (0, len(motion.bodies)):
                 scene.prune(scene.object_id != label)
                 scene.keep_bases(scene.bases.owner != label)
-                self._divided.add(label)
+                self._anew.add(label)
                 rows = rows[:0]
             R = np.stack([[body.poses[k][0] for k in indices] for body in motion.bodies])
             t = np.stack([[body.poses[k][1] for k in indices] for body in motion.bodies])
@@ -275,6 +277,17 @@ class Mapper:
                 scene.append_bases(label, torch.as_tensor(motion.center, dtype=scene.dtype), quats, trans)
                 continue
             scene.revise_bases(rows, quats, trans)
+
+    def _drop_strayed(self) -> None:
+        """Objects that were found again start anew, too: while they were lost, Gaussians were brought to the canonical
+        frame by a motion that was not theirs, and good ones were given up because of it.
+        """
+        strayed = self.geometry.tracked.reunions.found
+        for label in strayed:
+            self.scene.prune(self.scene.object_id != label)
+            self.arbiter.forget(label)
+            self._anew.add(label)
+        strayed.clear()
 
     def _adopt_poses(self) -> None:
         """What the optimiser made of the bases' poses goes back to the geometry, where the next adjustment starts."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -44,12 +45,15 @@ class ObjectMotion:
         R = orthonormal(T[:3, :3])
         self.poses[index] = (R, T[:3, 3] - self.center + R @ self.center)
 
-    def shift(self, correction: FloatArray, frames: list[int]) -> None:
-        """Moves the object by the (4, 4) motion `correction`, map frame, in all of `frames`."""
+    def regauge(self, G: FloatArray, frames: Collection[int]) -> None:
+        """Puts `G` (4, 4), canonical -> canonical, before the motion in all of `frames`.
+
+        How the object moved from one of these frames to another, M_j M_i^-1, stays as it was measured.
+        """
         for body in [self, *self.parts]:
             for index in frames:
                 if index in body.poses:
-                    body.set_matrix(index, correction @ body.matrix(index))
+                    body.set_matrix(index, body.matrix(index) @ G)
 
     def between(self, start: int, end: int) -> FloatArray:
         """(4, 4) motion, map frame, from frame `start` to frame `end`."""

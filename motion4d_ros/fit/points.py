@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +15,8 @@ from motion4d_ros.fit.horizon import Horizon
 from motion4d_ros.priors.flow import sample
 from motion4d_ros.types import BoolArray, FloatArray, PointTracks
 
+OCCLUDER_PX = 4  # reach of flow across an occluding edge
+IN_FRONT = 0.93  # share of a point's depth below which something beside it is an occluder, not its own surroundings
 MIN_PURITY = 0.7  # share of its frames that must agree on a point's label
 
 
@@ -62,6 +65,21 @@ class PointTable:
         counts = np.stack([((values == label) & self.seen).sum(1) for label in candidates], 1)
         self.labels = candidates[counts.argmax(1)]
         self.purity = (counts.max(1) / np.maximum(1, self.seen.sum(1))).astype(np.float32)
+
+    def hide_beside_occluders(self, label: int, horizon: Horizon) -> None:
+        """Points of object `label` no longer count as seen within a few pixels of something nearer that is not the
+        object: flow follows what is in front, and would hold a vanishing object back at the edge it vanishes behind.
+        """
+        window = np.ones((2 * OCCLUDER_PX + 1, 2 * OCCLUDER_PX + 1), np.uint8)
+        for column, state in enumerate(horizon.frames):
+            rows = np.flatnonzero(self.seen[:, column])
+            if len(rows) == 0:
+                continue
+            others = np.where((state.labels != label) & np.isfinite(state.depth_m), state.depth_m, np.inf)
+            nearest = cv2.erode(others.astype(np.float32), window)
+            uv = self.uv_px[rows, column]
+            covered = sample(nearest, uv, nearest=True) < IN_FRONT * sample(state.depth_m, uv)
+            self.seen[rows[covered], column] = False
 
     def observations(self, horizon: Horizon, mended: bool) -> Observations:
         """For bundle adjustment: with the inverse depth as reported, or (`mended`) as aligned to the scene so far."""

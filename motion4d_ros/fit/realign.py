@@ -26,6 +26,7 @@ OUTLINE = 1.4  # radius of an outline, in median distances of its points from th
 DEEP = 0.7  # radii from the visible side to the middle
 TURN_STEP_DEG = 18.0
 MOST_TURN_DEG = 90.0
+NEAR_TURN_DEG = 36.0
 SHIFT_PX = (-6, -3, 0, 3, 6)
 FACING = 0.35  # cosine between the directions from which a point was and would be seen
 BEHIND = 0.94  # something of another label nearer than this share of a point's depth hides it
@@ -90,30 +91,39 @@ def make_template(views: Sequence[tuple[FrameState, FloatArray]], label: int) ->
 
 
 def realign(
-    template: Template, state: FrameState, label: int, predicted: FloatArray
+    template: Template, state: FrameState, label: int, predicted: FloatArray, others: Sequence[FloatArray] = ()
 ) -> tuple[FloatArray, float, float] | None:
-    """The motion (4, 4), canonical -> map, of object `label` in frame `state`, sought around `predicted`, its score and
-    that of `predicted` (`NOTHING_TO_SEE`: its known side is out of view); None where nothing fits.
+    """The motion (4, 4), canonical -> map, of object `label` in frame `state`, sought around `predicted` and `others`,
+    its score and that of `predicted` (`NOTHING_TO_SEE`: its known side is out of view); None where nothing fits.
     """
     scene = _scene(state, label)
     if scene is None or template.count < MIN_VISIBLE:
         return None
     start: FloatArray = np.asarray(state.T_cam_map @ predicted, float)  # canonical -> camera
     reference = float(_scores(template, scene, start, np.zeros((1, 2)))[0])
-    best, best_score = start, -np.inf
+    places = [start, *(_centred(template, scene, state.T_cam_map @ motion) for motion in (predicted, *others))]
+    for most_deg in (NEAR_TURN_DEG, MOST_TURN_DEG):  # near what was predicted first: elsewhere much looks like it
+        best, score = _refined(template, scene, _searched(template, scene, places, most_deg))
+        if score >= LEAST_SCORE:
+            break
+    if score < LEAST_SCORE:
+        return None
+    return np.asarray(state.T_map_cam @ best), score, float(reference)
+
+
+def _searched(template: Template, scene: _Scene, places: Sequence[FloatArray], most_deg: float) -> FloatArray:
+    """The best pose (4, 4), canonical -> camera, on a grid of turns and shifts about each of `places`."""
     shifts = np.array([(x, y) for x in SHIFT_PX for y in SHIFT_PX], float)
-    for place in (start, _centred(template, scene, start)):
-        for turn in _turns():
+    best, best_score = places[0], -np.inf
+    for place in places:
+        for turn in _turns(most_deg):
             T = _turned(template, place, turn)
             doubt = TURN_PENALTY * np.linalg.norm(turn) / np.radians(MOST_TURN_DEG)
             scores = _scores(template, scene, T, shifts) - doubt
             k = int(scores.argmax())
             if scores[k] > best_score:
                 best, best_score = _shifted(template, scene, T, shifts[k]), float(scores[k])
-    best, score = _refined(template, scene, best)
-    if score < LEAST_SCORE:
-        return None
-    return np.asarray(state.T_map_cam @ best), score, float(reference)
+    return best
 
 
 def score_of(template: Template, state: FrameState, label: int, motion: FloatArray) -> float:
@@ -153,11 +163,11 @@ def _blurred(state: FrameState) -> NDArray[np.float32]:
     return np.asarray(cv2.GaussianBlur(gray, (0, 0), BLUR_PX), np.float32)
 
 
-def _turns() -> FloatArray:
-    """(K, 3) rotation vectors on a grid within the largest turn, rad."""
-    steps = np.arange(-MOST_TURN_DEG, MOST_TURN_DEG + 1, TURN_STEP_DEG)
+def _turns(most_deg: float) -> FloatArray:
+    """(K, 3) rotation vectors on a grid, none larger than `most_deg`, rad."""
+    steps = TURN_STEP_DEG * np.arange(-int(most_deg / TURN_STEP_DEG), int(most_deg / TURN_STEP_DEG) + 1)
     grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
-    return np.radians(grid[np.linalg.norm(grid, axis=1) <= MOST_TURN_DEG + 1e-6])
+    return np.radians(grid[np.linalg.norm(grid, axis=1) <= most_deg + 1e-6])
 
 
 def _turned(template: Template, T: FloatArray, turn: FloatArray) -> FloatArray:

@@ -8,7 +8,9 @@ import numpy as np
 
 from motion4d_ros.config import GeometryConfig
 from motion4d_ros.fit.breath import Breath
+from motion4d_ros.fit.coasting import coast, onward
 from motion4d_ros.fit.horizon import FrameState, Horizon
+from motion4d_ros.fit.inertia import WELL_SEEN
 from motion4d_ros.fit.keyframes import Keyframes
 from motion4d_ros.fit.object_motion import ObjectMotion
 from motion4d_ros.fit.reacquire import describe, find_motion
@@ -19,7 +21,7 @@ from motion4d_ros.types import FloatArray
 MOST_FRAMES = 2  # frames of an appearance in which features of a lost object are looked for
 TEMPLATE_VIEWS = 3  # keyframes that show how it looks
 LOOKS = 4  # frames in which it is looked for
-CLEARLY_SEEN = 0.7  # how far their pixels may be from the median, as a factor
+CLEARLY_SEEN = 0.7  # how far their size may be from that in the keyframes, as a factor
 APART = 2  # frames between two that confirm each other
 BEYOND_DOUBT = 0.7  # score for an object that was never out of sight
 CLEAR_GAIN = 0.1  # score by which they must beat the pose that was predicted
@@ -31,13 +33,12 @@ AGREEMENT = 0.5  # radii by which they may differ
 class Reunions:
     """Looks for lost objects; remembers which keyframes are to be linked to which frames because of it."""
 
-    def __init__(
-        self, options: GeometryConfig, keyframes: Keyframes, seed: int, breath: Breath | None = None
-    ) -> None:
+    def __init__(self, options: GeometryConfig, keyframes: Keyframes, seed: int, breath: Breath | None = None) -> None:
         self.options = options
         self._breath = breath or Breath()
         self.keyframes = keyframes
         self.links: set[tuple[int, int]] = set()  # (keyframe, frame), to be linked whatever their distance
+        self.found: set[int] = set()  # objects that turned out to be elsewhere; whoever acts on it clears it
         self._random = np.random.default_rng(seed)
 
     def seek(self, motion: ObjectMotion, horizon: Horizon) -> bool:
@@ -56,7 +57,7 @@ class Reunions:
         visible = [k for k, area in areas.items() if area >= least]
         if not visible:
             return False
-        if self._realign(motion, horizon, {k: areas[k] for k in visible}, since):
+        if self._realign(motion, horizon, visible, since):
             motion.detached_at = motion.doubted_at = None
             return True
         if motion.detached_at is None:
@@ -96,27 +97,33 @@ class Reunions:
             template = make_template([(horizon.get(keyframe), motion.matrix(keyframe))], label)
             if template is None or polish(template, state, label, [pose])[1] < LEAST_SCORE:
                 continue  # features agree, but it does not look like it: a repeated pattern
-            correction = pose @ np.linalg.inv(motion.matrix(index))
+            G = np.linalg.inv(motion.matrix(index)) @ pose
             seen = [other.index for other in horizon.frames if other.index >= since and (other.labels == label).any()]
-            motion.shift(correction, seen)
+            motion.regauge(G, seen)
+            self.found.add(label)
             self.links.update((keyframe, k) for k in seen if abs(k - index) <= self.options.keyframe_reach)
             motion.points.clear()  # those picked while it was lost are where it was not; they are lifted anew
             return True
         return False
 
-    def _realign(self, motion: ObjectMotion, horizon: Horizon, areas: dict[int, int], since: int) -> bool:
+    def _realign(self, motion: ObjectMotion, horizon: Horizon, visible: list[int], since: int) -> bool:
         """Whether the object was found again by how it looks, in two frames that confirm each other; moves it there.
 
-        `areas` are the frames that show it, and how many pixels of it.
+        `visible` are the frames that show it.
         """
         label = motion.object_id
         views = [
             (horizon.get(k), motion.matrix(k)) for k in self.keyframes.best_for(label, horizon, since, TEMPLATE_VIEWS)
         ]
         template = make_template(views, label)
-        usual = float(np.median(list(areas.values())))  # far larger masks leak, far smaller ones show too little
-        clear = [k for k, area in areas.items() if CLEARLY_SEEN * usual <= area <= usual / CLEARLY_SEEN]
-        if template is None or not clear or clear[-1] - clear[0] < APART:
+        if template is None:
+            return False
+        usual = float(np.median([_size(state, label) for state, _ in views]))
+        size = {
+            k: _size(horizon.get(k), label) for k in visible
+        }  # far larger masks leak, far smaller ones show too little
+        clear = [k for k in visible if CLEARLY_SEEN * usual <= size[k] <= usual / CLEARLY_SEEN]
+        if not clear or clear[-1] - clear[0] < APART:
             return False
         tried = sorted({clear[round(i)] for i in np.linspace(0, len(clear) - 1, LOOKS)})
         if motion.detached_at is None:  # never out of sight: it may just have turned a new side to the camera
@@ -124,25 +131,32 @@ class Reunions:
             tried = [k for k in tried if NOTHING_TO_SEE < scores[k] < LEAST_SCORE]
         if len(tried) < 2:
             return False
-        found = {k: realign(template, horizon.get(k), label, motion.matrix(k)) for k in tried}
+        found = {}
+        for k in tried:
+            self._breath()
+            elsewhere = coast(motion, template.middle, since, k)
+            found[k] = realign(
+                template, horizon.get(k), label, motion.matrix(k), [] if elsewhere is None else [elsewhere]
+            )
         sure = {k: result for k, result in found.items() if result is not None}
-        best, index, correction = -np.inf, -1, np.eye(4)
+        best, index, gauge = -np.inf, -1, np.eye(4)
         for k, (pose, score, _) in sure.items():
-            candidate = pose @ np.linalg.inv(motion.matrix(k))
+            G = np.linalg.inv(motion.matrix(k)) @ pose
             for other, (witness, its_score, _) in sure.items():
-                agrees = _gap(template, witness, candidate @ motion.matrix(other)) < AGREEMENT
+                agrees = _gap(template, witness, motion.matrix(other) @ G) < AGREEMENT
                 if other - k >= APART and agrees and score + its_score > best:
-                    best, index, correction = score + its_score, k, candidate
+                    best, index, gauge = score + its_score, k, G
         if index < 0 or sure[index][1] < sure[index][2] + CLEAR_GAIN:
             return False
         if motion.detached_at is None and sure[index][1] < BEYOND_DOUBT:
             return False
         begin = self._strayed(motion, template, horizon, since)
+        self.found.add(label)
         frames = {state.index for state in horizon.frames if state.index >= begin}
         self._breath()
-        self._follow(motion, template, horizon, index, correction, frames)
+        self._follow(motion, template, horizon, index, gauge, frames)
         self.keyframes.unlink(begin, frames)
-        self.links.update((state.index, k) for state, _ in views for k in frames if k in areas)
+        self.links.update((state.index, k) for state, _ in views for k in frames if k in visible)
         motion.points.clear()  # those picked while it was lost are where it was not; they are lifted anew
         return True
 
@@ -162,22 +176,25 @@ class Reunions:
         template: Template,
         horizon: Horizon,
         index: int,
-        correction: FloatArray,
+        gauge: FloatArray,
         frames: Set[int],
     ) -> None:
         """Carries a pose that was found in frame `index` to the other `frames`, each polished by how the object looks
         there: some were tracked rightly among themselves, in others something dragged it along.
         """
-        tracked = {k: correction @ motion.matrix(k) for k in frames}
-        motion.shift(correction, [index])
+        tracked = {k: motion.matrix(k) @ gauge for k in frames}
+        motion.regauge(gauge, [index])
         for direction in (-1, 1):
             k = index + direction
             while k in frames:
                 near = motion.matrix(k - direction)
-                candidates = [tracked[k], near @ np.linalg.inv(tracked[k - direction]) @ tracked[k], near]
+                step = tracked[k] @ np.linalg.inv(tracked[k - direction])
+                if motion.support.get(k, 0) < WELL_SEEN and k - 2 * direction in frames:
+                    step = onward(motion.matrix(k - 2 * direction), near, template.middle)
+                candidates = [tracked[k], step @ near, near]
                 pose, score = polish(template, horizon.get(k), motion.object_id, candidates)
-                move = (pose if score > LEAST_SCORE else tracked[k]) @ np.linalg.inv(motion.matrix(k))
-                motion.shift(move, [k])
+                wanted = pose if score > LEAST_SCORE else step @ near
+                motion.regauge(np.linalg.inv(motion.matrix(k)) @ wanted, [k])
                 k += direction
 
     def _place(self, motion: ObjectMotion, state: FrameState, frames: list[int]) -> None:
@@ -195,9 +212,16 @@ class Reunions:
         away = seen_cam - np.median(facing, axis=0)
         if np.linalg.norm(away) < median_radius(expected):
             return  # a half-hidden object's middle is no better known than that
-        correction = np.eye(4)
-        correction[:3, 3] = state.T_map_cam[:3, :3] @ away
-        motion.shift(correction, frames)
+        here = motion.matrix(state.index)
+        moved = here.copy()
+        moved[:3, 3] += state.T_map_cam[:3, :3] @ away
+        motion.regauge(np.linalg.inv(here) @ moved, frames)
+
+
+def _size(state: FrameState, label: int) -> float:
+    """Area of an object's mask times its squared depth: the same near and far."""
+    depth = state.depth_m[(state.labels == label) & np.isfinite(state.depth_m)]
+    return float(len(depth) * np.median(depth) ** 2) if len(depth) else 0.0
 
 
 def _gap(template: Template, a: FloatArray, b: FloatArray) -> float:

@@ -1,0 +1,40 @@
+"""Where an object would be had it gone on as it moved: the best guess while nothing shows it."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from motion4d_ros.fit.object_motion import ObjectMotion
+from motion4d_ros.types import FloatArray
+
+FROM_LAST = 10  # frames before a loss in which the velocity is measured
+WELL_SEEN = 0.5  # share of the best support among them: the last glimpses at an occluder's edge are poor ones
+SHORTEST = 2  # frames over which a velocity can be measured
+
+
+def coast(motion: ObjectMotion, pivot: FloatArray, since: int, index: int) -> FloatArray | None:
+    """The motion (4, 4), canonical -> map, at frame `index` of an object that was lost at frame `since`: its `pivot`
+    (3,), canonical, m, goes straight on, and it turns on at the rate of its last well-seen frames. None without any.
+    """
+    support = {k: n for k, n in motion.support.items() if since - FROM_LAST <= k < since and k in motion.poses}
+    well = [k for k, n in support.items() if n >= WELL_SEEN * max(support.values())]
+    if not well or max(well) - min(well) < SHORTEST:
+        return None
+    first, last = min(well), max(well)
+    return onward(motion.matrix(first), motion.matrix(last), pivot, (index - last) / (last - first)) @ motion.matrix(
+        last
+    )
+
+
+def onward(before: FloatArray, now: FloatArray, pivot: FloatArray, times: float = 1.0) -> FloatArray:
+    """The motion (4, 4), in the map frame, that takes an object on from its pose `now`, to which it came from `before`
+    (both (4, 4), canonical -> map), as many `times` as far: its `pivot` (3,), canonical, m, on a straight line.
+    """
+    turn = Rotation.from_matrix(now[:3, :3] @ before[:3, :3].T).as_rotvec()
+    place = now[:3, :3] @ pivot + now[:3, 3]
+    velocity = place - before[:3, :3] @ pivot - before[:3, 3]
+    step = np.eye(4)
+    step[:3, :3] = Rotation.from_rotvec(times * turn).as_matrix()
+    step[:3, 3] = place + times * velocity - step[:3, :3] @ place
+    return step

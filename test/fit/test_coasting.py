@@ -1,0 +1,101 @@
+"""Objects out of sight go on as they moved; found again, they keep the motion that was seen since."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fit_builders import make_state
+from scipy.spatial.transform import Rotation
+
+from motion4d_ros.fit.coasting import coast, onward
+from motion4d_ros.fit.horizon import Horizon
+from motion4d_ros.fit.object_motion import ObjectMotion
+from motion4d_ros.fit.points import PointTable
+from motion4d_ros.types import Camera, FloatArray
+
+MIDDLE = np.array([0.4, -0.1, 2.0])
+SPIN, STEP_M = np.array([0.0, 0.15, 0.05]), np.array([0.04, 0.0, -0.02])
+
+
+def truth(index: float) -> FloatArray:
+    """(4, 4) a body that turns steadily about `MIDDLE`, which goes straight on."""
+    T = np.eye(4)
+    T[:3, :3] = Rotation.from_rotvec(index * SPIN).as_matrix()
+    T[:3, 3] = MIDDLE + index * STEP_M - T[:3, :3] @ MIDDLE
+    return T
+
+
+def tracked(last: int, support: dict[int, int]) -> ObjectMotion:
+    motion = ObjectMotion(1, np.zeros(3), {}, support=support)
+    for k in range(last + 1):
+        motion.set_matrix(k, truth(k))
+    return motion
+
+
+def test_a_turning_body_coasts_on_a_straight_line() -> None:
+    motion = tracked(8, dict.fromkeys(range(9), 40))
+    found = coast(motion, MIDDLE, since=9, index=30)
+    assert found is not None and found == pytest.approx(truth(30), abs=1e-9)
+
+
+def test_glimpses_at_the_occluders_edge_do_not_count() -> None:
+    motion = tracked(12, {k: 40 if k < 9 else 5 for k in range(13)})
+    for k in range(9, 13):  # held back at the edge
+        motion.set_matrix(k, truth(8))
+    found = coast(motion, MIDDLE, since=13, index=20)
+    assert found is not None and found == pytest.approx(truth(20), abs=1e-9)
+
+
+def test_too_little_was_seen_to_coast() -> None:
+    assert coast(tracked(3, {3: 40}), MIDDLE, since=4, index=9) is None
+    assert coast(tracked(3, {}), MIDDLE, since=4, index=9) is None
+
+
+def test_going_on_repeats_the_last_step() -> None:
+    assert onward(truth(3), truth(5), MIDDLE) @ truth(5) == pytest.approx(truth(7), abs=1e-9)
+    assert onward(truth(3), truth(5), MIDDLE, -1.0) @ truth(5) == pytest.approx(truth(3), abs=1e-9)
+
+
+def test_a_pose_found_in_one_frame_keeps_the_motion_measured_since() -> None:
+    """Points picked after a return have canonical places of their own: what they measured is where the body went from
+    frame to frame, in the map.
+    """
+    wrong = Rotation.from_rotvec([0.3, -1.0, 0.2]).as_matrix()
+    motion = ObjectMotion(1, np.zeros(3), {})
+    for k in range(5):
+        G = np.eye(4)
+        G[:3, :3], G[:3, 3] = wrong, (0.2, 0.1, 0.0)
+        motion.set_matrix(k, truth(k) @ G)
+    motion.regauge(np.linalg.inv(motion.matrix(2)) @ truth(2), range(5))
+    for k in range(5):
+        assert motion.matrix(k) == pytest.approx(truth(k), abs=1e-9)
+
+
+def test_points_beside_an_occluder_are_not_believed() -> None:
+    camera = Camera(100.0, 100.0, 39.5, 29.5, 80, 60)
+    labels, depth = np.zeros((60, 80), np.int32), np.full((60, 80), 4.0, np.float32)
+    labels[20:40, 30:60], depth[20:40, 30:60] = 1, 2.0
+    labels[:, 50:], depth[:, 50:] = 0, 1.0  # a pillar hides its right part
+    horizon = Horizon(4)
+    for k in range(3):
+        state = make_state(k, labels, camera=camera)
+        state.depth_m = depth
+        horizon.append(state)
+    u = np.array([32.0, 40.0, 44.0, 47.0, 49.0])
+    uv = np.repeat(np.stack([u, np.full(5, 30.0)], 1)[:, None], 3, axis=1).astype(np.float32)
+    everywhere = np.ones((5, 3), bool)
+    table = PointTable(
+        np.arange(5),
+        np.zeros(5, np.int64),
+        uv,
+        everywhere.copy(),
+        np.ones((5, 3), np.float32),
+        np.ones(5, np.int64),
+        np.ones(5, np.float32),
+    )
+    table.hide_beside_occluders(1, horizon)
+    assert table.seen[:, 0].tolist() == [True, True, True, False, False]  # the wall behind it is no occluder
+    labels[20:40, 30:60] = 0
+    table.seen = everywhere.copy()
+    table.hide_beside_occluders(0, horizon)
+    assert table.seen.all()  # the static scene is not hidden by itself
