@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +22,7 @@ FRAME_PERIOD_NS = 100_000_000
 QUERY_EVERY = 8  # frames
 QUERIES_PER_OBJECT = 24
 QUERIES_STATIC = 12
+QUERY_MARGIN_PX = 3  # from outlines, where nobody can say what a pixel shows; what the recorded scenes keep, too
 _SUBPIXELS = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))
 _TOUCH_M = 4e-3  # a point this near to the first hit is that hit
 _SENSOR_NOISE = 1.2  # grey levels
@@ -182,11 +184,13 @@ def _with_tracks(
 def _choose_queries(masks: NDArray[np.uint16], rng: np.random.Generator) -> FloatArray:
     """(Q, 3) t, y, x at whole pixels: some on every object (if it is in sight) and some on the background."""
     chosen = []
+    margin = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * QUERY_MARGIN_PX + 1, 2 * QUERY_MARGIN_PX + 1))
     ids = [int(i) for i in np.unique(masks)]
     for t in range(0, len(masks), QUERY_EVERY):
         for i in ids:
             wanted = QUERIES_PER_OBJECT if i else QUERIES_STATIC
-            rows, columns = np.nonzero(masks[t] == i)
+            inside = cv2.erode((masks[t] == i).astype(np.uint8), margin, borderValue=0)
+            rows, columns = np.nonzero(inside)
             if len(rows) < 4 * wanted:
                 continue
             k = rng.choice(len(rows), wanted, replace=False)
