@@ -22,6 +22,7 @@ GUESS_SHARE = 0.18  # of the shorter side: the half-size of the region searched 
 BIRTH_EVIDENCE = 1.2  # log-odds that a group of moving pixels must reach
 GROUP_EVIDENCE = 0.7  # and those that hang together with it
 MIN_AREA_SHARE = 0.0012  # of the image
+SHADOW_SHARE = 0.2  # of a group that a person left out of the object, from which it is not taken in
 RETURN_LIKENESS = 0.55  # of colours, at which a newcomer is taken for an object that was hidden
 BORDER = 10  # px at the edge of the image, where no object is born
 HALO = 5  # px around known objects where flow is smeared
@@ -98,7 +99,7 @@ class CarriedMasks:
         if mask.sum() < 4:
             raise Motion4DError("the prompt marks nothing inside the image: check its pixels")
         self._hidden.discard(object_id)
-        self._replay(frame.index, object_id, mask)
+        self._replay(frame.index, object_id, mask, given=prompt.mask is not None)
 
     def revised_masks(self) -> dict[int, NDArray[np.int32]]:
         """Masks of earlier frames that have changed since the last call: index -> (H, W) ids.
@@ -191,7 +192,7 @@ class CarriedMasks:
                 self._carrier.place(index, returned, group, trust=False)
             elif owner is None:
                 strays.append(group)
-            else:
+            elif self._carrier.denied(owner, group) < SHADOW_SHARE:
                 self._carrier.absorb(owner, group, self.vouch_absorbed)
         return strays
 
@@ -270,7 +271,9 @@ class CarriedMasks:
 
     # ---- hindsight and prompts ---------------------------------------------------------------------------------------
 
-    def _replay(self, start: int, object_id: int, mask: BoolArray, back_to: int | None = None) -> None:
+    def _replay(
+        self, start: int, object_id: int, mask: BoolArray, back_to: int | None = None, given: bool = False
+    ) -> None:
         """Carries one object from frame `start` to the newest, and back to `back_to`; takes the result over."""
         last = self._carrier.last_index
         ahead = [i for i in self._flow.indices if start < i <= (start if last is None else last)]
@@ -278,14 +281,14 @@ class CarriedMasks:
         final = None
         for indices in (behind, ahead):
             alone = MaskCarrier(self._flow)
-            alone.place(start, object_id, mask)
+            alone.place(start, object_id, mask, given=given)
             for index in indices:
                 alone.advance(index)
                 self._write(index, object_id, alone.objects[object_id].soft > 0.5)
             final = alone.objects[object_id]
         self._write(start, object_id, mask)
         if not ahead or final is None:
-            self._carrier.place(start, object_id, mask)
+            self._carrier.place(start, object_id, mask, given=given)
         else:
             self._carrier.objects[object_id] = final
 

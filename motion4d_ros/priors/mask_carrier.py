@@ -29,7 +29,9 @@ from motion4d_ros.priors.mask_cues import (
     own_flow,
     sigmoid,
     similarity,
+    spread_outwards,
     to_lab,
+    unlike,
 )
 from motion4d_ros.types import BoolArray, FloatArray
 
@@ -58,6 +60,8 @@ class Carried:
     recent: list[Memory] = field(default_factory=list)
     inside: FloatArray = field(default_factory=lambda: np.zeros(0))  # colour histogram of the object
     hidden_for: int = 0  # frames since it was last seen
+    given: bool = False  # whether the anchor is a person's outline, which knows a shadow from the thing that casts it
+    alike: Soft | None = None  # (h, w) how far the object still looks as it did at the anchor, 0..1
 
     @property
     def area(self) -> float:
@@ -75,6 +79,7 @@ class CarrierSettings:
     sigma_reach: float = 4.0  # px
     prior: float = 1.0  # weight of where the mask was; decides where nothing remembered looks like this (new light)
     anchor_weight: float = 3.0  # of the frame somebody vouched for, against 1 of each recent frame
+    anchor_unlike: float = 10.0  # grey levels of changed texture at which the anchor is hardly believed any more
     color_weight: float = 0.35
     bias: float = -0.2  # log-odds; outlines rather shrink than leak
     motion_weight: float = 0.7
@@ -117,10 +122,11 @@ class MaskCarrier:
         self._last = None
         self._lab = None
 
-    def place(self, index: int, object_id: int, mask: BoolArray, trust: bool = True) -> None:
+    def place(self, index: int, object_id: int, mask: BoolArray, trust: bool = True, given: bool | None = None) -> None:
         """Starts or corrects an object in frame `index` (the newest carried one, or the first).
 
-        `mask` (h, w) at working size. `trust`: remember this frame as the object's anchor.
+        `mask` (h, w) at working size. `trust`: remember this frame as the object's anchor. `given`: whether a person
+        drew it (None: as before).
         """
         if self._last is None:
             self._last = index
@@ -136,6 +142,8 @@ class MaskCarrier:
         if trust:
             weight = self.settings.anchor_weight
             item.anchor = Memory(index, lab, soft, memory.flow.copy(), weight, self.flow.gray(index))
+            item.alike = None
+            item.given = item.given if given is None else given
         item.inside = color_histogram(lab, soft > 0.7)
         self.objects[object_id] = item
 
@@ -146,6 +154,15 @@ class MaskCarrier:
         inside = item.inside
         self.place(self._last, object_id, (item.soft > 0.5) | mask, trust)
         item.inside = 0.5 * (inside + item.inside) if inside.shape == item.inside.shape else item.inside
+
+    def denied(self, object_id: int, group: BoolArray) -> float:
+        """Share of `group` (h, w) that a person's outline left out of the object though it was there, too: a shadow."""
+        item = self.objects[object_id]
+        if item.anchor is None or item.alike is None or not item.given or not group.any():
+            return 0.0
+        height, width = group.shape
+        n, d = self._ask(item.anchor, self.lab, slice(0, height), slice(0, width), group)
+        return float((item.alike[group] * denial(n, d)).mean())
 
     def vouch(self, object_id: int) -> None:
         """Makes the newest frame the object's anchor."""
@@ -237,14 +254,21 @@ class MaskCarrier:
         band = outline_band(prior, BAND)
         numerator = opt.prior * prior[band]
         denominator = np.full(int(band.sum()), opt.prior, np.float32)
+        allowed = np.ones(prior.shape, np.float32)  # share of what motion claims that stands
         for memory in memories:
             n, d = self._ask(memory, lab, rows, cols, band)
-            numerator += memory.weight * n
-            denominator += memory.weight * d
+            weight: FloatArray | float = memory.weight
+            if memory is item.anchor and item.alike is not None:
+                alike = item.alike[rows, cols][band]
+                weight = memory.weight * alike
+                if item.given:
+                    allowed[band] = 1.0 - alike * denial(n, d)
+            numerator += weight * n
+            denominator += weight * d
         support[band] = logit(numerator / denominator)
         votes = support + opt.bias + opt.color_weight * self._color_vote(item, lab, moved, rows, cols)
         shared, pace_apart = self._motion_vote(moved, index, previous, rows, cols)
-        votes = votes + opt.motion_weight * shared
+        votes = votes + opt.motion_weight * np.minimum(shared, shared * allowed)
         if evidence is not None:
             core = moved > 0.8
             moves = pace_apart > opt.apart or (core.any() and float(np.median(evidence[core])) > 0.5)
@@ -252,21 +276,25 @@ class MaskCarrier:
             pace = float(np.median(np.linalg.norm(own[core], axis=-1))) if core.any() else 0.0
             local = evidence[rows, cols]
             kin = np.maximum(opt.stranger, np.exp(-0.5 * (strange / (0.7 + 0.1 * pace)) ** 2))
-            votes = votes + opt.evidence_weight * np.maximum(local - 0.6, 0) * kin
+            votes = votes + opt.evidence_weight * np.maximum(local - 0.6, 0) * kin * allowed
             if moves:  # what has stood still for some frames while the object went on is not the object
                 votes = votes + opt.static_weight * np.minimum(local + 0.3, 0)
         out[rows, cols] = votes
         return out
 
     def _towards_anchor(self, item: Carried, chained: FloatArray, own: FloatArray, index: int) -> NDArray[np.float32]:
-        """Flow to the anchor without the drift of the chain, where the object still looks as it did there."""
+        """Flow to the anchor without the drift of the chain, where the object still looks as it did there.
+
+        Sets `item.alike`, too.
+        """
         assert item.anchor is not None
         gray, then = self.flow.gray(index), item.anchor.gray
         direct = dis_flow(gray, then, finest_scale=1, initial=chained)
-        now, before = (cv2.GaussianBlur(image, (0, 0), 1.5).astype(np.float32) for image in (gray, then))
-        differ = cv2.blur(np.abs(now - warp(before, direct)), (7, 7))
-        doubt = differ / 8.0 + np.linalg.norm(direct - chained, axis=-1) / 4.0
+        differ = unlike(gray, warp(then, direct))
+        doubt = differ / 8.0 + np.linalg.norm(direct - chained, axis=-1) / 20.0
         inside = warp(item.soft, own)
+        same = np.exp(-((differ / self.settings.anchor_unlike) ** 2))
+        item.alike = spread_outwards(same[..., None], inside, np.zeros_like(differ))[..., 0]
         if (inside > 0.8).any() and float(np.median(doubt[inside > 0.8])) > 1.5:
             return chained
         return own_flow(direct, inside, doubt)
@@ -362,3 +390,9 @@ class MaskCarrier:
             still = np.zeros((*soft.shape, 2), np.float32)
             older = [memory for memory in item.recent if index - memory.index <= 3]
             item.recent = [Memory(index, lab, item.soft, still, 1.0), *older][:3]
+
+
+def denial(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
+    """(N,) how surely a memory knows pixels as not the object's, 0..1, from the two sums of `MaskCarrier._ask`."""
+    familiar = denominator / (denominator + 2.0)
+    return familiar * np.clip(1.0 - 2.0 * numerator / np.maximum(denominator, 1e-6), 0.0, 1.0)

@@ -36,15 +36,27 @@ def own_flow(flow: FloatArray, soft: Soft, error: FloatArray) -> NDArray[np.floa
     Dense flow is smooth across outlines and drags the surroundings along, above all where the object uncovers them.
     Here the flow well inside the object (`soft` near 1, small forward-backward `error`) is spread outwards instead.
     """
+    return spread_outwards(flow, soft, error)
+
+
+def spread_outwards(values: FloatArray, soft: Soft, error: FloatArray) -> NDArray[np.float32]:
+    """(h, w, C) `values` from well inside the object continued beyond its outline; see :func:`own_flow`."""
     sure = (np.clip(2 * soft - 1, 0, 1) ** 2 * np.exp(-np.minimum(error, 20.0))).astype(np.float32)
     if sure.sum() < 20:
-        return np.asarray(flow, np.float32)
-    weighted = np.dstack([flow * sure[..., None], sure])
+        return np.asarray(values, np.float32)
+    weighted = np.dstack([values * sure[..., None], sure]).astype(np.float32)
     near = cv2.GaussianBlur(weighted, (0, 0), 5.0)
     small = cv2.resize(weighted, None, fx=0.25, fy=0.25, interpolation=cv2.INTER_AREA)
-    far = cv2.resize(cv2.GaussianBlur(small, (0, 0), 6.0), flow.shape[1::-1])
-    total = near + 0.02 * far + 1e-9 * np.array([0, 0, 1], np.float32)
-    return np.asarray(total[..., :2] / total[..., 2:], np.float32)
+    far = cv2.resize(cv2.GaussianBlur(small, (0, 0), 6.0), values.shape[1::-1])
+    total = near + 0.02 * far
+    return np.asarray(total[..., :-1] / (total[..., -1:] + 1e-9), np.float32)
+
+
+def unlike(gray: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(h, w) grey levels by which the texture of two aligned images differs; brightness may change."""
+    now, before = (cv2.GaussianBlur(image, (0, 0), 1.5).astype(np.float32) for image in (gray, other))
+    difference = now - before
+    return np.asarray(cv2.blur(np.abs(difference - cv2.blur(difference, (15, 15))), (7, 7)), np.float32)
 
 
 def affine_motion(flow: FloatArray, where: BoolArray, rounds: int = 4) -> NDArray[np.float32]:

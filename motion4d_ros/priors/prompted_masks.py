@@ -28,5 +28,5 @@ class PromptedMasks(CarriedMasks):
         if frame.masks is None or self._carrier.objects:
             return
         for object_id in np.unique(frame.masks[frame.masks > 0]):
-            self._carrier.place(frame.index, int(object_id), self._shrink(frame.masks == object_id))
+            self._carrier.place(frame.index, int(object_id), self._shrink(frame.masks == object_id), given=True)
             self._next_id = max(self._next_id, int(object_id) + 1)

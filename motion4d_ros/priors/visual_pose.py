@@ -178,9 +178,7 @@ class VisualPose:
             return True
         return False
 
-    def _build(
-        self, frames: list[_Waiting], T_b_a: FloatArray, xyz_a: FloatArray, i: IntArray, j: IntArray
-    ) -> None:
+    def _build(self, frames: list[_Waiting], T_b_a: FloatArray, xyz_a: FloatArray, i: IntArray, j: IntArray) -> None:
         """The first map: points of two views, the frames between by PnP, everything adjusted, the scale fixed."""
         first, last = frames[0], frames[-1]
         depth = np.median(xyz_a[:, 2])

@@ -14,6 +14,7 @@ from boards import CAMERA, WALL, Board, path, shot, texture
 
 from motion4d_ros.config import Config
 from motion4d_ros.priors.base import SceneHint
+from motion4d_ros.priors.carried_masks import SHADOW_SHARE
 from motion4d_ros.priors.flow import FlowCache
 from motion4d_ros.priors.mask_carrier import MaskCarrier
 from motion4d_ros.priors.mask_cues import affine_motion, keep_main_parts
@@ -250,3 +251,30 @@ def test_an_estimator_that_finds_no_model_tells_nothing(monkeypatch: pytest.Monk
     assert static is None or not static.parallax
     monkeypatch.setattr(cv2, "findHomography", lambda *_, **__: fails())
     assert explain(flow, error, None, None) is None
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_shadow_that_a_person_left_out_stays_out(given: bool) -> None:
+    clip = film(8)
+    flow = FlowCache()
+    carrier = MaskCarrier(flow)
+    for frame, truth in clip:
+        shadow = shadow_below(truth)
+        frame.image = np.where(shadow[..., None], frame.image // 2, frame.image).astype(np.uint8)
+        flow.push(frame)
+        if frame.index == 0:
+            carrier.place(0, 1, truth, given=given)
+        else:  # thing and shadow move alike
+            carrier.advance(frame.index, np.where(truth | shadow, 2.0, 0.0).astype(np.float32))
+    assert (carrier.denied(1, shadow) > SHADOW_SHARE) == given  # what a group of moving pixels must pass
+    assert carrier.denied(1, truth) < 0.05
+    assert (carrier.labels() == 1)[shadow].mean() < 0.1
+    assert iou(carrier.labels() == 1, truth) > 0.95
+
+
+def shadow_below(truth: np.ndarray) -> np.ndarray:
+    """(h, w) a strip of 10 px that follows the object's lower edge."""
+    rows = np.flatnonzero(truth.any(1))
+    strip = np.zeros_like(truth)
+    strip[rows[-1] + 1 : rows[-1] + 11] = truth[rows[-1] - 3]
+    return strip & ~truth
