@@ -212,9 +212,9 @@ class Motion4D:
         return time.perf_counter() - self.breath.seconds
 
     def _note_conflict(self) -> None:
-        """Says so when depth and camera motion cannot both be right."""
+        """Says so when given depth and camera motion cannot both be right; depth found here is nobody's to check."""
         alignment = self.mapper.geometry.alignment
-        if alignment.contradicted:
+        if alignment.contradicted and self.config.depth.source != "geometry":
             share = abs(np.expm1(alignment.conflict))
             kind = "depth and parallax disagree: check intrinsics, poses and depth scale; depth is believed"
             self.horizon.frames[-1].warnings.append(f"{kind} (off by {share:.0%})")
