@@ -22,19 +22,25 @@ def coast(motion: ObjectMotion, pivot: FloatArray, since: int, index: int) -> Fl
     if not well or max(well) - min(well) < SHORTEST:
         return None
     first, last = min(well), max(well)
-    return onward(motion.matrix(first), motion.matrix(last), pivot, (index - last) / (last - first)) @ motion.matrix(
-        last
-    )
+    return onward(motion.matrix(first), motion.matrix(last), pivot, (index - last) / (last - first))
 
 
 def onward(before: FloatArray, now: FloatArray, pivot: FloatArray, times: float = 1.0) -> FloatArray:
-    """The motion (4, 4), in the map frame, that takes an object on from its pose `now`, to which it came from `before`
-    (both (4, 4), canonical -> map), as many `times` as far: its `pivot` (3,), canonical, m, on a straight line.
+    """The pose (4, 4), canonical -> map, of an object that goes on from `now`, to which it came from `before` (both
+    (4, 4)), as many `times` as far: its `pivot` (3,), canonical, m, on a straight line.
     """
-    turn = Rotation.from_matrix(now[:3, :3] @ before[:3, :3].T).as_rotvec()
-    place = now[:3, :3] @ pivot + now[:3, 3]
-    velocity = place - before[:3, :3] @ pivot - before[:3, 3]
-    step = np.eye(4)
-    step[:3, :3] = Rotation.from_rotvec(times * turn).as_matrix()
-    step[:3, 3] = place + times * velocity - step[:3, :3] @ place
-    return step
+    return moved_alike(before, now, now, pivot, times)
+
+
+def moved_alike(
+    before: FloatArray, after: FloatArray, pose: FloatArray, pivot: FloatArray, times: float = 1.0
+) -> FloatArray:
+    """`pose` (4, 4), canonical -> map, after the turn and the way of the `pivot` (3,), canonical, m, that lead from
+    `before` to `after` (both (4, 4)), as many `times`.
+    """
+    turn = Rotation.from_matrix(after[:3, :3] @ before[:3, :3].T).as_rotvec()
+    way = (after[:3, :3] - before[:3, :3]) @ pivot + after[:3, 3] - before[:3, 3]
+    result = np.eye(4)
+    result[:3, :3] = Rotation.from_rotvec(times * turn).as_matrix() @ pose[:3, :3]
+    result[:3, 3] = pose[:3, :3] @ pivot + pose[:3, 3] + times * way - result[:3, :3] @ pivot
+    return result

@@ -8,7 +8,7 @@ import numpy as np
 
 from motion4d_ros.config import GeometryConfig
 from motion4d_ros.fit.breath import Breath
-from motion4d_ros.fit.coasting import coast, onward
+from motion4d_ros.fit.coasting import coast, moved_alike, onward
 from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.inertia import WELL_SEEN
 from motion4d_ros.fit.keyframes import Keyframes
@@ -118,47 +118,69 @@ class Reunions:
         template = make_template(views, label)
         if template is None:
             return False
-        usual = float(np.median([_size(state, label) for state, _ in views]))
-        size = {
-            k: _size(horizon.get(k), label) for k in visible
-        }  # far larger masks leak, far smaller ones show too little
-        clear = [k for k in visible if CLEARLY_SEEN * usual <= size[k] <= usual / CLEARLY_SEEN]
-        if not clear or clear[-1] - clear[0] < APART:
-            return False
-        tried = sorted({clear[round(i)] for i in np.linspace(0, len(clear) - 1, LOOKS)})
-        if motion.detached_at is None:  # never out of sight: it may just have turned a new side to the camera
-            scores = {k: score_of(template, horizon.get(k), label, motion.matrix(k)) for k in tried}
-            tried = [k for k in tried if NOTHING_TO_SEE < scores[k] < LEAST_SCORE]
-        if len(tried) < 2:
-            return False
-        found = {}
-        for k in tried:
-            self._breath()
-            elsewhere = coast(motion, template.middle, since, k)
-            found[k] = realign(
-                template, horizon.get(k), label, motion.matrix(k), [] if elsewhere is None else [elsewhere]
-            )
-        sure = {k: result for k, result in found.items() if result is not None}
-        best, index, gauge = -np.inf, -1, np.eye(4)
-        for k, (pose, score, _) in sure.items():
-            G = np.linalg.inv(motion.matrix(k)) @ pose
-            for other, (witness, its_score, _) in sure.items():
-                agrees = _gap(template, witness, motion.matrix(other) @ G) < AGREEMENT
-                if other - k >= APART and agrees and score + its_score > best:
-                    best, index, gauge = score + its_score, k, G
-        if index < 0 or sure[index][1] < sure[index][2] + CLEAR_GAIN:
-            return False
-        if motion.detached_at is None and sure[index][1] < BEYOND_DOUBT:
+        tried = self._clear_looks(motion, template, horizon, visible, [state for state, _ in views])
+        index, pose = self._sighting(motion, template, horizon, tried, since)
+        if pose is None:
             return False
         begin = self._strayed(motion, template, horizon, since)
         self.found.add(label)
         frames = {state.index for state in horizon.frames if state.index >= begin}
         self._breath()
-        self._follow(motion, template, horizon, index, gauge, frames)
+        self._follow(motion, template, horizon, index, pose, frames)
         self.keyframes.unlink(begin, frames)
         self.links.update((state.index, k) for state, _ in views for k in frames if k in visible)
         motion.points.clear()  # those picked while it was lost are where it was not; they are lifted anew
         return True
+
+    @staticmethod
+    def _clear_looks(
+        motion: ObjectMotion, template: Template, horizon: Horizon, visible: list[int], views: list[FrameState]
+    ) -> list[int]:
+        """The frames among `visible` in which the object is to be looked for: those that show about as much of it as
+        the `views` before, far larger masks leak; and if it never was out of sight, only those it does not fit.
+        """
+        label = motion.object_id
+        usual = float(np.median([_size(state, label) for state in views]))
+        size = {k: _size(horizon.get(k), label) for k in visible}
+        clear = [k for k in visible if CLEARLY_SEEN * usual <= size[k] <= usual / CLEARLY_SEEN]
+        if not clear or clear[-1] - clear[0] < APART:
+            return []
+        tried = sorted({clear[round(i)] for i in np.linspace(0, len(clear) - 1, LOOKS)})
+        if motion.detached_at is not None:
+            return tried
+        scores = {k: score_of(template, horizon.get(k), label, motion.matrix(k)) for k in tried}
+        return [k for k in tried if NOTHING_TO_SEE < scores[k] < LEAST_SCORE]
+
+    def _sighting(
+        self, motion: ObjectMotion, template: Template, horizon: Horizon, tried: list[int], since: int
+    ) -> tuple[int, FloatArray | None]:
+        """A frame among `tried`, and the object's pose (4, 4) there, that another frame confirms: the object moved
+        between them as it was tracked, or as it moved before it was lost. No pose where there is none.
+        """
+        if len(tried) < 2:
+            return -1, None
+        coasting = {k: pose for k in tried if (pose := coast(motion, template.middle, since, k)) is not None}
+        sure: dict[int, tuple[FloatArray, float, float]] = {}
+        for k in tried:
+            self._breath()
+            others = [coasting[k]] if k in coasting else []
+            result = realign(template, horizon.get(k), motion.object_id, motion.matrix(k), others)
+            if result is not None:
+                sure[k] = result
+        best, index = -np.inf, -1
+        for k, (pose, score, _) in sure.items():
+            for other, (witness, its_score, _) in sure.items():
+                expected: list[FloatArray] = [motion.between(k, other) @ pose]
+                if coasting:
+                    expected.append(moved_alike(coasting[k], coasting[other], pose, template.middle))
+                agrees = min(_gap(template, witness, there) for there in expected) < AGREEMENT
+                if other - k >= APART and agrees and score + its_score > best:
+                    best, index = score + its_score, k
+        if index < 0:
+            return -1, None
+        pose, score, before = sure[index]
+        needed = max(before + CLEAR_GAIN, BEYOND_DOUBT if motion.detached_at is None else LEAST_SCORE)
+        return index, pose if score >= needed else None
 
     @staticmethod
     def _strayed(motion: ObjectMotion, template: Template, horizon: Horizon, since: int) -> int:
@@ -176,24 +198,24 @@ class Reunions:
         template: Template,
         horizon: Horizon,
         index: int,
-        gauge: FloatArray,
+        pose: FloatArray,
         frames: Set[int],
     ) -> None:
-        """Carries a pose that was found in frame `index` to the other `frames`, each polished by how the object looks
+        """Carries a `pose` that was found in frame `index` to the other `frames`, each polished by how the object looks
         there: some were tracked rightly among themselves, in others something dragged it along.
         """
+        gauge = np.linalg.inv(motion.matrix(index)) @ pose
         tracked = {k: motion.matrix(k) @ gauge for k in frames}
         motion.regauge(gauge, [index])
         for direction in (-1, 1):
             k = index + direction
             while k in frames:
                 near = motion.matrix(k - direction)
-                step = tracked[k] @ np.linalg.inv(tracked[k - direction])
+                expected = tracked[k] @ np.linalg.inv(tracked[k - direction]) @ near
                 if motion.support.get(k, 0) < WELL_SEEN and k - 2 * direction in frames:
-                    step = onward(motion.matrix(k - 2 * direction), near, template.middle)
-                candidates = [tracked[k], step @ near, near]
-                pose, score = polish(template, horizon.get(k), motion.object_id, candidates)
-                wanted = pose if score > LEAST_SCORE else step @ near
+                    expected = onward(motion.matrix(k - 2 * direction), near, template.middle)
+                polished, score = polish(template, horizon.get(k), motion.object_id, [tracked[k], expected, near])
+                wanted = polished if score > LEAST_SCORE else expected
                 motion.regauge(np.linalg.inv(motion.matrix(k)) @ wanted, [k])
                 k += direction
 
