@@ -49,9 +49,10 @@ $(BUILD): $(ENVIRONMENT) build/.sources $(SOURCES)
 build: $(BUILD)  ## The virtual environment, and the package built by colcon into install/
 
 # --- jobs -----------------------------------------------------------------------------------------------------------------
-demo: $(BUILD)  ## Runs the node on a made-up scene (BAG=folder or IMAGE=/topic for your own); result in out/demo
+demo: $(BUILD)  ## Runs the node on a made-up scene, or on your own: BAG=folder IMAGE=/topic [DEPTH= MASKS= ODOMETRY=]; into out/demo
 	@mkdir -p out && $(RUN) cd install && python -m motion4d_ros.ros.demo --out "$(CURDIR)/out/demo" \
-	    $(if $(BAG),--bag "$(abspath $(BAG))") $(if $(IMAGE),--image "$(IMAGE)") $(ARGS)
+	    $(if $(BAG),--bag "$(abspath $(BAG))") $(if $(IMAGE),--image "$(IMAGE)") $(if $(DEPTH),--depth "$(DEPTH)") \
+	    $(if $(MASKS),--masks "$(MASKS)") $(if $(ODOMETRY),--odometry "$(ODOMETRY)") $(ARGS)
 
 # The tests run from test/ against install/, never against the source tree, which has no messages.
 TEST := $(RUN) cd test && MOTION4D_INSTALLED="$(CURDIR)/install" pytest -p no:cacheprovider

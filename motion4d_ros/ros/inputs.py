@@ -131,6 +131,10 @@ class Inputs:
         self._subscriptions.clear()
         self._handover.exclusively(self._synchroniser.rebuild)
 
+    def give_up_waiting(self) -> None:
+        """Gives up the images that wait for partners: for when nothing comes any more. They are counted as dropped."""
+        self._handover.exclusively(self._synchroniser.give_up)
+
     @property
     def publishers(self) -> int:
         """How many nodes publish the image topic now."""

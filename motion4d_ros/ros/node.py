@@ -39,6 +39,8 @@ from motion4d_ros.types import Estimate, Health, Motion4DError
 
 STOP_S = 2.0
 """Within this time a worker ends, whatever it is doing."""
+PARTNER_S = 1.0
+"""Depth, masks and odometry come at most so long after their image."""
 LOOK_BACK = 10
 """Diagnostics compare the books with those of so many seconds ago."""
 
@@ -261,6 +263,8 @@ class Motion4DNode(LifecycleNode):
     def _every_second(self) -> None:
         self._watch_worker()
         snapshot = self.snapshot()
+        if self.inputs is not None and snapshot.image_age_s > max(snapshot.silence_s, PARTNER_S):
+            self.inputs.give_up_waiting()
         head = outgoing.header(self.get_clock().now().nanoseconds, "")
         state = self._state_machine.current_state[1]
         self._diagnostics.publish(diagnostic_array(head, self.get_name(), state, snapshot, assess(snapshot)))

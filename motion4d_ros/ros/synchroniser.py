@@ -202,6 +202,16 @@ class Synchroniser:
         self._retire()
         self.rebuilds += 1
 
+    def give_up(self) -> None:
+        """Loses all images that wait: nothing has come for so long that their partners got lost on the way."""
+        if self._before is None and not self._now.waiting:
+            return
+        newest = self._now.newest
+        self._retire("no partner")
+        self._before, self._now = self._now, self._epoch()
+        self._retire("no partner")
+        self._now.newest = newest  # a jump back is still to be noticed
+
     def missing(self) -> list[str]:
         """Inputs from which nothing has come yet, since the (re)start."""
         known = set(self._now.newest) | set(self._before.newest if self._before is not None else ())
@@ -221,10 +231,10 @@ class Synchroniser:
             return self._now
         return min(self._now, self._before, key=lambda epoch: epoch.distance(stamp))
 
-    def _retire(self) -> None:
+    def _retire(self, reason: str = "clock jump") -> None:
         """Gives up what still waits in the epoch before."""
         if self._before is not None and self._before.waiting:
-            self._lost(len(self._before.waiting), "clock jump")
+            self._lost(len(self._before.waiting), reason)
         self._before = None
 
     def _matched(self, messages: tuple[Any, ...]) -> None:

@@ -191,6 +191,8 @@ def test_a_missing_partner_is_named(harness: Callable[..., Harness]) -> None:
     assert h.until(lambda: h.counts().dropped == {"no partner": 6})
     findings = [f for f in assess(h.node.snapshot()) if f.rule.code == "no_partner"]
     assert findings and f"{h.ns}/depth" in findings[0].text
+    assert h.settled(10).dropped == {"no partner": 10}, "a camera that stopped leaves nothing queued for ever"
+    assert h.node.queue.counts().queued == 0
 
 
 def test_live_estimates_do_not_wait_for_a_window(harness: Callable[..., Harness]) -> None:

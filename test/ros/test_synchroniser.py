@@ -128,6 +128,22 @@ def test_what_a_silent_input_left_waiting_is_given_up_in_the_end(source: Any) ->
 
 
 @pytest.mark.parametrize("source", SOURCES)
+def test_what_waits_when_nothing_comes_any_more_is_given_up_once(source: Any) -> None:
+    c = Collector(source)
+    for stamp in (1, 2):
+        c.sync.add("image", at(stamp * 100 * MS))
+    c.sync.add("depth", at(100 * MS))
+    c.sync.give_up()
+    c.sync.give_up()
+    assert c.groups == [(100 * MS, 100 * MS)] and c.lost == {"no partner": 1}
+    c.sync.add("depth", at(200 * MS))  # too late: its image is gone
+    for name in ("image", "depth"):
+        c.sync.add(name, at(300 * MS))
+    assert c.groups[1:] == [(300 * MS, 300 * MS)] and c.lost == {"no partner": 1}
+    assert c.sync.missing() == []
+
+
+@pytest.mark.parametrize("source", SOURCES)
 def test_an_exception_downstream_neither_escapes_nor_blocks(source: Any) -> None:
     c = Collector(source)
     c.fails = 1

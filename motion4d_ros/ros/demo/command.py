@@ -19,6 +19,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from std_srvs.srv import Trigger
 
 from motion4d_ros.msg import PipelineStatus
+from motion4d_ros.offline.resources import preset
 from motion4d_ros.ros.demo import show
 from motion4d_ros.ros.demo.recording import Recording, made_up, own, read_pictures
 from motion4d_ros.ros.demo.results import NODE, Said, read_results
@@ -30,6 +31,8 @@ from motion4d_ros.types import Motion4DError
 RECORDED = ("tracked_objects", "tracked_points", "static_points", "semantic_mask", "camera_pose", "markers", "status")
 NODE_COMMAND = [sys.executable, "-m", "motion4d_ros.ros.main"]
 START_S = 60.0
+STALL_S = 300.0
+"""A window of large images may take minutes on a busy machine, and nothing is counted meanwhile."""
 SLOW_RATE = 0.2
 """Without a GPU the recording is played this slowly: fitting takes longer than the camera's period."""
 
@@ -42,7 +45,7 @@ def main(arguments: Sequence[str] | None = None, node_command: Sequence[str] = N
         folder = fresh_folder(options.out)
         recording = prepare(options, folder, console)
         live = options.rate >= 1.0
-        arguments_of_node = node_arguments(recording, live=live, settings=options.set)
+        arguments_of_node = node_arguments(recording, live=live, settings=options.set, preset_name=options.preset)
         said, seconds = run(recording, folder / "output", [*node_command, *arguments_of_node], options, console)
         report(recording, said, seconds, options, folder, console)
     except Motion4DError as error:
@@ -67,12 +70,18 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--frames", type=int, default=40, help="its length, at 10 Hz")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=0.0, help="speed of the player; 0 = 1 on a GPU, else slower")
+    parser.add_argument(
+        "--preset", default="", help="config/<preset>.yaml; without a GPU, cpu_small where it is played at full speed"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the node")
     options = parser.parse_args(arguments)
-    if options.rate <= 0:
-        import torch
+    import torch
 
-        options.rate = 1.0 if torch.cuda.is_available() else SLOW_RATE
+    gpu = torch.cuda.is_available()
+    if options.rate <= 0:
+        options.rate = 1.0 if gpu else SLOW_RATE
+    if not options.preset and options.rate >= 1.0 and not gpu:
+        options.preset = "cpu_small"
     return options
 
 
@@ -95,23 +104,26 @@ def prepare(options: argparse.Namespace, folder: Path, console: Console) -> Reco
         return made_up(folder, options.scene, options.frames, options.seed)
 
 
-def node_arguments(recording: Recording, *, live: bool, settings: Sequence[str]) -> list[str]:
-    """What the node is started with."""
+def node_arguments(recording: Recording, *, live: bool, settings: Sequence[str], preset_name: str = "") -> list[str]:
+    """What the node is started with. Raises `Motion4DError` for an unknown preset."""
     parameters = {
         "autostart": "true",
         "budget.mode": "realtime" if live else "lossless",
-        "budget.queue_size": "16" if live else "1000",
+        **({} if live else {"budget.queue_size": "1000"}),
         **({"depth.source": "topic"} if "depth" in recording.sources else {}),
         **({"masks.source": "topic"} if "masks" in recording.sources else {}),
         **({"pose.source": "odometry"} if "odometry" in recording.sources else {}),
     }
-    if not live:  # the player waits for nobody: nothing may get lost on the way
-        for topic in (recording.image, recording.info, *recording.sources.values()):
-            parameters[f"qos_overrides.{topic}.subscription.reliability"] = "reliable"
+    for topic in (recording.image, recording.info, *recording.sources.values()):
+        # Best effort loses large messages on a busy machine; and without a GPU the player waits for nobody.
+        parameters[f"qos_overrides.{topic}.subscription.reliability"] = "reliable"
+        if not live:
             parameters[f"qos_overrides.{topic}.subscription.depth"] = "1000"
     parameters.update(dict(setting.split("=", 1) for setting in settings))
     remappings = {"image": recording.image, **recording.sources}
     arguments = ["--ros-args"]
+    if preset_name:
+        arguments += ["--params-file", str(preset(preset_name))]
     for name, topic in remappings.items():
         arguments += ["-r", f"{name}:={topic}"]
     for name, value in parameters.items():
@@ -195,6 +207,12 @@ def account(recording: Recording, said: Said, seconds: float, options: argparse.
         f"{status.received} received = {status.processed} processed + {status.dropped} dropped + "
         f"{status.rejected} rejected + {status.queued} queued"
     )
+    delays = (
+        f"live estimates came {status.latency_live:.2f} s after their image (median), fitted ones "
+        f"{status.latency_window:.1f} s after it"
+    )
+    if options.rate < 1.0:
+        delays += ", which says little of a recording that is played slowly"
     if status.live_only:
         books += f" ({status.live_only} of them told about live, but not fitted)"
     return [
@@ -202,9 +220,32 @@ def account(recording: Recording, said: Said, seconds: float, options: argparse.
         f"{books}; {status.windows} windows, {status.refinements} refinements on {status.device}.",
         f"objects {', '.join(map(str, ids)) or 'none'}; {status.gaussians_static} static and "
         f"{status.gaussians_dynamic} moving Gaussians; scale {status.scale}.",
-        f"a frame was taken in within {taken_in_s:.2f} s, a window fitted in {window_s:.1f} s (means).",
+        f"a frame was taken in within {taken_in_s:.2f} s, a window fitted in {window_s:.1f} s (means); {delays}.",
+        *inputs_missing(recording, options.set),
         "until the first window was fitted, live masks are those of the 2D source, and no object is reported.",
     ]
+
+
+INSTEAD = {
+    "depth": ("depth", "depth.source", "depth was triangulated from the images"),
+    "masks": ("masks", "masks.source", "objects were looked for by their motion"),
+    "odometry": ("camera poses", "pose.source", "the camera's motion was found from the images"),
+}
+
+
+def inputs_missing(recording: Recording, settings: Sequence[str]) -> list[str]:
+    """What the node had to find out by itself, and which topics of the bag could have told it."""
+    chosen = {setting.split("=", 1)[0] for setting in settings}
+    absent = [INSTEAD[name] for name in INSTEAD if name not in recording.sources and INSTEAD[name][1] not in chosen]
+    if not absent:
+        return []
+    what, instead = ", ".join(item[0] for item in absent), "; ".join(item[2] for item in absent)
+    sentences = [f"not given: {what}. So {instead}; docs/monocular.md says how good that is."]
+    if recording.others:
+        sentences.append(
+            f"also in the bag: {', '.join(recording.others)}; if they fit: make demo … DEPTH=… MASKS=… ODOMETRY=…"
+        )
+    return sentences
 
 
 def score_rows(scores: dict[str, Scores]) -> list[list[str]]:
@@ -240,11 +281,17 @@ def _follow(
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
         played = progress.add_task("received", total=recording.frames)
         done = progress.add_task("processed", total=recording.frames)
-        ended = time.monotonic()
+        ended = moved = time.monotonic()
+        books = None
         while True:
             executor.spin_once(timeout_sec=0.1)
             del newest[:-1]
             status = newest[0]
+            if books != (status.received, status.processed, status.dropped, status.rejected, status.windows):
+                books = (status.received, status.processed, status.dropped, status.rejected, status.windows)
+                moved = time.monotonic()
+            if time.monotonic() - moved > STALL_S:
+                raise Motion4DError(f"the node has made no progress for {STALL_S:.0f} s: see {log}")
             progress.update(played, completed=status.received)
             progress.update(done, completed=status.processed)
             if node.poll() is not None:

@@ -16,6 +16,7 @@ from motion4d_ros.imagery.conversions import read_rgb
 from motion4d_ros.types import Camera, Motion4DError
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+SOURCE_TYPES = {"depth": IMAGE_TYPES[0], "masks": IMAGE_TYPES[0], "odometry": "nav_msgs/msg/Odometry"}
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Recording:
     rate_hz: float
     sources: dict[str, str] = field(default_factory=dict)  # further inputs: depth, masks, odometry -> topic
     scene: SyntheticScene | None = None  # the truth, where there is one
+    others: list[str] = field(default_factory=list)  # further topics of the bag that could serve as inputs
 
 
 def made_up(folder: Path, name: str, frames: int, seed: int) -> Recording:
@@ -44,8 +46,11 @@ def own(bag: Path, image: str, sources: dict[str, str]) -> Recording:
     """The user's bag. Without `image`, the only image topic in it. Raises `Motion4DError`."""
     try:
         with AnyReader([bag]) as reader:
+            if not reader.is2:
+                raise Motion4DError(f"{bag}: a ROS 1 bag; convert it first: rosbags-convert --src {bag} --dst FOLDER")
             counts = {item.topic: item.msgcount for item in reader.connections}
-            pictures = [item.topic for item in reader.connections if item.msgtype in IMAGE_TYPES]
+            types = {item.topic: item.msgtype for item in reader.connections}
+            pictures = [topic for topic, kind in types.items() if kind in IMAGE_TYPES]
             duration_s = reader.duration * 1e-9
     except (AnyReaderError, OSError) as error:
         raise Motion4DError(f"{bag}: cannot be read as a bag ({error})") from None
@@ -59,7 +64,13 @@ def own(bag: Path, image: str, sources: dict[str, str]) -> Recording:
     info = image.removesuffix("/compressed").rsplit("/", 1)[0] + "/camera_info"
     if info not in counts:
         raise Motion4DError(f"{info} is not in {bag}: the images need a camera_info beside them")
-    return Recording(bag, image, info, counts[image], counts[image] / max(duration_s, 1e-3), sources)
+    for name, topic in sources.items():
+        if types[topic] != SOURCE_TYPES[name]:
+            raise Motion4DError(f"{topic} is a {types[topic]}, {name} must be a {SOURCE_TYPES[name]}")
+    used = {image, *sources.values()}
+    others = sorted(topic for topic, kind in types.items() if kind in SOURCE_TYPES.values() and topic not in used)
+    rate_hz = counts[image] / max(duration_s, 1e-3)
+    return Recording(bag, image, info, counts[image], rate_hz, sources, others=others)
 
 
 def read_pictures(recording: Recording) -> tuple[dict[int, NDArray[np.uint8]], Camera]:
