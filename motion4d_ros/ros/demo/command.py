@@ -197,6 +197,8 @@ def account(recording: Recording, said: Said, seconds: float, options: argparse.
     status = said.status
     ids = sorted({item.id for items in said.objects["final"].values() for item in items})
     played = f"{recording.frames} images of a {recording.rate_hz:.0f} Hz camera, played {options.rate:g} times as fast"
+    if options.preset:
+        played += f" (preset {options.preset})"
     if options.rate < 1.0:
         played += ": this machine fits more slowly than that (no GPU), so the node ran in lossless mode"
     spent = dict(zip(status.stage_names, status.stage_seconds, strict=True))
@@ -252,10 +254,10 @@ def score_rows(scores: dict[str, Scores]) -> list[list[str]]:
     """The scores as rows of text, the first one the head."""
     if not scores:
         return []
-    rows = [["", "J&F", "identity flips", "3D track error", "within 10 cm"]]
+    rows = [["", "frames told", "J&F", "identity flips", "3D track error", "within 10 cm"]]
     for name, row in scores.items():
         tracks = ["", ""] if row.epe_m != row.epe_m else [f"{100 * row.epe_m:.1f} cm", f"{100 * row.d10:.0f} %"]
-        rows.append([name, f"{row.JF:.3f}", str(row.flips), *tracks])
+        rows.append([name, f"{100 * row.told:.0f} %", f"{row.JF:.3f}", str(row.flips), *tracks])
     return rows
 
 

@@ -25,20 +25,23 @@ class Scores:
     epe_m: float  # mean 3D error of the followed points
     d10: float  # share of them within 10 cm
     followed: float  # share of the true points that some tracked point follows
+    told: float  # share of the frames about which the stage said anything: masks are scored on these
 
 
 def score_stages(scene: SyntheticScene, said: Said) -> dict[str, Scores]:
     """Scores by name: "priors" (the masks as the 2D network gave them), then the stages."""
     frames = [int(stamp) for stamp in scene.stamps_ns]
-    nothing = np.zeros(scene.masks.shape[1:], np.uint16)
     truth = scene.masks.astype(np.int64)
     given = score_masks(scene.in_masks.astype(np.int64), truth)
-    table = {"priors": Scores(given.JF, given.flips, float("nan"), float("nan"), float("nan"))}
+    table = {"priors": Scores(given.JF, given.flips, float("nan"), float("nan"), float("nan"), 1.0)}
     for stage in STAGES:
-        masks = np.stack([said.masks[stage].get(stamp, nothing) for stamp in frames]).astype(np.int64)
-        measured = score_masks(masks, truth)
+        told = [t for t, stamp in enumerate(frames) if stamp in said.masks[stage]]
+        if not told:
+            continue
+        masks = np.stack([said.masks[stage][frames[t]] for t in told]).astype(np.int64)
+        measured = score_masks(masks, truth[told])
         epe, d10, followed = _score_tracks(scene, [said.clouds[stage].get(stamp) for stamp in frames])
-        table[stage] = Scores(measured.JF, measured.flips, epe, d10, followed)
+        table[stage] = Scores(measured.JF, measured.flips, epe, d10, followed, len(told) / len(frames))
     return table
 
 
@@ -46,7 +49,7 @@ def score_table(scores: dict[str, Scores]) -> Table:
     """The scores for the terminal."""
     table = Table(title="against the exact truth")
     table.add_column("", no_wrap=True)
-    for column in ("masks J&F", "identity flips", "3D track error", "within 10 cm", "points followed"):
+    for column in ("frames told", "masks J&F", "identity flips", "3D track error", "within 10 cm", "points followed"):
         table.add_column(column, justify="right")
     names = {
         "priors": "2D masks as given", "live": "live (at once)", "window": "window (fitted)",
@@ -55,7 +58,7 @@ def score_table(scores: dict[str, Scores]) -> Table:
     for name, row in scores.items():
         error = "" if np.isnan(row.epe_m) else f"{100 * row.epe_m:.1f} cm"
         shares = ["" if np.isnan(share) else f"{100 * share:.0f} %" for share in (row.d10, row.followed)]
-        table.add_row(names[name], f"{row.JF:.3f}", str(row.flips), error, *shares)
+        table.add_row(names[name], f"{100 * row.told:.0f} %", f"{row.JF:.3f}", str(row.flips), error, *shares)
     return table
 
 
