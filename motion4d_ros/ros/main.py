@@ -47,6 +47,10 @@ def main(args: Sequence[str] | None = None, engine_factory: EngineFactory = make
         return 2
     finally:
         rclpy.try_shutdown()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # Ctrl-C reaches the node twice, from the terminal and from `ros2 launch`, and Python unloading its modules
+            # dies of the second one, which launch reports as a crash.
+            signal.signal(number, signal.SIG_IGN)
 
 
 def run(stop: threading.Event, engine_factory: EngineFactory) -> int:
