@@ -20,12 +20,12 @@ from motion4d_ros.fit.horizon import FrameState
 from motion4d_ros.fit.outlines import resize_labels
 from motion4d_ros.types import IntArray
 
-MARGIN = 0.04  # the scene is believed unless it agrees with the vote by so much less than the source does
+MARGIN = 0.03  # the scene is believed unless it agrees with the vote by so much less than the source does
 STEADY = 0.93  # agreement with the vote from which a source's own outline is the best there is
 ROUGH = 0.9  # agreement below which outlines are better averaged than voted on
 SLACK = 0.02  # by which agreed outlines may overlap the scene less than the vote of pixels does
 SAME = 0.8  # overlap with the vote below which a steady source has failed in this one frame
-UNLIKE = 0.7  # overlap with the vote below which the scene has, unless the source agrees with the vote even less
+UNCOVERED = 0.7  # share of the vote below which a rendering has missed the object, unless the source shows even less
 MEMORY = 0.75  # of what was measured in earlier windows
 MIN_PIXELS = 30
 
@@ -124,12 +124,15 @@ class Arbiter:
 
 
 def _scene_failed(label: int, rendered: NDArray[np.uint16], voted: IntArray, source: IntArray | None) -> bool:
-    """Whether one frame's rendering of an object is so unlike the vote that it must be elsewhere."""
+    """Whether one frame's rendering of an object covers so little of the vote that it must be elsewhere.
+
+    What it shows beyond the vote says nothing against it: sources lose parts of half-hidden things.
+    """
     mask = voted == label
     if source is None or mask.sum() < MIN_PIXELS:
         return False
-    agreement = overlap(rendered == label, mask)
-    return agreement < UNLIKE and overlap(source == label, mask) > agreement
+    covered = float((rendered == label)[mask].mean())
+    return covered < UNCOVERED and float((source == label)[mask].mean()) > covered
 
 
 def overlap(a: NDArray[np.bool_] | IntArray, b: NDArray[np.bool_] | IntArray) -> float:

@@ -137,6 +137,14 @@ def test_a_rendering_that_is_elsewhere_in_one_frame_gives_way_there_alone() -> N
     assert np.array_equal(arbiter.settle(elsewhere, voted, worse), elsewhere)
 
 
+def test_a_rendering_may_show_more_than_the_vote() -> None:
+    """A source loses the part of a half-hidden object that an occluder cuts off; the scene does not."""
+    arbiter = judged(disc(19), disc(20))
+    whole = disc(12.0).astype(np.uint16)
+    voted = np.where(np.arange(CAMERA.width) < 58, disc(12.0), 0)
+    assert np.array_equal(arbiter.settle(whole, voted, voted), whole)
+
+
 def test_only_rough_outlines_are_averaged() -> None:
     voted, averaged = disc(20), disc(17)
     assert Arbiter(of_source={1: 0.95}).best_vote(voted, averaged, averaged) is voted

@@ -22,6 +22,25 @@ def test_equal_images_have_structural_similarity_one() -> None:
     assert losses.ssim(a, 1 - a).item() < 0  # inverted
 
 
+def test_ssim_and_its_gradient_are_those_of_the_definition() -> None:
+    """Wang et al. 2004, eq. 13, window by window, in double precision."""
+    random = torch.Generator().manual_seed(1)
+    a, b = torch.rand(12, 15, 3, generator=random), torch.rand(12, 15, 3, generator=random)
+    windows = [image.double().requires_grad_() for image in (a, b)]
+    x, y = (image.unfold(0, 7, 1).unfold(1, 7, 1).flatten(-2) for image in windows)
+    mean_x, mean_y = x.mean(-1), y.mean(-1)
+    var_x, var_y = x.var(-1, correction=0), y.var(-1, correction=0)
+    cov = (x * y).mean(-1) - mean_x * mean_y
+    top = (2 * mean_x * mean_y + 0.01**2) * (2 * cov + 0.03**2)
+    expected = (top / ((mean_x**2 + mean_y**2 + 0.01**2) * (var_x + var_y + 0.03**2))).mean()
+    wanted = torch.autograd.grad(expected, windows[0])[0]
+    a.requires_grad_()
+    found = losses.ssim(a, b)
+    assert found.item() == pytest.approx(expected.item(), abs=1e-6)
+    gradient = torch.autograd.grad(3 * found, a)[0]
+    assert torch.allclose(gradient.double(), 3 * wanted, atol=1e-5 * float(wanted.abs().max()))
+
+
 def test_photometric_mixes_l1_and_dissimilarity() -> None:
     a, _ = images()
     assert losses.photometric(a, a, 0.2).item() == pytest.approx(0.0, abs=1e-4)
