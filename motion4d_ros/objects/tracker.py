@@ -91,6 +91,7 @@ class ObjectTracker:
         self.config = config
         self._tracks: dict[int, _Track] = {}
         self._first_seen: dict[int, int] = {}
+        self._labels: dict[int, str] = {}  # names that people gave, by object id
         self._stamp_ns: int | None = None
         self._snapshots: deque[tuple[int, dict[int, _Track]]] = deque(maxlen=SNAPSHOTS)
 
@@ -183,11 +184,13 @@ class ObjectTracker:
         """Forgets an object (deleted by a user, or merged into another)."""
         self._tracks.pop(object_id, None)
         self._first_seen.pop(object_id, None)
+        self._labels.pop(object_id, None)
         for _, tracks in self._snapshots:
             tracks.pop(object_id, None)
 
     def rename(self, object_id: int, label: str) -> None:
-        """Gives an object a name; unknown ids are ignored."""
+        """Gives an object a name, also one that is not tracked yet."""
+        self._labels[object_id] = label
         if object_id in self._tracks:
             self._tracks[object_id].label = label
 
@@ -195,6 +198,7 @@ class ObjectTracker:
         """Forgets everything."""
         self._tracks.clear()
         self._first_seen.clear()
+        self._labels.clear()
         self._snapshots.clear()
         self._stamp_ns = None
 
@@ -212,7 +216,8 @@ class ObjectTracker:
         box = _Box(pose[:3, :3], center - size / 2, center + size / 2, len(points))
         step = begin(stamp_ns, self._measurement(pose[:3, 3], observation, base), self.agility)
         first = self._first_seen.setdefault(observation.object_id, stamp_ns)
-        return _Track(observation.object_id, observation.label, pose[:3, 3], box, step, base, first, stamp_ns)
+        label = observation.label or self._labels.get(observation.object_id, "")
+        return _Track(observation.object_id, label, pose[:3, 3], box, step, base, first, stamp_ns)
 
     def _advance(self, track: _Track, stamp_ns: int, seconds: float, observation: ObjectObservation | None) -> None:
         """Brings a track to `stamp_ns`."""

@@ -18,6 +18,7 @@ from motion4d_ros.priors.motion_evidence import MotionEvidence, rigid_flow, shad
 from motion4d_ros.types import UNKNOWN_LABEL, BoolArray, FloatArray, Frame, IntArray, Motion4DError, Prompt
 
 POINT_RADIUS = 3  # px at working size: what a click vouches for
+LEAST_BOX_SHARE = 0.1  # of a box, that its colours must leave for the object to be believed
 GUESS_SHARE = 0.18  # of the shorter side: the half-size of the region searched around a lone click
 BIRTH_EVIDENCE = 1.2  # log-odds that a group of moving pixels must reach
 GROUP_EVIDENCE = 0.7  # and those that hang together with it
@@ -384,6 +385,8 @@ def segment(
     cv2.setRNGSeed(0)
     cv2.grabCut(np.ascontiguousarray(rgb[..., ::-1]), state, None, *models, 4, cv2.GC_INIT_WITH_MASK)
     mask = (state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD)
+    if box is not None and mask.sum() < LEAST_BOX_SHARE * inside.sum():  # colours don't tell: what the box says
+        mask = inside
     if len(points[positive]) and mask.any():  # only what hangs together with a click
         _, parts = cv2.connectedComponents(mask.astype(np.uint8))
         xy = np.clip(np.round(points[positive]).astype(int), 0, [width - 1, height - 1])
