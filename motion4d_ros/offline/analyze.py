@@ -28,7 +28,7 @@ from motion4d_ros.offline.sources import FrameSource, SourceOptions, open_source
 from motion4d_ros.offline.sources.files import read_labels
 from motion4d_ros.offline.trajectory import pose_matrix
 from motion4d_ros.offline.workspace import Workspace
-from motion4d_ros.types import Estimate, FloatArray, Frame, IntArray, Motion4DError, Prompt
+from motion4d_ros.types import Estimate, FloatArray, Frame, IntArray, Motion4DError, PoseStatus, Prompt
 
 if TYPE_CHECKING:
     from motion4d_ros.pipeline import Motion4D
@@ -208,6 +208,9 @@ class _Run:
             products / "output.mcap", log, static, health, map_frame, publish_tf=ros.publish_tf, trail=ros.trail
         )
         warnings = self._warnings(health.warnings)
+        used, count = self._source.report.used, self._source.count
+        if "image" in used and self._options.limit is not None and count is not None and self._log.finished < count:
+            used["image"] += f", of which the first {self._log.finished} were used"
         metrics = build_metrics(
             self._options.input,
             self._source.report,
@@ -303,6 +306,9 @@ class _Run:
     def _warnings(self, engine_warnings: dict[str, int]) -> list[str]:
         found = self._source.report.sentences()
         found += [text if count == 1 else f"{text} ({count} times)" for text, count in engine_warnings.items()]
+        statuses = [self._log.facts[i].estimate.pose_status for i in range(self._log.finished)]
+        if lost := statuses.count(PoseStatus.LOST):
+            found.append(f"camera pose lost in {lost} of {len(statuses)} frames: nothing in 3D holds there")
         if self._log.finished == 1:
             found.append("only one frame: nothing is known about motion")
         if self._interrupted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,7 @@ from motion4d_ros.offline.analyze import AnalyzeOptions, analyze, effective_conf
 from motion4d_ros.offline.interrupt import Interrupt
 from motion4d_ros.offline.sources import SourceOptions
 from motion4d_ros.offline.workspace import PRODUCTS
-from motion4d_ros.types import Motion4DError
+from motion4d_ros.types import Motion4DError, PoseStatus
 
 FRAMES = 11  # a window of 8 and an unfinished one
 
@@ -166,6 +167,22 @@ def test_images_without_anything(make_images, out, engine_double):
     assert result.metrics["input"]["missing"] == ["depth", "masks", "camera poses", "camera intrinsics"]
     page = (out / "report.html").read_text()
     assert "focal length is a guess" in page and "no --fps" in page
+
+
+def test_lost_poses_are_told(make_images, out, engine_double):
+    class Lost(engine_double):
+        def _estimate(self, index, stage):
+            status = PoseStatus.LOST if index >= 7 else PoseStatus.OK
+            return replace(super()._estimate(index, stage), pose_status=status)
+
+    result = analyze(AnalyzeOptions(make_images(9), out, SourceOptions()), engine_factory=Lost)
+    assert "camera pose lost in 2 of 9 frames: nothing in 3D holds there" in result.warnings
+    assert "lost in 2 of 9 frames" in (out / "report.html").read_text()
+
+
+def test_the_report_tells_how_much_of_the_input_was_used(make_images, out, engine_double):
+    analyze(AnalyzeOptions(make_images(9), out, SourceOptions(), limit=4), engine_factory=engine_double)
+    assert "of which the first 4 were used" in (out / "report.html").read_text()
 
 
 def test_prompt_mask(make_images, out, engine_double, tmp_path):

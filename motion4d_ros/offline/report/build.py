@@ -21,7 +21,13 @@ from motion4d_ros.offline.sources import SourceReport
 from motion4d_ros.types import FloatArray, ObjectPhase, ObjectState, QueryTracks, StaticPoints
 
 MAX_RENDERS = 8
-_SAID_ELSEWHERE = ("the input could not be read", "interrupted after", "no --intrinsics:", "only one frame:")
+_SAID_ELSEWHERE = (
+    "the input could not be read",
+    "interrupted after",
+    "no --intrinsics:",
+    "only one frame:",
+    "camera pose lost in",
+)
 _HERE = Path(__file__).parent
 _PHASE_STRENGTH = {ObjectPhase.TRACKED: 1.0, ObjectPhase.NEW: 0.75, ObjectPhase.OCCLUDED: 0.4, ObjectPhase.LOST: 0.12}
 
