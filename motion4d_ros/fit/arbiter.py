@@ -23,6 +23,7 @@ from motion4d_ros.types import IntArray
 MARGIN = 0.03  # the scene is believed unless it agrees with the vote by so much less than the source does
 STEADY = 0.93  # agreement with the vote from which a source's own outline is the best there is
 ROUGH = 0.9  # agreement below which outlines are better averaged than voted on
+DISPUTED = 0.3  # share of an object's pixels that the scene gives to others, from which identities were swapped
 SLACK = 0.02  # by which agreed outlines may overlap the scene less than the vote of pixels does
 SAME = 0.8  # overlap with the vote below which a steady source has failed in this one frame
 UNCOVERED = 0.7  # share of the vote below which a rendering has missed the object, unless the source shows even less
@@ -80,6 +81,7 @@ class Arbiter:
             label
             for label in self.rough()
             if overlap(rendered == label, agreed == label) >= overlap(rendered == label, voted == label) - SLACK
+            and not _disputed(label, agreed, rendered)
         ]
         if not rough:
             return voted
@@ -129,10 +131,16 @@ def _scene_failed(label: int, rendered: NDArray[np.uint16], voted: IntArray, sou
     What it shows beyond the vote says nothing against it: sources lose parts of half-hidden things.
     """
     mask = voted == label
-    if source is None or mask.sum() < MIN_PIXELS:
+    if source is None or mask.sum() < MIN_PIXELS or _disputed(label, voted, rendered):
         return False
     covered = float((rendered == label)[mask].mean())
     return covered < UNCOVERED and float((source == label)[mask].mean()) > covered
+
+
+def _disputed(label: int, said: IntArray, rendered: IntArray) -> bool:
+    """Whether the scene has other objects where `said` (H, W) has this one: sources swap identities, it hardly does."""
+    there = rendered[said == label]
+    return len(there) > 0 and float(((there > 0) & (there != label)).mean()) > DISPUTED
 
 
 def overlap(a: NDArray[np.bool_] | IntArray, b: NDArray[np.bool_] | IntArray) -> float:

@@ -145,6 +145,16 @@ def test_a_rendering_may_show_more_than_the_vote() -> None:
     assert np.array_equal(arbiter.settle(whole, voted, voted), whole)
 
 
+def test_swapped_identities_do_not_outvote_the_scene() -> None:
+    """Two objects cross, and for a few frames the source calls each by the other's name."""
+    here, there = disc(12.0) > 0, np.roll(disc(12.0), 30, axis=1) > 0
+    rendered = np.where(here, 1, np.where(there, 2, 0)).astype(np.uint16)
+    swapped = np.where(here, 2, np.where(there, 1, 0))
+    arbiter = Arbiter(of_source={1: 0.7, 2: 0.7}, of_scene={1: 0.8, 2: 0.8})
+    assert np.array_equal(arbiter.settle(rendered, swapped, swapped), rendered)
+    assert np.array_equal(arbiter.best_vote(rendered.astype(np.int32), swapped, rendered.astype(np.int32)), rendered)
+
+
 def test_only_rough_outlines_are_averaged() -> None:
     voted, averaged = disc(20), disc(17)
     assert Arbiter(of_source={1: 0.95}).best_vote(voted, averaged, averaged) is voted
