@@ -35,6 +35,7 @@ MIN_SHARE = 0.25  # of those that face the camera
 PLENTY = 0.5 * POINTS  # fewer on the mask correlate by chance, and count for less
 NOTHING_TO_SEE = -1.0  # score where hardly any point of the template shows
 LEAST_SCORE = 0.65  # correlation times coverage, for a pose to be believed
+SURPRISE = 0.2  # by how much a pose must look better when it is turned that far from all predictions
 TURN_PENALTY = 0.1  # score that the largest turn must win
 REFINEMENTS = ((8.0, 2.0, 0.03), (4.0, 1.0, 0.015), (2.0, 0.5, 0.007), (1.0, 0.2, 0.003))  # degrees, px, of depth
 
@@ -104,11 +105,10 @@ def realign(
     places = [start, *(_centred(template, scene, state.T_cam_map @ motion) for motion in (predicted, *others))]
     for most_deg in (NEAR_TURN_DEG, MOST_TURN_DEG):  # near what was predicted first: elsewhere much looks like it
         best, score = _refined(template, scene, _searched(template, scene, places, most_deg))
-        if score >= LEAST_SCORE:
-            break
-    if score < LEAST_SCORE:
-        return None
-    return np.asarray(state.T_map_cam @ best), score, float(reference)
+        turned = min(_angle(best, place) for place in places)
+        if score >= LEAST_SCORE + SURPRISE * turned / np.radians(MOST_TURN_DEG):
+            return np.asarray(state.T_map_cam @ best), score, reference
+    return None
 
 
 def _searched(template: Template, scene: _Scene, places: Sequence[FloatArray], most_deg: float) -> FloatArray:
@@ -168,6 +168,11 @@ def _turns(most_deg: float) -> FloatArray:
     steps = TURN_STEP_DEG * np.arange(-int(most_deg / TURN_STEP_DEG), int(most_deg / TURN_STEP_DEG) + 1)
     grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
     return np.radians(grid[np.linalg.norm(grid, axis=1) <= most_deg + 1e-6])
+
+
+def _angle(a: FloatArray, b: FloatArray) -> float:
+    """Angle between the orientations of two poses (4, 4), rad."""
+    return float(np.arccos(np.clip((np.trace(a[:3, :3].T @ b[:3, :3]) - 1) / 2, -1, 1)))
 
 
 def _turned(template: Template, T: FloatArray, turn: FloatArray) -> FloatArray:
