@@ -202,9 +202,10 @@ def measure(case: Case, scene: SyntheticScene, seconds: float, options: argparse
 
 def table(cases: Sequence[Case], options: argparse.Namespace) -> str:
     """The section of the document."""
+    remark = f"; {options.note}" if options.note else ""
     lines = [
         f"`python -m motion4d_ros.ros.bench_node --seconds {options.seconds:g} --preset {options.preset}`: "
-        f"masks, depth and odometry given, {psutil.cpu_count()} cores ({platform.machine()}), no GPU; {options.note}",
+        f"masks, depth and odometry given, {psutil.cpu_count()} cores ({platform.machine()}), no GPU{remark}",
         "",
         "| image | camera | callback p50 / p99 | image → live p50 / p95 | image → window p50 / p95 | "
         "arrived | told live | fitted | dropped | windows | CPU | memory |",
