@@ -80,6 +80,7 @@ class Mapper:
                 added += self._fill_one(horizon.get(index))
             if self._anew:
                 for state in horizon.frames[:: max(1, len(horizon) // LOOKS_BACK)]:
+                    self.breath()
                     added += self._fill_one(state)
                 self._anew.clear()
         return added
