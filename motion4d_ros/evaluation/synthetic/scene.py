@@ -182,19 +182,26 @@ def _with_tracks(
 
 
 def _choose_queries(masks: NDArray[np.uint16], rng: np.random.Generator) -> FloatArray:
-    """(Q, 3) t, y, x at whole pixels: some on every object (if it is in sight) and some on the background."""
+    """(Q, 3) t, y, x at whole pixels: some on every object (if it is in sight) and some on the background.
+
+    They keep `QUERY_MARGIN_PX` from outlines, but for objects that never show enough pixels so far inside.
+    """
+    size = 2 * QUERY_MARGIN_PX + 1
+    margin = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+    wanted = {i: QUERIES_PER_OBJECT if i else QUERIES_STATIC for i in np.unique(masks).tolist()}
+    pickable = {}
+    for i, count in wanted.items():
+        own = masks[::QUERY_EVERY] == i
+        inside = np.stack([cv2.erode(mask.astype(np.uint8), margin, borderValue=0) > 0 for mask in own])
+        pickable[i] = inside if (inside.sum((1, 2)) >= 4 * count).any() else own
     chosen = []
-    margin = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * QUERY_MARGIN_PX + 1, 2 * QUERY_MARGIN_PX + 1))
-    ids = [int(i) for i in np.unique(masks)]
-    for t in range(0, len(masks), QUERY_EVERY):
-        for i in ids:
-            wanted = QUERIES_PER_OBJECT if i else QUERIES_STATIC
-            inside = cv2.erode((masks[t] == i).astype(np.uint8), margin, borderValue=0)
-            rows, columns = np.nonzero(inside)
-            if len(rows) < 4 * wanted:
+    for k, t in enumerate(range(0, len(masks), QUERY_EVERY)):
+        for i, count in wanted.items():
+            rows, columns = np.nonzero(pickable[i][k])
+            if len(rows) < 4 * count:
                 continue
-            k = rng.choice(len(rows), wanted, replace=False)
-            chosen.append(np.stack([np.full(wanted, t), rows[k], columns[k]], -1))
+            picked = rng.choice(len(rows), count, replace=False)
+            chosen.append(np.stack([np.full(count, t), rows[picked], columns[picked]], -1))
     return np.concatenate(chosen).astype(float)
 
 
