@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from motion4d_ros.evaluation.files import write_text
-from motion4d_ros.evaluation.score import COLUMNS, Scores, load_truth, score
+from motion4d_ros.evaluation.score import COLUMNS, Scores, load_truth, read_true_masks, score, score_video
+from motion4d_ros.types import Motion4DError
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -23,7 +24,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "what its 2D inputs alone would give.",
         epilog="measures: " + "; ".join(f"{name}: {meaning}" for name, meaning in COLUMNS.items()),
     )
-    parser.add_argument("truth", type=Path, metavar="GT", help="gt.npz, or the folder that holds it")
+    parser.add_argument(
+        "truth", type=Path, metavar="GT", help="gt.npz, or the folder that holds it; or a folder of true masks, *.png"
+    )
     parser.add_argument(
         "out", type=Path, nargs="?", metavar="OUT", help="folder of `motion4d analyze`; none: inputs only"
     )
@@ -34,7 +37,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the table; exit status 0. Raises `Motion4DError` for input that does not fit."""
-    table = score(load_truth(arguments.truth), arguments.out)
+    truth: Path = arguments.truth
+    if truth.is_dir() and not (truth / "gt.npz").exists() and any(truth.glob("*.png")):
+        if arguments.out is None:
+            raise Motion4DError(f"{truth}: true masks score an analysis; name its folder, too")
+        table = score_video(read_true_masks(truth), arguments.out)
+    else:
+        table = score(load_truth(truth), arguments.out)
     Console().print(score_table(table))
     if arguments.json is not None:
         write_text(arguments.json, json.dumps(table, indent=2) + "\n")
@@ -45,7 +54,8 @@ def score_table(scores: dict[str, Scores]) -> Table:
     """One column per result, one row per measure."""
     table = Table("measure", *scores, "meaning")
     for name, meaning in COLUMNS.items():
-        table.add_row(name, *(format_score(name, values[name]) for values in scores.values()), meaning)
+        if all(name in values for values in scores.values()):
+            table.add_row(name, *(format_score(name, values[name]) for values in scores.values()), meaning)
     return table
 
 

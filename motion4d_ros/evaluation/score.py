@@ -23,6 +23,7 @@ Scores: TypeAlias = dict[str, float]
 NEEDED = ("masks", "queries", "tracks_xyz", "tracks_yx", "visible", "query_object")
 COLUMNS = {
     "J": "mean IoU over objects and frames (labels matched one to one over the run)",
+    "worst": "least of these IoUs",
     "F": "DAVIS boundary accuracy",
     "JF": "mean of J and F",
     "flips": "changes of identity, summed over objects",
@@ -87,6 +88,43 @@ def load_result(folder: Path) -> Result:
         raise Motion4DError(f"{folder / 'tracks.npz'}: cannot be read ({error})") from None
 
 
+def read_true_masks(folder: Path) -> IntArray:
+    """(T, H, W) ids of a video's true masks, ``*.png`` in order: grey values are ids. Raises `Motion4DError`."""
+    images = [cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) for file in sorted(folder.glob("*.png"))]
+    known = [image for image in images if image is not None]
+    if not known or len(known) < len(images) or len({image.shape for image in known}) > 1:
+        raise Motion4DError(f"{folder}: one readable mask per frame, *.png of one size, is needed")
+    return np.stack(known).astype(np.int64)
+
+
+def score_video(truth: IntArray, out_dir: Path) -> dict[str, Scores]:
+    """Scores by name of an analysis' masks, "online" and "final", against the true ones (T, H, W) of a video.
+
+    An analysis of the first frames only is scored on these. Raises `Motion4DError` when sizes don't fit.
+    """
+    table = {}
+    for name, folder in (("online", out_dir / "online"), ("final", out_dir)):
+        if name == "final" or (folder / "masks").is_dir():
+            found = read_masks(folder)
+            if found.shape[1:] != truth.shape[1:] or len(found) > len(truth):
+                raise Motion4DError(f"{folder / 'masks'}: {found.shape} for true masks of {truth.shape}")
+            table[name] = score_labels(found, truth[: len(found)])
+    return table
+
+
+def score_labels(found: IntArray, truth: IntArray) -> Scores:
+    """Figures of ids (T, H, W) alone."""
+    masks = score_masks(found, truth)
+    return {
+        "J": masks.J,
+        "worst": masks.worst,
+        "F": masks.F,
+        "JF": masks.JF,
+        "flips": masks.flips,
+        "labels": masks.labels,
+    }
+
+
 def _read_labels(file: Path) -> IntArray:
     image = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
     if image is None or image.ndim != 2:
@@ -107,7 +145,7 @@ def score_result(truth: Truth, result: Result) -> Scores:
             f"tracks of shape {result.occluded.shape} for {expected[0]} queries over {expected[1]} frames: "
             "analyse with --queries and the truth's queries.npy"
         )
-    masks = score_masks(result.masks, truth["masks"].astype(np.int64))
+    labels = score_labels(result.masks, truth["masks"].astype(np.int64))
     starts, visible = truth["queries"][:, 0], truth["visible"].astype(bool)
     moving = truth["query_object"] > 0
     tracks = score_tracks(
@@ -122,11 +160,7 @@ def score_result(truth: Truth, result: Result) -> Scores:
     points = point_errors(result.tracks_xyz, truth["tracks_xyz"], judged & moving[:, None])
     static = point_errors(result.tracks_xyz, truth["tracks_xyz"], judged & ~moving[:, None])
     return {
-        "J": masks.J,
-        "F": masks.F,
-        "JF": masks.JF,
-        "flips": masks.flips,
-        "labels": masks.labels,
+        **labels,
         "EPE": points.epe_m,
         "d05": points.d05,
         "d10": points.d10,

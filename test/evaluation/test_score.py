@@ -110,3 +110,34 @@ def test_command_prints_a_table_and_writes_json(
     assert arguments.run(arguments) == 0
     assert "AJ" in capsys.readouterr().out
     assert json.loads((tmp_path / "scores.json").read_text())["final"]["J"] == 1.0
+
+
+def test_an_analysis_of_a_video_is_scored_against_its_true_masks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth, out = tmp_path / "true", tmp_path / "out"
+    truth.mkdir()
+    (out / "masks").mkdir(parents=True)
+    for k in range(4):
+        mask = np.zeros((40, 60), np.uint8)
+        mask[10:30, 10 + k : 30 + k] = 255
+        cv2.imwrite(str(truth / f"{k:05d}.png"), mask)
+        if k < 3:  # the first frames only
+            found = np.zeros((40, 60), np.uint16)
+            found[10:30, 10 + k : 30 + k - 5 * (k == 1)] = 7
+            cv2.imwrite(str(out / "masks" / f"{k:06d}.png"), found)
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    arguments = parser.parse_args(["evaluate", str(truth), str(out), "--json", str(tmp_path / "scores.json")])
+    assert arguments.run(arguments) == 0
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert list(scores) == ["final"]
+    assert scores["final"]["J"] == pytest.approx((1 + 0.75 + 1) / 3)
+    assert scores["final"]["worst"] == pytest.approx(0.75)
+    assert "EPE" not in capsys.readouterr().out
+    cv2.imwrite(str(out / "masks" / "000000.png"), np.zeros((41, 60), np.uint16))
+    for arguments in (["evaluate", str(truth)], ["evaluate", str(truth), str(out)]):
+        words = parser.parse_args(arguments)
+        with pytest.raises(Motion4DError) as error:
+            words.run(words)
+        assert "\n" not in str(error.value)

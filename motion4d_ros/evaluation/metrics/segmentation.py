@@ -23,6 +23,7 @@ class MaskScores:
     F: float
     flips: int  # summed over objects
     labels: int  # different object ids in the prediction
+    worst: float  # the least J of them
 
     @property
     def JF(self) -> float:
@@ -122,7 +123,8 @@ def score_masks(predicted: IntArray, truth: IntArray) -> MaskScores:
             j_values.append(region_j(found, region))
             f_values.append(boundary_f(found, region))
         flips += identity_flips(predicted, truth, int(i))
-    return MaskScores(_mean(j_values), _mean(f_values), flips, len(_objects(predicted)))
+    worst = min(j_values, default=float("nan"))
+    return MaskScores(_mean(j_values), _mean(f_values), flips, len(_objects(predicted)), worst)
 
 
 def _mean(values: list[float] | FloatArray) -> float:

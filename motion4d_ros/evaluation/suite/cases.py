@@ -12,11 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.evaluation import synthetic
-from motion4d_ros.evaluation.metrics import score_masks
-from motion4d_ros.evaluation.score import Scores, Truth, load_result, load_truth, read_masks, score_priors, score_result
+from motion4d_ros.evaluation.score import (
+    Scores,
+    Truth,
+    load_result,
+    load_truth,
+    read_masks,
+    score_labels,
+    score_priors,
+    score_result,
+)
 from motion4d_ros.evaluation.suite.novel_view import score_novel_views
 from motion4d_ros.evaluation.synthetic import PRESETS, degrade_masks, make_scene, write_bag
-from motion4d_ros.types import IntArray
 
 BAG_TOPICS = (
     *("--image", "/camera/image_raw", "--camera-info", "/camera/camera_info", "--depth", "/camera/depth"),
@@ -143,13 +150,13 @@ class Clip:
     def inputs_alone(self, folder: Path) -> Scores | None:
         if self.given == "first":
             return None
-        return _score_labels(read_masks(folder), self._truth())
+        return score_labels(read_masks(folder), self._truth().astype(np.int64))
 
     def measure(self, folder: Path, out: Path) -> dict[str, Scores]:
-        truth = self._truth()
+        truth = self._truth().astype(np.int64)
         return {
-            "online": _score_labels(read_masks(out / "online"), truth),
-            "final": _score_labels(read_masks(out), truth),
+            "online": score_labels(read_masks(out / "online"), truth),
+            "final": score_labels(read_masks(out), truth),
         }
 
     def _truth(self) -> NDArray[np.uint16]:
@@ -236,11 +243,6 @@ def _measure_scene(truth: Truth, out: Path) -> dict[str, Scores]:
         "online": score_result(truth, load_result(out / "online")),
         "final": score_result(truth, load_result(out)),
     }
-
-
-def _score_labels(predicted: IntArray, truth: NDArray[np.uint16]) -> Scores:
-    masks = score_masks(predicted, truth.astype(np.int64))
-    return {"J": masks.J, "F": masks.F, "JF": masks.JF, "flips": masks.flips, "labels": masks.labels}
 
 
 def _digest(package: Path) -> str:
