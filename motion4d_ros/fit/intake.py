@@ -94,7 +94,7 @@ class Intake:
         frame = shrink(whole, self.config.budget.working_width)
         self._next_index += 1
         hint = self._hint(frame)
-        pose = self.poses.pose(frame, hint)
+        pose = self.poses.pose(whole, hint)  # features are found more sharply in the whole picture
         self._take_revised_poses(pose)
         depth = self.depths.depth(frame, pose, hint)
         labels = self._clean(self._ask_masks(whole if self.masks.full_size else frame, hint))

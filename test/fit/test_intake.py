@@ -293,3 +293,19 @@ def test_frames_fitted_before_the_camera_motion_was_known_get_their_poses() -> N
     assert [float(state.T_map_cam[0, 3]) for state in states] == pytest.approx([0.0, 0.1, 0.2, 0.3])
     assert all(state.scale is Scale.RELATIVE for state in states)
     assert not intake.adopt_revised_poses(horizon)
+
+
+def test_poses_are_found_in_the_whole_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 320 px instead of 480 the camera's path through a real room was 12.7 cm off instead of 2.2."""
+    intake = intake_of(**{"budget.working_width": 40})
+    seen = []
+    given = intake.poses.pose
+
+    def noting(frame: Frame, hint: SceneHint | None) -> PosePrior:
+        seen.append(frame.camera)
+        return given(frame, hint)
+
+    monkeypatch.setattr(intake.poses, "pose", noting)
+    state = intake.take(frame(0))
+    assert seen == [CAMERA]
+    assert state.frame.camera.width == 40
