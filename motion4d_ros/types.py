@@ -94,9 +94,7 @@ class Camera:
         """The same camera with images resized by `factor` (pixel-centre convention)."""
         width, height = max(1, round(self.width * factor)), max(1, round(self.height * factor))
         sx, sy = width / self.width, height / self.height
-        return Camera(
-            self.fx * sx, self.fy * sy, (self.cx + 0.5) * sx - 0.5, (self.cy + 0.5) * sy - 0.5, width, height
-        )
+        return Camera(self.fx * sx, self.fy * sy, (self.cx + 0.5) * sx - 0.5, (self.cy + 0.5) * sy - 0.5, width, height)
 
     def project(self, xyz_cam: FloatArray) -> FloatArray:
         """(..., 3) camera points, m -> (..., 2) pixels; points at or behind the camera give NaN."""

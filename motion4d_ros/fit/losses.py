@@ -54,8 +54,7 @@ class _Ssim(torch.autograd.Function):
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
         """(H, W, C) by `a`; none by `b`."""
         a, b, by_mean, by_aa, by_ab = context.saved_tensors
-        back = (_window_means(_framed(image)) for image in (by_mean, by_aa, by_ab))
-        from_mean, from_aa, from_ab = back
+        from_mean, from_aa, from_ab = (_window_means(_framed(image)) for image in (by_mean, by_aa, by_ab))
         return gradient / by_mean.numel() * (from_mean + 2 * a * from_aa + b * from_ab), None
 
 

@@ -45,15 +45,16 @@ class ObjectMotion:
         R = orthonormal(T[:3, :3])
         self.poses[index] = (R, T[:3, 3] - self.center + R @ self.center)
 
-    def regauge(self, G: FloatArray, frames: Collection[int]) -> None:
-        """Puts `G` (4, 4), canonical -> canonical, before the motion in all of `frames`.
+    def regauge(self, index: int, pose: FloatArray, frames: Collection[int]) -> None:
+        """Turns the canonical frame, in all of `frames`, so that the motion at frame `index` is `pose` (4, 4).
 
         How the object moved from one of these frames to another, M_j M_i^-1, stays as it was measured.
         """
+        G = np.linalg.inv(self.matrix(index)) @ pose
         for body in [self, *self.parts]:
-            for index in frames:
-                if index in body.poses:
-                    body.set_matrix(index, body.matrix(index) @ G)
+            for k in frames:
+                if k in body.poses:
+                    body.set_matrix(k, body.matrix(k) @ G)
 
     def between(self, start: int, end: int) -> FloatArray:
         """(4, 4) motion, map frame, from frame `start` to frame `end`."""

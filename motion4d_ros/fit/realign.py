@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from motion4d_ros.fit.horizon import FrameState
+from motion4d_ros.geometry.rigid import rotation_angle
 from motion4d_ros.geometry.robust import median_radius
 from motion4d_ros.types import FloatArray
 
@@ -105,7 +106,7 @@ def realign(
     places = [start, *(_centred(template, scene, state.T_cam_map @ motion) for motion in (predicted, *others))]
     for most_deg in (NEAR_TURN_DEG, MOST_TURN_DEG):  # near what was predicted first: elsewhere much looks like it
         best, score = _refined(template, scene, _searched(template, scene, places, most_deg))
-        turned = min(_angle(best, place) for place in places)
+        turned = min(rotation_angle(best[:3, :3].T @ place[:3, :3]) for place in places)
         if score >= LEAST_SCORE + SURPRISE * turned / np.radians(MOST_TURN_DEG):
             return np.asarray(state.T_map_cam @ best), score, reference
     return None
@@ -168,11 +169,6 @@ def _turns(most_deg: float) -> FloatArray:
     steps = TURN_STEP_DEG * np.arange(-int(most_deg / TURN_STEP_DEG), int(most_deg / TURN_STEP_DEG) + 1)
     grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
     return np.radians(grid[np.linalg.norm(grid, axis=1) <= most_deg + 1e-6])
-
-
-def _angle(a: FloatArray, b: FloatArray) -> float:
-    """Angle between the orientations of two poses (4, 4), rad."""
-    return float(np.arccos(np.clip((np.trace(a[:3, :3].T @ b[:3, :3]) - 1) / 2, -1, 1)))
 
 
 def _turned(template: Template, T: FloatArray, turn: FloatArray) -> FloatArray:

@@ -97,9 +97,8 @@ class Reunions:
             template = make_template([(horizon.get(keyframe), motion.matrix(keyframe))], label)
             if template is None or polish(template, state, label, [pose])[1] < LEAST_SCORE:
                 continue  # features agree, but it does not look like it: a repeated pattern
-            G = np.linalg.inv(motion.matrix(index)) @ pose
             seen = [other.index for other in horizon.frames if other.index >= since and (other.labels == label).any()]
-            motion.regauge(G, seen)
+            motion.regauge(index, pose, seen)
             self.found.add(label)
             self.links.update((keyframe, k) for k in seen if abs(k - index) <= self.options.keyframe_reach)
             motion.points.clear()  # those picked while it was lost are where it was not; they are lifted anew
@@ -204,9 +203,8 @@ class Reunions:
         """Carries a `pose` that was found in frame `index` to the other `frames`, each polished by how the object looks
         there: some were tracked rightly among themselves, in others something dragged it along.
         """
-        gauge = np.linalg.inv(motion.matrix(index)) @ pose
-        tracked = {k: motion.matrix(k) @ gauge for k in frames}
-        motion.regauge(gauge, [index])
+        tracked = {k: motion.between(index, k) @ pose for k in frames}
+        motion.regauge(index, pose, [index])
         for direction in (-1, 1):
             k = index + direction
             while k in frames:
@@ -216,7 +214,7 @@ class Reunions:
                     expected = onward(motion.matrix(k - 2 * direction), near, template.middle)
                 polished, score = polish(template, horizon.get(k), motion.object_id, [tracked[k], expected, near])
                 wanted = polished if score > LEAST_SCORE else expected
-                motion.regauge(np.linalg.inv(motion.matrix(k)) @ wanted, [k])
+                motion.regauge(k, wanted, [k])
                 k += direction
 
     def _place(self, motion: ObjectMotion, state: FrameState, frames: list[int]) -> None:
@@ -234,10 +232,9 @@ class Reunions:
         away = seen_cam - np.median(facing, axis=0)
         if np.linalg.norm(away) < median_radius(expected):
             return  # a half-hidden object's middle is no better known than that
-        here = motion.matrix(state.index)
-        moved = here.copy()
+        moved = motion.matrix(state.index)
         moved[:3, 3] += state.T_map_cam[:3, :3] @ away
-        motion.regauge(np.linalg.inv(here) @ moved, frames)
+        motion.regauge(state.index, moved, frames)
 
 
 def _size(state: FrameState, label: int) -> float:

@@ -82,7 +82,10 @@ def _robust(residual: FloatArray, front: BoolArray) -> tuple[FloatArray, float]:
     return weight, float(cost[front].sum() + 50.0 * (~front).sum())
 
 
-def _jacobians(T_cam_map: FloatArray, frame: IntArray, cam: FloatArray, sigma: FloatArray):  # type: ignore[no-untyped-def]
+def _jacobians(
+    T_cam_map: FloatArray, frame: IntArray, cam: FloatArray, sigma: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """(M, 2, 6) by the pose and (M, 2, 3) by the point of M projections, in standard deviations."""
     inverse = 1.0 / np.maximum(cam[:, 2], 1e-6)
     x, y = cam[:, 0] * inverse, cam[:, 1] * inverse
     zero = np.zeros_like(x)

@@ -29,6 +29,11 @@ def fit_rigid(source: FloatArray, target: FloatArray, tolerance: float, iteratio
     return T
 
 
+def rotation_angle(R: FloatArray) -> float:
+    """Angle of a rotation (3, 3), rad."""
+    return float(np.arccos(np.clip((np.trace(R) - 1) / 2, -1, 1)))
+
+
 def orthonormal(matrix: FloatArray) -> FloatArray:
     """The rotation (3, 3) nearest to a matrix that is almost one; the identity where it is not finite."""
     if not np.isfinite(matrix).all():

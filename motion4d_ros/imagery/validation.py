@@ -74,12 +74,17 @@ ENCODINGS = _table()
 """Every encoding we read, by its name in `sensor_msgs/image_encodings`."""
 
 
+def nanoseconds(stamp: Any) -> int:
+    """A message's stamp, ns, as it is."""
+    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+
+
 def check_stamp(stamp: Any, what: str) -> int:
     """The stamp in ns, if it is a possible time; zero means the driver never set it."""
     sec, nanosec = int(stamp.sec), int(stamp.nanosec)
     if sec < 0 or not 0 <= nanosec < 1_000_000_000:
         raise Rejection("stamp", f"{what}: impossible stamp sec={sec} nanosec={nanosec}: check the driver's clock")
-    stamp_ns = sec * 1_000_000_000 + nanosec
+    stamp_ns = nanoseconds(stamp)
     if stamp_ns == 0:
         raise Rejection("stamp", f"{what}: stamp is zero: the driver must stamp its messages")
     return stamp_ns

@@ -26,6 +26,7 @@ from motion4d_ros.geometry.dense_depth import (
     inverse_depth_from_flow,
     splat,
 )
+from motion4d_ros.geometry.rigid import rotation_angle
 from motion4d_ros.geometry.two_view import inverse_pose
 from motion4d_ros.priors.base import DepthPrior, PosePrior, SceneHint
 from motion4d_ros.priors.flow import FlowCache, consistency, dis_flow, working_size
@@ -137,7 +138,7 @@ class GeometricDepth:
             if not view.usable:
                 continue
             T = inverse_pose(view.T_map_cam) @ T_map_cam
-            turn = np.arccos(np.clip((np.trace(T[:3, :3]) - 1) / 2, -1, 1))
+            turn = rotation_angle(T[:3, :3])
             parallax = camera.fx * float(np.linalg.norm(T[:3, 3])) / (typical or DEFAULT_DEPTH)
             if parallax < LEAST_PARALLAX or turn > np.radians(25) or parallax > 0.25 * camera.width:
                 continue

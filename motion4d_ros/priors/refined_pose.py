@@ -11,6 +11,7 @@ from collections import deque
 import numpy as np
 
 from motion4d_ros.config import Config
+from motion4d_ros.geometry.rigid import rotation_angle
 from motion4d_ros.geometry.two_view import inverse_pose, pose_matrix, procrustes
 from motion4d_ros.priors.base import PosePrior, SceneHint
 from motion4d_ros.priors.given_pose import GivenPose
@@ -79,8 +80,9 @@ class RefinedPose:
             self._before = None
             return
         if self._before is not None:
-            given_turn = _angle(self._before[0][:3, :3].T @ given[:3, :3])
-            self._turns.append((stamp_s, given_turn, _angle(self._before[1][:3, :3].T @ seen.T_map_cam[:3, :3])))
+            given_turn = rotation_angle(self._before[0][:3, :3].T @ given[:3, :3])
+            seen_turn = rotation_angle(self._before[1][:3, :3].T @ seen.T_map_cam[:3, :3])
+            self._turns.append((stamp_s, given_turn, seen_turn))
         self._before = given, seen.T_map_cam
 
 
@@ -115,7 +117,3 @@ def lag(turns: FloatArray) -> float | None:
         scores.append(float(np.corrcoef(moved, seen[inside])[0, 1]) if enough else -1.0)
     best = int(np.argmax(scores))
     return float(shifts[best]) if scores[best] > MIN_CORRELATION else None
-
-
-def _angle(R: FloatArray) -> float:
-    return float(np.arccos(np.clip((np.trace(R) - 1) / 2, -1, 1)))

@@ -39,7 +39,9 @@ class Keyframe:
     T_cam_map: FloatArray  # (4, 4)
 
 
-def detect(gray: NDArray[np.uint8], limit: int = 1200, mask: NDArray[np.uint8] | None = None):  # type: ignore[no-untyped-def]
+def detect(
+    gray: NDArray[np.uint8], limit: int = 1200, mask: NDArray[np.uint8] | None = None
+) -> tuple[FloatArray, FloatArray, NDArray[np.float32]]:
     """SIFT points of `gray` (h, w): uv_px (N, 2), size (N,), RootSIFT descriptors (N, 128).
 
     Arandjelovic & Zisserman, "Three things everyone should know to improve object retrieval", CVPR 2012. The strongest

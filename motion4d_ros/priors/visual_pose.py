@@ -108,8 +108,9 @@ class VisualPose:
         masks = frame.masks if hint is None or hint.masks is None else hint.masks
         allowed = None
         if masks is not None and (masks > 0).mean() < 0.6:
-            size = camera.width, camera.height
-            moving = cv2.resize((masks > 0).astype(np.uint8), size, interpolation=cv2.INTER_AREA)
+            moving = cv2.resize(
+                (masks > 0).astype(np.uint8), (camera.width, camera.height), interpolation=cv2.INTER_AREA
+            )
             allowed = (cv2.dilate(moving, np.ones((5, 5), np.uint8)) == 0).astype(np.uint8)
         uv, size, descriptor = detect(np.asarray(gray), mask=allowed)
         sigma = 0.5 * np.maximum(1.0, size / 4.0) / camera.fx

@@ -47,9 +47,7 @@ class SceneStruct(ctypes.Structure):
 class ImagesStruct(ctypes.Structure):
     """`m4d_images`."""
 
-    _fields_ = [
-        (name, c_void_p) for name in ("features", "alpha", "depth_sum", "radii", "weight_sum", "weight_max")
-    ]
+    _fields_ = [(name, c_void_p) for name in ("features", "alpha", "depth_sum", "radii", "weight_sum", "weight_max")]
 
 
 class ImageGradientsStruct(ctypes.Structure):
@@ -62,8 +60,7 @@ class SceneGradientsStruct(ctypes.Structure):
     """`m4d_scene_gradients`."""
 
     _fields_ = [
-        (name, c_void_p)
-        for name in ("means", "quats", "scales", "opacities", "features", "background", "T_cam_map")
+        (name, c_void_p) for name in ("means", "quats", "scales", "opacities", "features", "background", "T_cam_map")
     ]
 
 

@@ -155,4 +155,3 @@ def _weights(splats: Splats, chosen: Tensor, x0: int, y0: int, x1: int, y1: int)
     before = torch.cat([torch.ones_like(after[:, :1]), after[:, :-1]], -1)
     # Transmittance never grows, so the first splat that ends the ray leaves out all behind it.
     return torch.where(after.detach() > TRANSMITTANCE_STOP, before * alpha, 0.0)
-

@@ -16,7 +16,7 @@ from motion4d_ros.config import Config
 from motion4d_ros.imagery import conversions
 from motion4d_ros.imagery.backends import ImageBackend
 from motion4d_ros.imagery.camera import Rectifier, same_calibration
-from motion4d_ros.imagery.validation import Rejection, check_compressed, check_stamp
+from motion4d_ros.imagery.validation import Rejection, check_compressed, check_stamp, nanoseconds
 from motion4d_ros.ros.transforms import matrix_from_pose
 from motion4d_ros.types import FloatArray, Frame
 
@@ -45,8 +45,7 @@ class ImageGroup:
     @property
     def stamp_ns(self) -> int:
         """Stamp of the image."""
-        stamp = self.image.header.stamp
-        return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+        return nanoseconds(self.image.header.stamp)
 
 
 class Calibrations:
@@ -66,7 +65,7 @@ class Calibrations:
 
     def add(self, info: Any) -> None:
         """A `CameraInfo` came in. Raises `Rejection` if it makes no sense; the last good one stays."""
-        stamp_ns = int(info.header.stamp.sec) * 1_000_000_000 + int(info.header.stamp.nanosec)
+        stamp_ns = nanoseconds(info.header.stamp)
         if self._newest is not None and same_calibration(self._newest[0], info):
             rectifier = self._newest[1]
         else:

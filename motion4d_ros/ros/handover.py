@@ -29,18 +29,23 @@ class Handover(Generic[Item]):
     def put(self, item: Item) -> None:
         """Brings an item. It may be consumed in this thread, or in another that is just consuming."""
         self._items.append(item)
-        while self._items and self._at_it.acquire(blocking=False):
-            # Asked again after each release: an item that came after the last look would find nobody.
-            try:
-                self._work_off()
-            finally:
-                self._at_it.release()
+        self._work_off_alone()
 
     def exclusively(self, action: Callable[[], None]) -> None:
         """Runs `action` when what came before it is consumed, and while nothing is being consumed."""
         with self._at_it:
             self._work_off()
             action()
+        self._work_off_alone()
+
+    def _work_off_alone(self) -> None:
+        """Works off what is there, unless somebody is at it."""
+        while self._items and self._at_it.acquire(blocking=False):
+            # Asked again after each release: an item that came after the last look would find nobody.
+            try:
+                self._work_off()
+            finally:
+                self._at_it.release()
 
     def _work_off(self) -> None:
         while self._items:

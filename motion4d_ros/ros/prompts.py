@@ -9,7 +9,7 @@ import numpy as np
 
 from motion4d_ros.imagery.camera import Rectifier
 from motion4d_ros.imagery.conversions import labels_from_image
-from motion4d_ros.imagery.validation import Rejection
+from motion4d_ros.imagery.validation import Rejection, nanoseconds
 from motion4d_ros.types import Prompt
 
 MAX_POINTS = 1000
@@ -19,7 +19,7 @@ MAX_NAME = 64
 def prompt_from_message(message: Any, rectifier: Rectifier, newest_ns: int) -> Prompt:
     """`motion4d_ros/ObjectPrompt` -> `Prompt`. A stamp of zero means the newest image. Raises `Rejection`."""
     stamp = message.header.stamp
-    stamp_ns = int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+    stamp_ns = nanoseconds(stamp)
     if stamp.sec < 0 or stamp.nanosec >= 1_000_000_000:
         raise Rejection("prompt", f"prompt: impossible stamp sec={stamp.sec} nanosec={stamp.nanosec}")
     if len(message.name) > MAX_NAME:

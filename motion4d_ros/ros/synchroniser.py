@@ -15,6 +15,8 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from motion4d_ros.imagery.validation import nanoseconds
+
 
 class Input:
     """What a synchroniser listens to: it has `registerCallback` as a `message_filters` filter does."""
@@ -245,5 +247,4 @@ class Synchroniser:
 
 
 def _stamp_ns(message: Any) -> int:
-    stamp = message.header.stamp
-    return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
+    return nanoseconds(message.header.stamp)

@@ -40,8 +40,10 @@ def test_drift_is_taken_out_and_gaps_are_bridged() -> None:
 
 def test_lag_is_read_from_the_turning() -> None:
     stamp = np.arange(60) * 0.1
+
     def turning(t: np.ndarray) -> np.ndarray:
         return 0.05 + 0.03 * np.sin(2.1 * t) + 0.02 * np.sin(5.3 * t)
+
     late = np.stack([stamp, turning(stamp - 0.15), turning(stamp)], -1)
     assert lag(late) == pytest.approx(0.15, abs=0.03)
     still = np.stack([stamp, np.zeros(60), np.zeros(60)], -1)

@@ -81,3 +81,10 @@ def test_what_came_before_an_action_is_consumed_first() -> None:
     handover.exclusively(lambda: taken.append("action"))
     handover.put(2)
     assert taken == [1, "action", 2]
+
+
+def test_what_an_exclusive_action_brings_is_consumed() -> None:
+    taken: list[int] = []
+    handover = Handover(taken.append, no_failure)
+    handover.exclusively(lambda: handover.put(1))
+    assert taken == [1]

@@ -18,6 +18,7 @@ from motion4d_ros.evaluation.score import (
     load_result,
     load_truth,
     read_masks,
+    read_true_masks,
     score_labels,
     score_priors,
     score_result,
@@ -160,9 +161,8 @@ class Clip:
         }
 
     def _truth(self) -> NDArray[np.uint16]:
-        files = sorted((self.source / "masks").glob("*.png"))[: self.limit]
-        images = [cv2.imread(str(file), cv2.IMREAD_GRAYSCALE) for file in files]
-        return np.stack([np.asarray(image) > 0 for image in images]).astype(np.uint16)  # one object in each clip
+        labels = read_true_masks(self.source / "masks")[: self.limit]
+        return (labels > 0).astype(np.uint16)  # one object in each clip
 
 
 @dataclass

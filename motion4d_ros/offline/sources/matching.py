@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from motion4d_ros.imagery.camera import Rectifier
+from motion4d_ros.imagery.validation import nanoseconds
 from motion4d_ros.offline.sources.base import SourceOptions, SourceReport
 from motion4d_ros.offline.trajectory import PoseBuffer, TransformTree, pose_matrix
 from motion4d_ros.types import Motion4DError
@@ -91,6 +92,4 @@ class Matcher:
 
 def message_stamp_ns(message: Any, recorded_ns: int) -> int:
     """The header's stamp; the time of recording where the header has none."""
-    stamp = message.header.stamp
-    stamp_ns = int(stamp.sec) * 10**9 + int(stamp.nanosec)
-    return stamp_ns if stamp_ns else recorded_ns
+    return nanoseconds(message.header.stamp) or recorded_ns

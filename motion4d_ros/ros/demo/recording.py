@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from motion4d_ros.evaluation.synthetic import SyntheticScene, make_scene, write_
 from motion4d_ros.imagery.backends import choose_backend
 from motion4d_ros.imagery.camera import Rectifier, is_rectified_topic
 from motion4d_ros.imagery.conversions import read_rgb
+from motion4d_ros.imagery.validation import nanoseconds
 from motion4d_ros.types import Camera, Motion4DError
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -86,9 +88,8 @@ def read_pictures(recording: Recording) -> tuple[dict[int, NDArray[np.uint8]], C
                     info = reader.deserialize(raw, connection.msgtype)
                     camera = Rectifier(info, rectified=is_rectified_topic(recording.image)).camera
                 continue
-            message = reader.deserialize(raw, connection.msgtype)
-            stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec  # type: ignore[attr-defined]
-            pictures[stamp] = read_rgb(message, backend)
+            message: Any = reader.deserialize(raw, connection.msgtype)
+            pictures[nanoseconds(message.header.stamp)] = read_rgb(message, backend)
     if camera is None or not pictures:
         raise Motion4DError(f"{recording.bag}: no image with a camera_info")
     return pictures, camera

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader
 
+from motion4d_ros.imagery.validation import nanoseconds
 from motion4d_ros.offline.bag_output import own_typestore
 from motion4d_ros.ros.transforms import matrix_from_pose
 from motion4d_ros.types import FloatArray
@@ -62,14 +63,14 @@ def read_results(bag: Path) -> Said:
             said.counts[topic] += 1
             if topic not in ("tracked_objects", "tracked_points", "semantic_mask", "camera_pose", "status"):
                 continue
-            message = store.deserialize_cdr(raw, connection.msgtype)
+            message: Any = store.deserialize_cdr(raw, connection.msgtype)
             if topic == "status":
                 said.status = message
                 continue
-            stamp = message.header.stamp.sec * 10**9 + message.header.stamp.nanosec  # type: ignore[attr-defined]
+            stamp = nanoseconds(message.header.stamp)
             if topic == "tracked_objects":
-                stages[stamp].append(message.stage)  # type: ignore[attr-defined]
-                _keep(said.objects, message.stage, stamp, list(message.objects))  # type: ignore[attr-defined]
+                stages[stamp].append(message.stage)
+                _keep(said.objects, message.stage, stamp, list(message.objects))
             else:
                 later.append((topic, stamp, seen[topic, stamp], message))
                 seen[topic, stamp] += 1
