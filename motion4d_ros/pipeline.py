@@ -104,15 +104,15 @@ class Motion4D:
         kept = self.intake.newest is None or self.pace.keeps(len(self.intake.pending))
         if kept:
             state = self.intake.take(frame)
-            labels = self.intake.live
-            assert labels is not None
+            live = self.intake.live
+            assert live is not None
             self._poses[state.index] = state.T_map_cam
         else:
-            state, labels = self.glimpses.look(frame, self.intake)
+            state, live = self.glimpses.look(frame, self.intake)
             self.health.live_only += 1
         self.health.frames += 1
         self.pace.frame(frame.stamp_ns)
-        estimate = self.reporter.live(self.mapper, labels, state)
+        estimate = self.reporter.live(self.mapper, live, state)
         self.pace.took(time.perf_counter() - started, kept=kept)
         return estimate
 

@@ -189,7 +189,7 @@ def test_what_a_window_corrects_reaches_the_frames_that_came_meanwhile(scene: Sy
     def between() -> None:
         if waiting:
             engine.accept(waiting.pop(0))
-            engine.intake.predicted = engine.intake.live = np.zeros(SIZE, np.int32)  # and what was known is forgotten
+            engine.intake._believe(np.zeros(SIZE, np.int32))  # and what was known is forgotten
 
     engine.advance(between=between)
     objects = scene.masks[6] > 0

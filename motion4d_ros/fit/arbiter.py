@@ -91,6 +91,10 @@ class Arbiter:
         """Whether some object's source is steady."""
         return any(agreement >= STEADY for agreement in self.of_source.values())
 
+    def unsteady(self) -> list[int]:
+        """Objects whose source is known not to be steady."""
+        return [label for label, agreement in self.of_source.items() if agreement < STEADY]
+
     def rough(self) -> list[int]:
         """Objects whose source is rough."""
         return [label for label, agreement in self.of_source.items() if agreement < ROUGH]

@@ -112,13 +112,13 @@ class Consensus:
                 weight = DECAY ** abs(there - position)
                 if self._says(there, label):
                     weight *= trust**0.5
-                    total += weight * warp(_signed_distance(self._frames[there].raw_labels == label), flow)
+                    total += weight * warp(signed_distance(self._frames[there].raw_labels == label), flow)
                     present += weight
                     followed = max(followed, trust)
                 elif _knows(self._frames[there]):
                     absent += weight * (1.0 - CONTINUITY * trust)
         if self._says(position, label):
-            total += _signed_distance(self._frames[position].raw_labels == label)
+            total += signed_distance(self._frames[position].raw_labels == label)
             present += 1.0
         elif _knows(self._frames[position]):
             absent += 1.0 - CONTINUITY * followed
@@ -131,7 +131,7 @@ class Consensus:
             return (self._frames[position].raw_labels == label).astype(np.float32)
         theirs = self._mask(beyond, step, label, most - 1)
         flow, good = self._link(position, beyond)
-        return warp(theirs, _inner_flow(flow, good, warp(theirs, flow)))
+        return warp(theirs, inner_flow(flow, good, warp(theirs, flow)))
 
     def _own_link(self, here: int, step: int, label: int) -> tuple[NDArray[np.float32], float]:
         """(h, w, 2) flow of the object's own inside to the next frame in direction `step`, continued beyond it, and the
@@ -143,11 +143,11 @@ class Consensus:
             soft = warp(self._mask(here + step, step, label), flow)
             inside = float(soft.sum())
             share = float((soft * good).sum()) / inside if inside > 0 else 0.0
-            self._own[key] = _inner_flow(flow, good, soft), share
+            self._own[key] = inner_flow(flow, good, soft), share
         return self._own[key]
 
 
-def _inner_flow(flow: NDArray[np.float32], good: BoolArray, soft: NDArray[np.float32]) -> NDArray[np.float32]:
+def inner_flow(flow: NDArray[np.float32], good: BoolArray, soft: NDArray[np.float32]) -> NDArray[np.float32]:
     """(h, w, 2) the trusted flow inside the object `soft` (h, w), continued beyond it."""
     return own_flow(flow, soft, np.where(good, 0.0, DISTRUST).astype(np.float32))
 
@@ -157,7 +157,7 @@ def _knows(state: FrameState) -> bool:
     return bool((state.raw_labels != UNKNOWN_LABEL).any())
 
 
-def _signed_distance(mask: BoolArray | IntArray) -> NDArray[np.float32]:
+def signed_distance(mask: BoolArray | IntArray) -> NDArray[np.float32]:
     """(h, w) px from the outline, positive inside, at most `FAR_PX`."""
     inside = mask.astype(np.uint8)
     distance = cv2.distanceTransform(inside, cv2.DIST_L2, 5) - cv2.distanceTransform(1 - inside, cv2.DIST_L2, 5)

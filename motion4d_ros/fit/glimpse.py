@@ -16,9 +16,10 @@ from scipy.spatial.transform import Rotation
 
 from motion4d_ros.config import Config
 from motion4d_ros.fit.horizon import FrameState
-from motion4d_ros.fit.intake import Intake, carry_labels, own_outlines, shrink
+from motion4d_ros.fit.intake import Intake, shrink
+from motion4d_ros.fit.live import LiveLabels
 from motion4d_ros.priors.flow import consistency, dis_flow
-from motion4d_ros.types import UNKNOWN_LABEL, FloatArray, Frame, IntArray, PoseStatus
+from motion4d_ros.types import UNKNOWN_LABEL, FloatArray, Frame, PoseStatus
 
 
 class Glimpses:
@@ -32,10 +33,10 @@ class Glimpses:
             None  # flow from the last glimpse to the reference: the next one's start
         )
 
-    def look(self, frame: Frame, intake: Intake) -> tuple[FrameState, IntArray]:
-        """The frame as it probably is, index -1, and its labels (H, W) at working size."""
-        last, labels = intake.newest, intake.live
-        assert last is not None and labels is not None, "the first frame is always kept"
+    def look(self, frame: Frame, intake: Intake) -> tuple[FrameState, LiveLabels]:
+        """The frame as it probably is, index -1, and its labels at working size."""
+        last, live = intake.newest, intake.live
+        assert last is not None and live is not None, "the first frame is always kept"
         intake.newest_ns = frame.stamp_ns
         small = shrink(frame, self.config.budget.working_width)
         given = frame.masks if self.config.masks.source == "topic" else None
@@ -45,7 +46,7 @@ class Glimpses:
         state.warnings, state.voted, state.whole, state.outlines = [], None, None, None
         state.adopt(source)
         back, trusted = self._flow(small, last)
-        return state, own_outlines(carry_labels(labels, back, trusted, state.raw_labels), state.raw_labels)
+        return state, live.carried(state.raw_labels, back, trusted)
 
     def _flow(self, frame: Frame, last: FrameState) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """(H, W, 2) flow from the frame to the kept one, and where to trust it; begun where the last one ended."""

@@ -11,15 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
-from motion4d_ros.fit.arbiter import overlap
 from motion4d_ros.fit.horizon import FrameState, Horizon
+from motion4d_ros.fit.live import LiveLabels, carry_labels
 from motion4d_ros.fit.outlines import resize_labels
 from motion4d_ros.priors.base import DepthPrior, PosePrior, SceneHint
-from motion4d_ros.priors.flow import warp
 from motion4d_ros.priors.registry import make_depth_source, make_mask_source, make_pose_source, make_track_source
 from motion4d_ros.types import (
-    UNKNOWN_LABEL,
-    BoolArray,
     Camera,
     FloatArray,
     Frame,
@@ -32,7 +29,6 @@ from motion4d_ros.types import (
 
 FLAT_DEPTH = 2.0  # where nothing says how far things are, they are put here, and the scale is said to be unknown
 FLAT_SIGMA = 1.0
-SAME_OBJECT = 0.5  # overlap from which a source's mask of an object and the one carried to it are the same thing
 MIN_HELD = 4  # frames at the input's size, as many as mask sources keep for corrections
 
 
@@ -47,7 +43,7 @@ class Intake:
         self.tracks = make_track_source(config)
         self.pending: list[FrameState] = []
         self.predicted: IntArray | None = None  # (H, W) labels of the newest frame, as far as the scene knows them
-        self.live: IntArray | None = None  # the same, with the source's own outlines: what is told about the frame
+        self.live: LiveLabels | None = None  # the same, outlined by the source: what is told about the frame
         self.seconds = 0.0
         self.scale = Scale.UNKNOWN
         self.pose_status = PoseStatus.OK
@@ -101,9 +97,7 @@ class Intake:
         state = self._state(frame, whole.camera, pose, depth, labels)
         self._hold(state, whole)
         self.tracks.push(frame, state.raw_labels)
-        predicted = self._predict(state, self.predicted)
-        self.live = own_outlines(self._predict(state, self.live), state.raw_labels)
-        self.predicted = predicted
+        self._predict(state)
         self.pending.append(state)
         self.before, self._last, self.newest_ns = self._last, state, frame.stamp_ns
         self.scale, self.pose_status = state.scale, state.pose_status
@@ -146,7 +140,7 @@ class Intake:
         for state in changed:
             state.adopt(self._clean(revised[state.index]))
         if self._last is not None and self._last.index in revised:
-            self.predicted = self.live = np.maximum(self._last.raw_labels, 0)
+            self._believe(self._last.raw_labels)
         return changed[0].index if changed else None
 
     def forget_before(self, index: int) -> None:
@@ -181,6 +175,9 @@ class Intake:
                 known = other.source_labels()
                 other.adopt(np.where(known == object_id, 0, known).astype(np.int32))
                 other.labels = np.where(other.labels == object_id, 0, other.labels)
+            if self.predicted is not None and self.live is not None:  # nor is it carried on
+                self.predicted = np.where(self.predicted == object_id, 0, self.predicted)
+                self.live = self.live.without(object_id)
         shown = state.shown_to(self.masks)
         scaled = _sized_prompt(prompt, state, shown.camera, object_id)
         self.masks.prompt(shown, scaled)
@@ -189,7 +186,7 @@ class Intake:
             blank = np.where(known == object_id, 0, np.maximum(known, 0))
             state.adopt(np.where(scaled.mask, object_id, blank).astype(np.int32))
             if self._last is not None and state.index == self._last.index:
-                self.predicted = self.live = state.raw_labels.copy()
+                self._believe(state.raw_labels)
         else:
             self.adopt_revised_masks(horizon)
         return object_id
@@ -267,47 +264,32 @@ class Intake:
             return None
         return SceneHint(self._last.T_map_cam, None, self.predicted, None)
 
-    def _predict(self, state: FrameState, labels: IntArray | None) -> IntArray:
-        """Labels of a new frame: `labels` of the frame before, carried by the flow; the source's where flow fails."""
-        if labels is None or self._last is None or self._last.index != state.index - 1:
-            return np.maximum(state.raw_labels, 0)
+    def _predict(self, state: FrameState) -> None:
+        """Labels of a new frame: those of the frame before, carried by the flow; the source's where flow fails."""
+        follows = self._last is not None and self._last.index == state.index - 1
+        if not follows or self._last is None or self.predicted is None or self.live is None:
+            self._believe(state.raw_labels)
+            return
         back, trusted = self.tracks.flow(state.index, self._last.index)
-        return carry_labels(labels, back, trusted, state.raw_labels)
+        self.predicted = carry_labels(self.predicted, back, trusted, state.raw_labels)
+        self.live = self.live.carried(state.raw_labels, back, trusted)
+
+    def _believe(self, labels: IntArray) -> None:
+        """Takes (H, W) labels for those of the newest frame, whatever was carried into it."""
+        self.predicted, self.live = np.maximum(labels, 0), LiveLabels.of(labels)
 
     def anchor(self, labels: IntArray, index: int) -> None:
         """Takes the (H, W) labels of frame `index`, the newest fitted one, for true, and carries them on through the
         frames that have come since.
         """
-        live = labels
+        live = LiveLabels.of(labels)
         for state in self.pending:
             if state.index != index + 1:
                 return
             back, trusted = self.tracks.flow(state.index, index)
             labels, index = carry_labels(labels, back, trusted, state.raw_labels), state.index
-            live = own_outlines(carry_labels(live, back, trusted, state.raw_labels), state.raw_labels)
+            live = live.carried(state.raw_labels, back, trusted)
         self.predicted, self.live = labels, live
-
-
-def own_outlines(carried: IntArray, raw: IntArray) -> IntArray:
-    """(H, W) labels carried into a frame, with the source's outline of every object on which it agrees with them.
-
-    Flow wears outlines down frame by frame, a source does not; but it swaps, leaks and forgets, which flow does not.
-    """
-    result = carried.copy()
-    agreed = [k for k in np.unique(raw[raw > 0]).tolist() if overlap(carried == k, raw == k) >= SAME_OBJECT]
-    result[np.isin(carried, agreed)] = 0
-    return np.where(np.isin(raw, agreed), raw, result).astype(np.int32)
-
-
-def carry_labels(labels: IntArray, back: FloatArray, trusted: BoolArray, raw: IntArray) -> IntArray:
-    """(H, W) labels of the frame before, fetched along the flow `back` (H, W, 2) to it; those of the source, `raw`,
-    where the flow is not `trusted` and where the source shows an object that is new.
-    """
-    carried = warp(labels.astype(np.float32), back.astype(np.float32), nearest=True).astype(np.int32)
-    known = np.maximum(raw, 0)
-    fresh = ~np.isin(known, [0, *np.unique(labels)])
-    usable: BoolArray = trusted & ~fresh
-    return np.where(usable | (raw == UNKNOWN_LABEL), carried, known).astype(np.int32)
 
 
 def shrink(frame: Frame, width: int) -> Frame:

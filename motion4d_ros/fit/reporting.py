@@ -11,6 +11,7 @@ from motion4d_ros.config import Config
 from motion4d_ros.fit.consensus import REACH, Consensus
 from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.intake import Intake
+from motion4d_ros.fit.live import LiveLabels
 from motion4d_ros.fit.mapper import Mapper
 from motion4d_ros.fit.observe import masks, observations, rendered_labels, tracked_points
 from motion4d_ros.fit.outlines import PackedLabels, resize_labels
@@ -25,19 +26,19 @@ class Reporter:
     def __init__(self, config: Config) -> None:
         self.tracker = ObjectTracker(config.objects)
 
-    def live(self, mapper: Mapper, labels: IntArray, state: FrameState) -> Estimate:
-        """A frame before it is fitted, or that never will be: objects moved by their motion, `labels` (H, W) carried by
-        the newest flow.
+    def live(self, mapper: Mapper, live: LiveLabels, state: FrameState) -> Estimate:
+        """A frame before it is fitted, or that never will be: objects moved by their motion, labels carried by the
+        newest flow.
         """
         fitted = mapper.scene.bases.length > 0
         when = mapper.scene.bases.index_of_stamp(state.frame.stamp_ns) if fitted else 0.0
         points = tracked_points(mapper, round(when, 6)) if fitted else TrackedPoints.empty()
         objects = self.tracker.predict(state.frame.stamp_ns) if fitted else []
-        return _estimate(state, Stage.LIVE, self._live_masks(mapper, labels, state), points, objects)
+        return _estimate(state, Stage.LIVE, self._live_masks(mapper, live, state), points, objects)
 
-    def _live_masks(self, mapper: Mapper, labels: IntArray, state: FrameState) -> NDArray[np.uint16]:
+    def _live_masks(self, mapper: Mapper, live: LiveLabels, state: FrameState) -> NDArray[np.uint16]:
         """(H, W) labels carried by the newest flow, or as outlined by a source that has proved steady."""
-        size = state.output_camera.size
+        size, labels = state.output_camera.size, live.told(mapper.arbiter.unsteady())
         source = resize_labels(state.source_labels(), size)
         return mapper.arbiter.settle_live(resize_labels(labels, size), source)
 

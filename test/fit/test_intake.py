@@ -12,7 +12,7 @@ from fit_builders import PERIOD_NS, pose, texture
 
 from motion4d_ros.config import Config
 from motion4d_ros.fit.horizon import Horizon
-from motion4d_ros.fit.intake import Intake, own_outlines, shrink
+from motion4d_ros.fit.intake import Intake, shrink
 from motion4d_ros.priors.base import PosePrior, SceneHint
 from motion4d_ros.types import Camera, Frame, IntArray, Motion4DError, PoseStatus, Prompt, Scale
 
@@ -139,18 +139,6 @@ def test_prediction_carries_labels_over_a_frame_whose_masks_are_missing() -> Non
     assert 5 in intake.predicted  # a new id is believed at once
 
 
-def test_a_source_gives_the_outline_where_it_means_the_same_object() -> None:
-    carried = np.zeros((24, 32), np.int32)
-    carried[4:14, 4:14], carried[4:14, 20:30] = 1, 2
-    raw = np.zeros((24, 32), np.int32)
-    raw[4:14, 5:15] = 1  # the same, one pixel further
-    raw[4:14, 24:28] = 2  # worn down: four tenths of it
-    raw[12:16, 12:16] = 3  # nothing of the kind was carried
-    told = own_outlines(carried, raw)
-    assert ((told == 1) == (raw == 1)).all()
-    assert ((told == 2) == (carried == 2)).all() and 3 not in told
-
-
 def test_shrinking_keeps_labels_and_depth_unmixed() -> None:
     depth = np.where(labels_of() > 0, 1.0, 3.0).astype(np.float32)
     small = shrink(frame(0, depth_m=depth), 40)
@@ -161,6 +149,15 @@ def test_shrinking_keeps_labels_and_depth_unmixed() -> None:
     assert ((small.masks == 4) == (small.depth_m == 1.0)).all()
     whole = frame(0)
     assert shrink(whole, 0) is whole and shrink(whole, 80) is whole
+
+
+def test_deleted_objects_are_not_carried_on() -> None:
+    intake = intake_of()
+    intake.take(frame(0))
+    intake.prompt(Prompt(0, 4, delete=True), NOTHING)
+    intake.take(frame(1))
+    assert intake.live is not None and 4 not in intake.live.labels
+    assert intake.predicted is not None and 4 not in intake.predicted
 
 
 # -- prompts -----------------------------------------------------------------------------------------------------------
