@@ -12,6 +12,7 @@ from motion4d_ros.ros.demo.command import inputs_missing, node_arguments, parse
 from motion4d_ros.ros.demo.recording import own
 from motion4d_ros.ros.demo.results import Said
 from motion4d_ros.ros.demo.score import score_stages
+from motion4d_ros.ros.demo.show import since_correction
 from motion4d_ros.types import Motion4DError
 
 
@@ -69,3 +70,15 @@ def test_a_stage_is_scored_on_the_frames_it_spoke_of(scene: SyntheticScene) -> N
     assert (scores["live"].JF, scores["live"].told) == (1.0, 1.0)
     assert (scores["window"].JF, scores["window"].told) == (1.0, 0.25)
     assert "final" not in scores
+
+
+def test_a_trail_begins_anew_where_its_object_was_put_elsewhere() -> None:
+    uv = np.stack([np.arange(12.0) * 3, np.full(12, 50.0)], -1)
+    assert (since_correction(uv, 640) == uv).all()
+    uv[7:] += [120.0, -60.0]  # found again
+    assert (since_correction(uv, 640) == uv[7:]).all()
+    uv[11:] += [0.0, 90.0]  # corrected just now: nothing is known of how it came there
+    assert len(since_correction(uv, 640)) == 1
+    resting = np.full((6, 2), 40.0)
+    resting[5] += 8.0  # it begins to move
+    assert (since_correction(resting, 640) == resting).all()

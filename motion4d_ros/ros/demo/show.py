@@ -14,11 +14,15 @@ from motion4d_ros.evaluation.files import write_text
 from motion4d_ros.offline.report.overlay import data_uri, encode_video
 from motion4d_ros.ros.demo.results import STAGES, Said
 from motion4d_ros.ros.overlay import draw_overlay, object_colour
-from motion4d_ros.types import Camera
+from motion4d_ros.types import Camera, FloatArray
 
 NAMES = {"live": "live", "window": "window fitted", "final": "refined"}
 TRAIL = 15  # frames
 TRAILS_PER_OBJECT = 12
+JUMP = 4.0
+"""A step so many times the trail's median one is a correction, not a motion: the trail begins anew."""
+JUMP_SHARE = 1 / 50
+"""Shorter steps, as a share of the image's width, never count as corrections."""
 DRAWN_WIDTH = 640
 """Smaller images are enlarged to about this width, so that lines and ids stay fine."""
 _STYLE = (
@@ -122,8 +126,18 @@ def _draw_trails(picture: NDArray[np.uint8], stamp: int, said: Said, camera: Cam
                 continue
             uv = camera.project(path @ T_cam_map[:3, :3].T + T_cam_map[:3, 3])
             if np.isfinite(uv).all() and np.abs(uv).max() < 4 * camera.width:
-                line = (uv * 16).round().astype(np.int32).reshape(-1, 1, 2)
+                line = (since_correction(uv, camera.width) * 16).round().astype(np.int32).reshape(-1, 1, 2)
                 cv2.polylines(picture, [line], False, colour, 1, cv2.LINE_AA, 4)
+
+
+def since_correction(uv: FloatArray, width: int) -> FloatArray:
+    """(K, 2) px, the path of a point as it was told -> its end, after the last time that it was put elsewhere.
+
+    An object that is found again, or whose pose a window corrects, has not moved from where it was thought to be.
+    """
+    steps = np.linalg.norm(np.diff(uv, axis=0), axis=1)
+    jumps = np.flatnonzero(steps > max(JUMP_SHARE * width, JUMP * float(np.median(steps)))) if len(steps) else []
+    return uv[int(jumps[-1]) + 1 :] if len(jumps) else uv
 
 
 def _write(picture: NDArray[np.uint8], text: str) -> None:
