@@ -54,6 +54,8 @@ RULES: dict[str, Rule] = {
         Rule("rejected", "input", Level.WARN, "frames are unusable", "mend what the reason names"),
         Rule("clock_jump", "input", Level.WARN, "time went backwards (looped bag, sim time): the scene began anew",
              "nothing to do if a bag was restarted; otherwise synchronise the clocks"),
+        Rule("camera_changed", "input", Level.WARN, "image size or intrinsics changed: the scene began anew",
+             "nothing to do if that was meant; otherwise keep the camera's mode, zoom and calibration fixed"),
         Rule("prompt_refused", "input", Level.WARN, "a prompt could not be used", "mend what the reason names"),
         Rule("dropped", "pipeline", Level.WARN, "more than 5 % of the frames are dropped: the machine is too slow",
              "lower budget.working_width or budget.load, use budget.mode realtime, or slow the camera down"),
@@ -100,12 +102,14 @@ class Snapshot:
     has_camera: bool = False
     camera_problem: str = ""
     missing_inputs: tuple[str, ...] = ()  # topics of inputs from which nothing has come
+    silent_inputs: tuple[str, ...] = ()  # topics of inputs that have stopped, though images come
     qos_problem: str = ""
     tf_problem: str = ""  # last failed lookup, "" once one succeeds
     last_rejection: str = ""
     prompt_problem: str = ""
     prompt_problem_age_s: float = float("inf")
     jump_age_s: float = float("inf")
+    camera_changed_age_s: float = float("inf")
     exception_age_s: float = float("inf")
     last_exception: str = ""
     oom_age_s: float = float("inf")
@@ -156,6 +160,8 @@ def _input_findings(s: Snapshot) -> list[tuple[str, str]]:
         found.append(("no_camera_info", s.camera_problem))
     if s.missing_inputs and s.counts.received and waited:
         found.append(("no_partner", "nothing yet on " + ", ".join(s.missing_inputs)))
+    elif s.silent_inputs:
+        found.append(("no_partner", "nothing any more on " + ", ".join(s.silent_inputs)))
     elif _grew(s.counts.dropped, s.counts_before.dropped, "no partner"):
         found.append(("no_partner", "stamps do not match"))
     if s.tf_problem:
@@ -164,6 +170,8 @@ def _input_findings(s: Snapshot) -> list[tuple[str, str]]:
         found.append(("rejected", f"{s.counts.rejected_total} so far, last: {s.last_rejection}"))
     if s.jump_age_s < RECENT_S:
         found.append(("clock_jump", f"{s.jump_age_s:.0f} s ago"))
+    if s.camera_changed_age_s < RECENT_S:
+        found.append(("camera_changed", f"{s.camera_changed_age_s:.0f} s ago"))
     if s.prompt_problem and s.prompt_problem_age_s < RECENT_S:
         found.append(("prompt_refused", s.prompt_problem))
     return found

@@ -80,6 +80,7 @@ class Inputs:
         self.last_rejection = ""
         self.qos_problem = ""
         self.callback_seconds: deque[float] = deque(maxlen=5000)  # how long the last image callbacks took
+        self._heard_at: dict[str, float] = {}  # by input: `time.monotonic()` of the newest usable message
         self._node = node
         self._queue = queue
         self._calibrations = calibrations
@@ -144,6 +145,16 @@ class Inputs:
         """Topics of inputs that every image waits for, and from which nothing has come."""
         return tuple(self.topics[name] for name in self._synchroniser.missing() if name != "image")
 
+    def silent(self, after_s: float) -> tuple[str, ...]:
+        """Topics of inputs that every image waits for, and which stopped at least `after_s` before the newest image."""
+        newest = self._heard_at.get("image", 0.0)
+        stopped = [name for name, at in self._heard_at.items() if newest - at > after_s]
+        return tuple(self.topics[name] for name in self.topics if name in stopped)
+
+    def _pass_on(self, name: str, message: Any) -> None:
+        self._heard_at[name] = time.monotonic()
+        self._handover.put((name, message))
+
     def _guarded(self, callback: Callable[[Any], None]) -> Callable[[Any], None]:
         """No message may end the executor: what a callback does not expect is logged."""
 
@@ -173,7 +184,7 @@ class Inputs:
             self._queue.reject_waiting(reason)
             self._note(f"image rejected: {error}")
             return
-        self._handover.put(("image", message))
+        self._pass_on("image", message)
 
     def _on_depth(self, message: Any) -> None:
         try:
@@ -186,7 +197,7 @@ class Inputs:
         except Rejection as error:
             self._note(f"depth rejected: {error}")
             return
-        self._handover.put(("depth", message))
+        self._pass_on("depth", message)
 
     def _on_masks(self, message: Any) -> None:
         try:
@@ -195,7 +206,7 @@ class Inputs:
         except Rejection as error:
             self._note(f"masks rejected: {error}")
             return
-        self._handover.put(("masks", message))
+        self._pass_on("masks", message)
 
     def _on_odometry(self, message: Any) -> None:
         try:
@@ -204,7 +215,7 @@ class Inputs:
         except Rejection as error:
             self._note(f"odometry rejected: {error}")
             return
-        self._handover.put(("odometry", message))
+        self._pass_on("odometry", message)
 
     def _on_info(self, message: Any) -> None:
         try:

@@ -293,9 +293,11 @@ class Motion4DNode(LifecycleNode):
             report = worker.report
             snapshot.image_topic, snapshot.image_publishers = inputs.topics["image"], inputs.publishers
             snapshot.camera_problem, snapshot.missing_inputs = inputs.camera_problem, inputs.missing()
+            snapshot.silent_inputs = inputs.silent(snapshot.silence_s)
             snapshot.qos_problem, snapshot.tf_problem = inputs.qos_problem, report.tf_problem
             snapshot.last_rejection = report.last_rejection or inputs.last_rejection
             snapshot.processed_age_s, snapshot.oom_age_s = now - report.processed_at, now - report.oom_at
+            snapshot.camera_changed_age_s = now - report.camera_changed_at
             snapshot.exception_age_s, snapshot.last_exception = now - report.exception_at, report.last_exception
             snapshot.worker_alive = worker.alive
             times = list(inputs.callback_seconds) or [0.0]

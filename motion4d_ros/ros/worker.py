@@ -28,6 +28,8 @@ from motion4d_ros.types import Camera, Estimate, Frame, Motion4DError
 
 Result = TypeVar("Result")
 
+CAMERA_CHANGED = "the camera changed (size or intrinsics)"
+
 
 class Abandoned(Exception):
     """Raised in a pause of the engine, to give up the window: its scene is over, or the worker is to stop."""
@@ -46,6 +48,7 @@ class WorkerReport:
     exception_at: float = float("-inf")
     oom_at: float = float("-inf")
     processed_at: float = float("-inf")
+    camera_changed_at: float = float("-inf")
     last_rejection: str = ""
     tf_problem: str = ""
     resets: int = 0
@@ -238,7 +241,10 @@ class Worker:
             self.report.tf_problem = ""
             if in_pause and frame.camera != self._camera:
                 self._held = group
-                raise Abandoned("the camera changed (size or intrinsics)")
+                raise Abandoned(CAMERA_CHANGED)
+            if self._camera is not None and frame.camera != self._camera:
+                self.reset(CAMERA_CHANGED)
+                self._last_stamp_ns = group.stamp_ns
             self.engine.feed(self._queue.period_s, self._cost_s)
             asked = time.perf_counter()
             estimate = self.engine.accept(frame)
@@ -251,7 +257,7 @@ class Worker:
             self._reject("refused", error)
         except Exception as error:
             self._note_exception("frame", error)
-            self._reject("exception", error)
+            self._reject("exception", error, said=True)
             self._recover(error, in_pause=in_pause)
         else:
             self._queue.finish_processed()
@@ -266,8 +272,8 @@ class Worker:
 
     def _jumped_back(self, stamp_ns: int) -> bool:
         """Whether a stamp is so far behind that time has begun anew."""
-        last = self._last_stamp_ns
-        return last is not None and (last - stamp_ns) * 1e-9 > self._config.ros.clock_jump
+        behind_ns = 0 if self._last_stamp_ns is None else self._last_stamp_ns - stamp_ns
+        return behind_ns * 1e-9 > self._config.ros.clock_jump
 
     def _in_order(self, stamp_ns: int) -> bool:
         """Drops doubles and late-comers; resets on a backward jump."""
@@ -288,6 +294,9 @@ class Worker:
         self.newest = None
         self._unrefined = False
         self._last_stamp_ns = None
+        self._camera = None
+        if reason == CAMERA_CHANGED:
+            self.report.camera_changed_at = time.monotonic()
         self.engine.reset(reason)
         self._on_reset(jumped)
 
@@ -354,12 +363,12 @@ class Worker:
         for old in [key for key in self._contexts if key <= oldest]:
             del self._contexts[old]
 
-    def _reject(self, reason: str, error: Exception) -> None:
+    def _reject(self, reason: str, error: Exception, *, said: bool = False) -> None:
         self._queue.finish_rejected(reason)
         self.report.last_rejection = str(error)
-        if reason == "tf":
-            self.report.tf_problem = str(error)
-        self._log(f"frame rejected: {error}")
+        self.report.tf_problem = str(error) if reason == "tf" else self.report.tf_problem
+        if not said:
+            self._log(f"frame rejected: {error}")
 
     def _note_exception(self, where: str, error: BaseException) -> None:
         self.report.exceptions[where] += 1

@@ -36,6 +36,7 @@ CASES: dict[str, dict[str, Any]] = {
     "tf_missing": {"tf_problem": "TF: frame 'map' is not published"},
     "rejected": {"counts": Counts(100, 97, 2, {}, {"step": 1}), "last_rejection": "image: step 3"},
     "clock_jump": {"jump_age_s": 3.0},
+    "camera_changed": {"camera_changed_age_s": 3.0},
     "prompt_refused": {"prompt_problem": "box is empty", "prompt_problem_age_s": 1.0},
     "dropped": {"counts": Counts(100, 90, 2, {"queue full": 8})},
     "sparse": {"rate_hz": 10.0, "health": Health(frames=9, windows=1, scale=Scale.METRIC, stride=12)},
@@ -52,6 +53,12 @@ CASES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("code", RULES)
 def test_each_rule_fires_alone(code: str) -> None:
     assert set(found(**CASES[code])) == {code}
+
+
+def test_a_partner_that_stopped_is_named_before_stamps_are_suspected() -> None:
+    lost = {"counts": Counts(100, 97, 2, {"no partner": 1})}
+    assert "stamps do not match" in found(**lost)["no_partner"]
+    assert "nothing any more on /masks" in found(**lost, silent_inputs=("/masks",))["no_partner"]
 
 
 def test_the_worst_comes_first_and_says_what_helps() -> None:

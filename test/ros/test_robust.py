@@ -157,6 +157,22 @@ def test_the_camera_changes_in_the_middle(harness: Callable[..., Harness]) -> No
         time.sleep(0.05)
     assert h.settled(6).processed == 6
     assert h.engine.frames[-1].camera.size == (64, 96)
+    assert h.engine.calls.count("reset") == 1 and "camera_changed" in codes(h), "it is said"
+
+
+def test_an_input_that_dies_is_named(harness: Callable[..., Harness]) -> None:
+    h = harness(parameters={"masks.source": "topic", "sync_queue": 4, "silence": 0.3})
+    h.connect()
+    masks = h.publisher("masks")
+    for k in range(3):
+        masks.publish(labels(10**9 + k * 10**8))
+        h.send(10**9 + k * 10**8)
+        time.sleep(0.03)
+    h.settled(3)
+    assert "no_partner" not in codes(h)
+    h.stream(20, start_ns=2 * 10**9, pace_s=0.03)
+    findings = [f for f in assess(h.node.snapshot()) if f.rule.code == "no_partner"]
+    assert findings and findings[0].detail == f"nothing any more on {h.ns}/masks"
 
 
 def test_silence_and_return(harness: Callable[..., Harness]) -> None:
