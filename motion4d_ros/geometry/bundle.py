@@ -14,7 +14,7 @@ from scipy.sparse import bsr_matrix, coo_matrix
 
 from motion4d_ros.types import BoolArray, FloatArray, IntArray
 
-HUBER = 1.5  # standard deviations
+OUTLIER = 1.5  # standard deviations; beyond it the weight of an observation falls off fast
 
 
 @dataclass
@@ -75,11 +75,10 @@ def residuals(
 
 
 def _robust(residual: FloatArray, front: BoolArray) -> tuple[FloatArray, float]:
-    """Huber weights (M,) and total cost."""
-    length = np.linalg.norm(residual, axis=-1)
-    weight = np.where(length < HUBER, 1.0, HUBER / np.maximum(length, 1e-12)) * front
-    cost = np.where(length < HUBER, 0.5 * length**2, HUBER * (length - 0.5 * HUBER))
-    return weight, float(cost[front].sum() + 50.0 * (~front).sum())
+    """Geman-McClure weights (M,) and total cost: what is far off moves or is mistaken, and has no say at all."""
+    square = (residual**2).sum(-1)
+    share = 1.0 / (1.0 + square / OUTLIER**2)
+    return share**2 * front, float(0.5 * (square * share)[front].sum() + 0.5 * OUTLIER**2 * (~front).sum())
 
 
 def _jacobians(
@@ -203,7 +202,8 @@ def solve_pose(
 ) -> tuple[FloatArray, BoolArray] | None:
     """Pose from 2D-3D matches with outliers (PnP, RANSAC): T_cam_map (4, 4) and inliers (N,), or None.
 
-    `xy` normalised (N, 2), `tolerance` likewise. `guess` is tried too and wins ties.
+    `xy` normalised (N, 2), `tolerance` likewise. `guess` is tried too. The closest fit wins, not the most inliers:
+    while the camera has hardly moved, a turn instead of a shift keeps as many.
     """
     if len(xyz_map) < 6:
         return None
@@ -221,20 +221,23 @@ def solve_pose(
         posed[:3, :3], posed[:3, 3] = rotation_exp(np.ravel(rotation)), np.ravel(translation)
         options.append(posed)
     best: tuple[FloatArray, BoolArray] | None = None
-    best_count = 0
+    best_cost = 1.0
     sigma = np.full(len(xyz_map), tolerance / 3)
     for T in options:
-        inliers = _within(T, xyz_map, xy, tolerance)
+        error = _error(T, xyz_map, xy) / tolerance
         for _ in range(2):
+            inliers = error < 1.0
             if inliers.sum() >= 6:
                 T, _, _ = refine_pose(T, xyz_map[inliers], xy[inliers], sigma[inliers])
-                inliers = _within(T, xyz_map, xy, tolerance)
-        if inliers.sum() > best_count:
-            best, best_count = (T, inliers), int(inliers.sum())
+                error = _error(T, xyz_map, xy) / tolerance
+        cost = float((np.minimum(error, 1.0) ** 2).mean())
+        if cost < best_cost:
+            best, best_cost = (T, np.asarray(error < 1.0)), cost
     return best
 
 
-def _within(T: FloatArray, xyz_map: FloatArray, xy: FloatArray, tolerance: float) -> BoolArray:
+def _error(T: FloatArray, xyz_map: FloatArray, xy: FloatArray) -> FloatArray:
+    """(N,) reprojection error; inf behind the camera."""
     cam = xyz_map @ T[:3, :3].T + T[:3, 3]
     z = np.where(cam[:, 2] > 1e-6, cam[:, 2], np.nan)
-    return np.asarray(np.nan_to_num(np.linalg.norm(cam[:, :2] / z[:, None] - xy, axis=-1), nan=np.inf) < tolerance)
+    return np.nan_to_num(np.linalg.norm(cam[:, :2] / z[:, None] - xy, axis=-1), nan=np.inf)

@@ -11,9 +11,14 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import least_squares
 
 from motion4d_ros.geometry.robust import estimated
 from motion4d_ros.types import BoolArray, Camera, FloatArray
+
+LEAST_MATCHES = 20
+POLISHED = 3  # candidates that are refined before one is chosen
+SHORT_BASELINE = np.radians(3.0)  # of parallax, below which the search starts from a mere rotation, too
 
 
 @dataclass
@@ -24,6 +29,8 @@ class TwoView:
     xyz_a: FloatArray  # (N, 3) points in a's frame; NaN where not triangulated
     inliers: BoolArray  # (N,)
     parallax_rad: FloatArray  # (N,) angle between the two rays
+    cost: float = 0.0  # mean squared reprojection error, 0..1; 1 is twice the tolerance, or behind a camera
+    noise: float = 0.0  # robust standard deviation of the inliers' reprojection error, normalised
 
 
 def normalise(camera: Camera, uv_px: FloatArray) -> FloatArray:
@@ -128,9 +135,10 @@ def two_view(a: FloatArray, b: FloatArray, tolerance: float) -> TwoView | None:
     """Relative pose of two views from matches (N, 2) normalised each, or None when there is none to be had.
 
     Candidates come from the essential matrix (five points, MAGSAC) and, for flat scenes where that is ambiguous, from a
-    homography; the one that puts most points in front of both cameras within `tolerance` wins.
+    homography. The one that fits best wins: with a short baseline wrong motions, too, keep nearly all points within
+    the tolerance, but not as near. The winner is polished (least squares, robust) before it is judged.
     """
-    if len(a) < 20:
+    if len(a) < LEAST_MATCHES:
         return None
     cv2.setRNGSeed(0)
     candidates: list[FloatArray] = []
@@ -146,13 +154,44 @@ def two_view(a: FloatArray, b: FloatArray, tolerance: float) -> TwoView | None:
             length = np.linalg.norm(t)
             if length > 1e-6:
                 candidates += [pose_matrix(np.asarray(R), s * np.asarray(t) / length) for s in (1.0, -1.0)]
-    best, best_score = None, 0.0
-    for T_b_a in candidates:
-        found = _check(T_b_a, a, b, tolerance)
-        score = float(found.inliers.sum())
-        if score > best_score:
-            best, best_score = found, score
-    return best
+    found = [view for T_b_a in candidates if (view := _check(T_b_a, a, b, tolerance)).inliers.sum() >= LEAST_MATCHES]
+    found = sorted(found, key=lambda view: view.cost)[:POLISHED]
+    starts = [(view.T_b_a, view.inliers) for view in found]
+    R, _ = rotation_between(a, b, 2 * tolerance, np.random.default_rng(0))
+    near = np.linalg.norm(rays(a) @ R.T - rays(b), axis=-1) < SHORT_BASELINE
+    if near.sum() >= LEAST_MATCHES:  # the camera has hardly moved: any direction of the baseline may be the start
+        starts += [(pose_matrix(R, axis), near) for axis in np.eye(3)]
+    for T_b_a, inliers in starts:
+        T_b_a = polish(T_b_a, a[inliers], b[inliers], tolerance / 3)
+        back = pose_matrix(T_b_a[:3, :3], -T_b_a[:3, 3])
+        found += [_check(T, a, b, tolerance) for T in (T_b_a, back)]
+    found = [view for view in found if view.inliers.any()]
+    return min(found, key=lambda view: view.cost) if found else None
+
+
+def polish(T_b_a: FloatArray, a: FloatArray, b: FloatArray, sigma: float) -> FloatArray:
+    """`T_b_a` (4, 4) with the rotation and the direction of the baseline that fit (N, 2) normalised matches best.
+
+    Robust least squares on Sampson's distance; `sigma` is the standard deviation of the matches.
+    """
+    length = float(np.linalg.norm(T_b_a[:3, 3]))
+    _, _, tangent = np.linalg.svd(T_b_a[None, :3, 3] / length)  # rows 1 and 2 span what is across the baseline
+    a1, b1 = (np.concatenate([xy, np.ones((len(xy), 1))], -1) for xy in (a, b))
+
+    def moved(x: FloatArray) -> FloatArray:
+        t = T_b_a[:3, 3] / length + x[3:] @ tangent[1:]
+        R = np.asarray(cv2.Rodrigues(np.ascontiguousarray(x[:3]))[0])
+        return pose_matrix(R @ T_b_a[:3, :3], length * t / np.linalg.norm(t))
+
+    def distance(x: FloatArray) -> FloatArray:
+        T = moved(x)
+        E = np.cross(T[:3, 3] / length, T[:3, :3], axisb=0, axisc=0)
+        line_b, line_a = a1 @ E.T, b1 @ E
+        slope = (line_b[:, :2] ** 2).sum(-1) + (line_a[:, :2] ** 2).sum(-1)
+        return np.asarray((b1 * line_b).sum(-1) / np.sqrt(np.maximum(slope, 1e-18)) / sigma)
+
+    scale = np.array([1e-3, 1e-3, 1e-3, 0.1, 0.1])
+    return moved(least_squares(distance, np.zeros(5), x_scale=scale, loss="soft_l1", max_nfev=15).x)
 
 
 def _check(T_b_a: FloatArray, a: FloatArray, b: FloatArray, tolerance: float) -> TwoView:
@@ -166,4 +205,6 @@ def _check(T_b_a: FloatArray, a: FloatArray, b: FloatArray, tolerance: float) ->
         front &= depth > 1e-6
     parallax = ray_angle(np.nan_to_num(xyz), np.zeros(3), inverse_pose(T_b_a)[:3, 3])
     inliers: NDArray[np.bool_] = front & (error < 2 * tolerance)
-    return TwoView(T_b_a, xyz, inliers, parallax)
+    off = np.where(front, np.minimum(error / (2 * tolerance), 1.0), 1.0)
+    noise = 1.48 * float(np.median(error[inliers])) if inliers.any() else np.inf
+    return TwoView(T_b_a, xyz, inliers, parallax, float((off**2).mean()), noise)

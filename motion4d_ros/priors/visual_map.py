@@ -161,6 +161,8 @@ class SparseMap:
                     good &= (depth > 0) & (np.linalg.norm(seen - xy, axis=-1) < tolerance * 2 * sigma)
             centre_a, centre_b = inverse_pose(poses[0])[:3, 3], inverse_pose(poses[1])[:3, 3]
             good &= ray_angle(np.nan_to_num(xyz), centre_a, centre_b) > MIN_PARALLAX
+            if good.any():  # mismatches along the epipolar line come to lie right before the camera, and pin it down
+                good &= depth > 0.1 * np.median(depth[good])
             rows = self.add(xyz[good], mine.descriptor[a[good]])
             mine.point[a[good]], theirs.point[b[good]] = rows, rows
             added += len(rows)

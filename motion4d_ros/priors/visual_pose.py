@@ -35,6 +35,8 @@ from motion4d_ros.types import BoolArray, Camera, FloatArray, Frame, IntArray, P
 MAX_SIDE = 480  # px, images are searched at this size
 RELATIVE_DEPTH = 2.0  # median depth of the first points when nothing gives metres
 INIT_PARALLAX = np.radians(1.2)  # median angle between rays that initialisation waits for
+INIT_CLEAR = 10.0  # times the noise that the parallax must be
+SHARP_PARALLAX, SHARP_CLEAR = np.radians(0.4), 40.0  # less of it will do where the matches are that good
 INIT_POINTS = 40
 INIT_BUFFER = 25  # frames that wait for initialisation
 MIN_INLIERS = 15
@@ -170,10 +172,15 @@ class VisualPose:
             found = two_view(a, b, self._pixel)
             if found is None:
                 continue
-            good = found.inliers & (found.parallax_rad > np.radians(0.7))
-            if good.sum() < INIT_POINTS or good.mean() < 0.4:
+            parallax = float(np.median(found.parallax_rad[found.inliers]))
+            clear = parallax / max(found.noise, 1e-9)
+            if not (
+                (parallax > INIT_PARALLAX and clear > INIT_CLEAR) or (parallax > SHARP_PARALLAX and clear > SHARP_CLEAR)
+            ):
                 continue
-            if np.median(found.parallax_rad[found.inliers]) < INIT_PARALLAX:
+            # leaving out the far ones would bend the map; mismatches that lie before the lens would pin the camera down
+            good = found.inliers & (found.parallax_rad > 4 * found.noise) & (found.parallax_rad < 8 * parallax)
+            if good.sum() < INIT_POINTS or good.mean() < 0.4:
                 continue
             self._build(self._waiting[3 * start :], found.T_b_a, found.xyz_a[good], i[good], j[good])
             return True
