@@ -8,8 +8,9 @@ Life of a run:
    all is bundle-adjusted. Poses given out before change now: :meth:`VisualPose.revised_poses` hands out better ones.
 3. *Tracking.* Every frame is placed by robust PnP on recognised points; keyframes add points; a sliding window of them
    is bundle-adjusted. Moving objects are left out by consensus and by the masks that are known.
-4. *Loss.* A few frames are bridged by prediction (PREDICTED), then the pose is LOST, never guessed. Every lost frame is
-   compared with the whole map, so that tracking resumes where the camera looks at known things again.
+4. *Loss.* A few frames are bridged by prediction (PREDICTED), then the pose is LOST, never guessed. Lost frames
+   are compared with the whole map, after a while only some of them, so that tracking resumes where the camera looks at
+   known things again.
 
 Scale is RELATIVE (the median depth at initialisation is `RELATIVE_DEPTH`) unless something gives metres: metric depth
 or odometry that comes with the frames, `pose.known_height` or `pose.known_distance`.
@@ -41,6 +42,7 @@ INIT_POINTS = 40
 INIT_BUFFER = 25  # frames that wait for initialisation
 MIN_INLIERS = 15
 KEYFRAMES = 80
+SEARCH_EAGERLY, SEARCH_EVERY = 10, 4  # frames lost, after which the whole map is searched in every fourth frame only
 PROVEN = 8  # frames that must have recognised a point before it counts fully
 
 
@@ -263,7 +265,7 @@ class VisualPose:
         T = None
         if self.lost_for == 0:
             T = self._place(self._map, features, guess, radius=40.0)
-        if T is None:
+        if T is None and (self.lost_for < SEARCH_EAGERLY or self.lost_for % SEARCH_EVERY == 0):
             T = self._place(self._map, features, None, radius=None)
         if T is None:
             return self._missing()

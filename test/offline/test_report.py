@@ -75,7 +75,8 @@ def metrics(**changes):
         ({"counts": {"poses": {"ok": 5}, "frames": 5, "objects": 2}}, "Only 5 frames"),
         ({"input": {"missing": ["camera intrinsics"]}}, "focal length is a guess"),
         ({"configuration": {"pose.source": "static"}}, "assumed to stand still"),
-        ({"configuration": {"depth.source": "geometry"}}, "no depth sensor"),
+        ({"configuration": {"depth.source": "geometry"}}, "viewing direction"),
+        ({"configuration": {"pose.source": "visual"}}, "most of the picture agrees on"),
         ({"configuration": {"masks.source": "motion"}}, "found by motion"),
         ({"tracks": {"visible_share": 0.9, "mean_confidence": 0.2}}, "contradicts"),
         ({"tracks": {"visible_share": 0.1, "mean_confidence": 0.9}}, "hidden most of the time"),
@@ -86,6 +87,12 @@ def metrics(**changes):
 def test_what_to_distrust(changes, expected):
     found = words.distrust(metrics(**changes))
     assert found == [] if expected is None else expected in found[0]
+
+
+def test_a_flat_curve_of_confidence_is_commented():
+    assert "hardly changes" in words.confidence_note([0.8, 0.81] * 10 + [float("nan")])
+    assert words.confidence_note([0.2, 0.9] * 10) == ""
+    assert words.confidence_note([0.8] * 3) == words.confidence_note([float("nan")] * 20) == ""
 
 
 def test_scale_is_never_called_metres_when_it_is_not():

@@ -105,6 +105,23 @@ def test_loss_is_bridged_then_reported_and_ended(drive: list[Frame]) -> None:
     assert again.T_map_cam[:3, 3] == pytest.approx(before[12, :3, 3], abs=0.03)
 
 
+def test_after_long_loss_known_things_are_still_found_and_the_map_is_searched_less_often(
+    drive: list[Frame], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = VisualPose(Config())
+    for frame in drive:
+        source.pose(frame, None)
+    searches = []
+    place = VisualPose._place
+    monkeypatch.setattr(VisualPose, "_place", lambda *given, **named: searches.append(1) or place(*given, **named))
+    black = np.zeros_like(drive[0].image)
+    lost = [source.pose(Frame(frame.stamp_ns, black, CAMERA, index=100 + k), None) for k, frame in enumerate(drive * 3)]
+    assert lost[-1].status is PoseStatus.LOST
+    assert len(searches) < len(lost) / 2 + 10
+    found = [source.pose(drive[-1].with_index(1000 + k), None).status for k in range(4)]
+    assert PoseStatus.OK in found
+
+
 def test_nothing_to_see_from_the_start_is_lost_not_guessed() -> None:
     source = VisualPose(Config())
     black = np.zeros((*CAMERA.size, 3), np.uint8)

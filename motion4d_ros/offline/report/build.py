@@ -85,6 +85,7 @@ def _content(data: ReportInput, path: Path) -> dict[str, Any]:
         "unit": unit,
         "speed_chart": charts.lines(_speeds(log), "s", f"{unit}/s"),
         "confidence_chart": charts.lines(_confidences(log), "s", "confidence", height=150),
+        "confidence_note": words.confidence_note([log.facts[i].mean_confidence for i in range(log.finished)]),
         "renders": [_render(entry) for entry in _chosen(data.renders.entries)],
         "stage_chart": charts.bars(_stages(metrics)),
         "raster_share": _percent(metrics["timings"]["raster_share"]),

@@ -6,6 +6,8 @@ from typing import Any
 
 from motion4d_ros.types import Scale
 
+FLAT_CONFIDENCE = 0.1  # between the 5th and the 95th percentile of the frames
+
 _SCALE = {
     Scale.METRIC.value: (
         "Lengths are <b>metres</b> and speeds metres per second, as far as the given depth or poses are."
@@ -77,17 +79,25 @@ def distrust(metrics: dict[str, Any]) -> list[str]:
             "The analysis was interrupted: what came later and the last global refinement are missing or cut short."
         )
     if lost := poses.get("lost", 0):
-        found.append(f"The camera pose was lost in {lost} of {frames} frames: nothing in 3D holds there.")
+        found.append(
+            f"The camera pose was lost in {lost} of {frames} frames: nothing in 3D holds there. After a cut it stays "
+            "lost until something known is seen again: analyse what comes after a cut on its own."
+        )
     if predicted := poses.get("predicted", 0):
         found.append(f"The camera pose was only predicted in {predicted} of {frames} frames.")
     if "camera intrinsics" in metrics["input"]["missing"]:
         found.append("The focal length is a guess: depth, and speed towards the camera, scale with it.")
     if configuration.get("pose.source") == "static":
         found.append("The camera was assumed to stand still: if it moved, the world seems to move instead.")
+    if configuration.get("pose.source") == "visual" and frames > 1:
+        found.append(
+            "The camera's path was found in the images: what most of the picture agrees on was taken to stand still. "
+            "Where most of it moves, path, depth and objects are wrong, and nothing here would show it."
+        )
     if configuration.get("depth.source") in ("geometry", "none"):
         found.append(
-            "There was no depth sensor: moving objects are placed by geometry alone, "
-            "their distance is the least certain number here."
+            "There was no depth sensor: moving objects are placed by geometry alone. Their distance, and how far their "
+            "boxes reach along the viewing direction, are the least certain numbers here."
         )
     if configuration.get("masks.source") == "motion":
         found.append(
@@ -107,3 +117,17 @@ def distrust(metrics: dict[str, Any]) -> list[str]:
     elif frames < 2 * int(configuration.get("window.length", 8)):
         found.append(f"Only {frames} frames: too few for the scene to settle.")
     return found
+
+
+def confidence_note(means: list[float]) -> str:
+    """What to read from the curve of each frame's mean confidence (NaN = none); empty if it speaks for itself."""
+    known = sorted(value for value in means if value == value)
+    if len(known) < 8:
+        return ""
+    low, high = known[len(known) // 20], known[-1 - len(known) // 20]
+    if high - low > FLAT_CONFIDENCE:
+        return ""
+    return (
+        f"It hardly changes over this recording ({low:.2f} to {high:.2f}): here it tells points from each other, "
+        "not good frames from bad ones."
+    )
