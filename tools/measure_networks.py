@@ -4,6 +4,7 @@
     tools/measure_networks.py memory --frames 2000 --plot docs/img/sam2_memory.png
     tools/measure_networks.py speed
     tools/measure_networks.py masks ../shared/data/car_shadow ../shared/data/tennis
+    tools/measure_networks.py inside static_camera=../shared/data/scenes/static_camera stop_and_go bending articulated
     tools/measure_networks.py depth ../shared/models/tcmonodepth_small_192x320.onnx ../shared/data/seven_scenes
     tools/measure_networks.py fusion ../shared/models/tcmonodepth_small_192x320.onnx ../shared/data/seven_scenes
 
@@ -20,7 +21,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ import numpy as np
 import psutil
 
 from motion4d_ros.config import Config
-from motion4d_ros.types import Camera, Frame, Prompt
+from motion4d_ros.types import Camera, Estimate, Frame, Prompt, Stage
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "test" / "priors"))  # the tiny network that the tests use
 
@@ -288,6 +290,63 @@ def measure_masks(arguments: argparse.Namespace) -> None:
         print(f"{clip.name}: {scores}", flush=True)
 
 
+def measure_inside(arguments: argparse.Namespace) -> None:
+    """`sam_onnx` alone against inside Motion4D, with depth and poses given: scenes with truth, each object prompted by
+    its true mask when it is first seen.
+    """
+    from motion4d_ros.evaluation.metrics.segmentation import score_masks
+    from motion4d_ros.evaluation.score import load_truth
+    from motion4d_ros.evaluation.synthetic import make_scene
+    from motion4d_ros.pipeline import Motion4D
+    from motion4d_ros.priors.registry import make_mask_source
+
+    config = Config()
+    config.run.threads = arguments.threads
+    config.masks.source, config.depth.source, config.pose.source = "sam_onnx", "topic", "odometry"
+    for scene in arguments.scenes:
+        name, _, folder = scene.partition("=")
+        truth: Any = load_truth(Path(folder)) if folder else make_scene(name, frames=arguments.count).truth()
+        masks = np.asarray(truth["masks"][: arguments.count]).astype(np.int64)
+        frames = truth_frames(truth, len(masks))
+        alone, engine, known = make_mask_source(config), Motion4D(config), set[int]()
+        found: dict[str, dict[int, np.ndarray]] = {"alone": {}, "online": {}, "final": {}}
+        for k, frame in enumerate(frames):
+            ids = {int(i) for i in np.unique(masks[k]) if i > 0 and (masks[k] == i).sum() >= SEEN_PX} - known
+            labels = alone.masks(replace(frame, index=k), None)
+            estimates = [engine.accept(frame)]
+            for i in ids:
+                prompt = Prompt(frame.stamp_ns, i, mask=masks[k] == i)
+                alone.prompt(replace(frame, index=k), prompt)
+                engine.prompt(prompt)
+            known |= ids
+            found["alone"][k] = alone.revised_masks()[k] if ids else labels  # type: ignore[attr-defined]
+            keep_masks(found, [*estimates, *engine.advance()])
+        keep_masks(found, engine.flush())
+        for kind, labels_of in found.items():
+            scores = score_masks(np.stack([labels_of[k] for k in range(len(masks))]).astype(np.int64), masks)
+            print(f"{name:14s} {kind:6s} J {scores.J:.4f} F {scores.F:.4f} flips {scores.flips}", flush=True)
+
+
+SEEN_PX = 60  # from which an object is pointed out
+
+
+def truth_frames(truth: Any, count: int) -> list[Frame]:
+    """The first frames of a scene with truth: image, true pose, and depth as a network would give it."""
+    K, (height, width) = truth["K"].astype(float), truth["images"].shape[1:3]
+    camera = Camera(K[0, 0], K[1, 1], K[0, 2], K[1, 2], width, height)
+    poses, depths = truth["T_wc"].astype(float), truth["in_depth"].astype(np.float32)
+    return [Frame((k + 1) * 10**8, truth["images"][k], camera, poses[k], depths[k]) for k in range(count)]
+
+
+def keep_masks(found: dict[str, dict[int, np.ndarray]], estimates: Sequence[Estimate]) -> None:
+    """Sorts the masks of fitted frames by when they were told: the first time and the last."""
+    for estimate in estimates:
+        if estimate.stage is Stage.WINDOW:
+            found["online"][estimate.index] = estimate.masks
+        if estimate.stage is not Stage.LIVE:
+            found["final"][estimate.index] = estimate.masks
+
+
 def measure_depth(arguments: argparse.Namespace) -> None:
     """A depth ONNX on RGB-D frames: errors after the best scale and shift of disparity, and how those wander."""
     from motion4d_ros.evaluation.metrics.depth import depth_errors
@@ -378,6 +437,10 @@ def main() -> None:
     masks.add_argument("clips", nargs="+", type=Path)
     masks.add_argument("--width", type=int, default=0, help="px, shrink images to this width first; 0 = never")
     masks.set_defaults(run=measure_masks)
+    inside = actions.add_parser("inside")
+    inside.add_argument("scenes", nargs="+", help="a made-up scene, or name=folder with gt.npz")
+    inside.add_argument("--count", type=int, default=32, help="frames")
+    inside.set_defaults(run=measure_inside)
     depth = actions.add_parser("depth")
     depth.set_defaults(run=measure_depth)
     fusion = actions.add_parser("fusion")

@@ -6,11 +6,13 @@ source's masks agree with the vote of their neighbours along the flow, and how w
 
     scene    the source flickers, leaks or swaps; rendering agrees with the vote about as well or better
     vote     rendering agrees with the vote by clearly less than the source does: over time, or badly so in one frame
-    source   the source hardly ever differs from the vote: what is left is its finer outline, at the input's size
+    source   the source hardly ever differs from the vote: what is left is its finer outline, at the input's size; if it
+             draws in cells coarser than the pixels that the scene is fitted to, two against one decide there
 """
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,6 +27,7 @@ STEADY = 0.93  # agreement with the vote from which a source's own outline is th
 ROUGH = 0.9  # agreement below which outlines are better averaged than voted on
 DISPUTED = 0.3  # share of an object's pixels that the scene gives to others, from which identities were swapped
 SLACK = 0.02  # by which agreed outlines may overlap the scene less than the vote of pixels does
+CONFIRMED = 0.6  # overlap with the scene from which agreed outlines are of an object that hindsight has found
 SAME = 0.8  # overlap with the vote below which a steady source has failed in this one frame
 UNCOVERED = 0.7  # share of the vote below which a rendering has missed the object, unless the source shows even less
 MEMORY = 0.75  # of what was measured in earlier windows
@@ -48,7 +51,7 @@ class Arbiter:
             said = resize_labels(state.source_labels(), state.frame.camera.size)
             for label in np.unique(state.voted[state.voted > 0]).tolist():
                 mask = state.voted == label
-                if mask.sum() < MIN_PIXELS:
+                if mask.sum() < MIN_PIXELS or label in state.confirmed:  # there the vote is the scene's own word
                     continue
                 if (said == label).any():  # a source that is silent for a frame is not wrong, but absent
                     source.setdefault(label, []).append(overlap(said == label, mask))
@@ -71,16 +74,32 @@ class Arbiter:
         """Whether the source's own outline of an object is to be published; None if nothing was measured yet."""
         return self.of_source[label] >= STEADY if label in self.of_source else None
 
-    def best_vote(self, voted: IntArray, agreed: IntArray | None, rendered: IntArray) -> IntArray:
+    def _scene_is_good(self, label: int) -> bool:
+        """Whether the scene is known to agree with the vote about as well as the source does."""
+        return label in self.of_scene and not self.trusts_source(label)
+
+    @staticmethod
+    def _overruled(source: IntArray, voted: IntArray, rendered: IntArray, labels: list[int]) -> IntArray:
+        """(H, W) what the source says, but two against one: vote and scene, where they agree about the objects
+        `labels`.
+        """
+        concerned = np.isin(source, labels) | np.isin(voted, labels)
+        return np.where(concerned & (rendered == voted), voted, source)
+
+    def best_vote(
+        self, voted: IntArray, agreed: IntArray | None, rendered: IntArray, confirmed: Set[int] = frozenset()
+    ) -> IntArray:
         """(H, W) the vote of pixels, but `agreed` outlines (see `consensus`) for objects whose source is rough, where
-        the scene, `rendered` (H, W), does not speak against them: things that leave the image have no neighbours.
+        the scene, `rendered` (H, W), does not speak against them: things that leave the image have no neighbours. The
+        vote on those `confirmed` is the scene's own word, so that agreed outlines can't be closer to it.
         """
         if agreed is None:
             return voted
         rough = [
             label
             for label in self.rough()
-            if overlap(rendered == label, agreed == label) >= overlap(rendered == label, voted == label) - SLACK
+            if overlap(rendered == label, agreed == label)
+            >= (CONFIRMED if label in confirmed else overlap(rendered == label, voted == label) - SLACK)
             and not _disputed(label, agreed, rendered)
         ]
         if not rough:
@@ -100,13 +119,24 @@ class Arbiter:
         return [label for label, agreement in self.of_source.items() if agreement < ROUGH]
 
     def settle(
-        self, rendered: NDArray[np.uint16], voted: IntArray | None, source: IntArray | None = None
+        self,
+        rendered: NDArray[np.uint16],
+        voted: IntArray | None,
+        source: IntArray | None = None,
+        *,
+        coarse: bool = False,
     ) -> NDArray[np.uint16]:
-        """(H, W) labels of one frame from those rendered, voted and said by the source, all of one size."""
+        """(H, W) labels of one frame from those rendered, voted and said by the source, all of one size.
+
+        A steady source that draws its outlines in `coarse` cells is overruled, pixel by pixel, where a good scene and
+        the vote both say otherwise.
+        """
         if voted is None:
             return rendered
         labels = {int(label) for image in (rendered, voted) for label in np.unique(image) if label > 0}
         finer = [] if source is None else [label for label in labels if self._follows(label, source, voted)]
+        if source is not None and coarse:
+            source = self._overruled(source, voted, rendered, [label for label in finer if self._scene_is_good(label)])
         voting = [
             label
             for label in labels

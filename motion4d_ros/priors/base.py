@@ -73,7 +73,10 @@ class DepthSource(Protocol):
 
 
 class MaskSource(Protocol):
-    """Frame -> object masks. Called once per frame, in order, after pose and depth."""
+    """Frame -> object masks. Called once per frame, in order, after pose and depth.
+
+    A source that draws outlines on a grid of its own has `outline_cells`, the cells along the image's longer side.
+    """
 
     accepts_prompts: bool
     """Whether `refresh` can do anything."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
-from motion4d_ros.models.sam_onnx import Decoded, Embedding, SamOnnx, full_size
+from motion4d_ros.models.sam_onnx import LOW, Decoded, Embedding, SamOnnx, full_size
 from motion4d_ros.models.store import ModelStore
 from motion4d_ros.priors.base import SceneHint
 from motion4d_ros.priors.flow import FlowCache, warp
@@ -68,6 +68,7 @@ class SamOnnxMasks:
 
     accepts_prompts = True
     full_size = True
+    outline_cells = LOW
 
     def __init__(self, config: Config, sam: SamOnnx | None = None, flow: FlowCache | None = None) -> None:
         self._sam = sam or load_sam(config)

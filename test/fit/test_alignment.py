@@ -119,6 +119,17 @@ def test_a_good_rendering_stays_and_other_objects_with_it() -> None:
     assert (judged(disc(20), disc(14)).settle(rendered, disc(20))[:5, :5] == 2).all()
 
 
+def test_a_source_that_draws_coarsely_is_overruled_two_against_one() -> None:
+    rendered, voted, source = disc(20).astype(np.uint16), disc(20), disc(19)
+    rendered[70:, 70:] = 1  # what only the scene says does not count
+    good, poor = judged(disc(19.5), disc(20)), judged(disc(19.5), disc(14))
+    assert good.is_steady(1) and np.array_equal(good.settle(rendered, voted, source), source)
+    assert np.array_equal(good.settle(rendered, voted, source, coarse=True), voted)
+    assert np.array_equal(poor.settle(rendered, voted, source, coarse=True), source)
+    unseen = Arbiter(of_source={1: 0.99})  # nobody knows the scene yet
+    assert np.array_equal(unseen.settle(rendered, voted, source, coarse=True), source)
+
+
 def test_a_silent_source_is_absent_not_wrong() -> None:
     assert judged(np.zeros(CAMERA.size, np.int32), disc(14)).of_source == {}
     assert overlap(disc(9) > 0, disc(9) > 0) == 1.0

@@ -139,6 +139,15 @@ def test_prediction_carries_labels_over_a_frame_whose_masks_are_missing() -> Non
     assert 5 in intake.predicted  # a new id is believed at once
 
 
+@pytest.mark.parametrize(("width", "cells", "coarse"), [(0, 40, True), (0, 0, False), (0, 80, False), (40, 20, False)])
+def test_a_source_is_coarse_where_the_scene_sees_finer(width: int, cells: int, coarse: bool) -> None:
+    """Cells larger than pixels, and all pixels fitted."""
+    intake, source = intake_of(**{"budget.working_width": width}), Recorder()
+    source.outline_cells = cells  # type: ignore[attr-defined]
+    intake.masks = source
+    assert intake.take(frame(0)).coarse is coarse
+
+
 def test_shrinking_keeps_labels_and_depth_unmixed() -> None:
     depth = np.where(labels_of() > 0, 1.0, 3.0).astype(np.float32)
     small = shrink(frame(0, depth_m=depth), 40)
