@@ -158,11 +158,14 @@ class CarriedMasks:
         return np.asarray(cv2.dilate(moved, np.ones((2 * HALO + 1,) * 2, np.uint8)) > 0)
 
     def _rigid(self, frame: Frame, hint: SceneHint | None) -> dict[int, NDArray[np.float32]] | None:
-        """Flow a static scene would show towards older frames, where measured depth and poses allow."""
+        """Flow a static scene would show towards older frames, where measured depth and poses allow.
+
+        The hint's pose is a prediction (the last frame's, as it were): what the camera did since would look like motion
+        of everything else.
+        """
         T, depth = frame.T_map_cam, frame.depth_m
-        if hint is not None:
-            T = hint.T_map_cam if T is None else T
-            depth = hint.depth_m if depth is None else depth
+        if hint is not None and depth is None:
+            depth = hint.depth_m
         if T is not None:
             self._poses[frame.index] = T
         if T is None or depth is None:

@@ -128,6 +128,21 @@ def test_it_is_found_by_a_moving_camera_too() -> None:
     assert best > 0.6
 
 
+def test_a_pose_that_is_only_predicted_does_not_hide_what_moves() -> None:
+    """Depth comes with the frames, poses don't: the hint still has the last frame's."""
+    poses = [path(index, 0.0) for index in range(14)]
+    for index, T in enumerate(poses):  # to and fro, so that the last step never tells the next
+        T[0, 3] = 0.06 * (index % 2)
+    source, found = MotionMasks(Config()), {}
+    for index, T in enumerate(poses):
+        frame, depth, labels = shot((WALL, MOVER), T, index)
+        frame.depth_m = depth.astype(np.float32)
+        hint = SceneHint(poses[index - 1], None, None, None) if index else None
+        found[index], truth = source.masks(frame, hint), labels == 2
+    best = max((iou(found[13] == k, truth) for k in np.unique(found[13][found[13] > 0])), default=0.0)
+    assert best > 0.6
+
+
 def test_a_turning_camera_sees_no_objects_in_a_still_room() -> None:
     source = MotionMasks(Config())
     for index in range(8):
