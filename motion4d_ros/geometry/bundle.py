@@ -1,7 +1,7 @@
 """Bundle adjustment: camera poses and points together, by Levenberg-Marquardt with the Schur complement.
 
 Poses are ``T_cam_map`` and are updated from the left by ``exp(delta)``, delta = (translation, rotation vector).
-Residuals are in normalised image coordinates divided by `sigma`, robust by Huber's loss.
+Residuals are in normalised image coordinates divided by `sigma`, robust by Geman and McClure's loss.
 """
 
 from __future__ import annotations
