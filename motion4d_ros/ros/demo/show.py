@@ -136,7 +136,9 @@ def since_correction(uv: FloatArray, width: int) -> FloatArray:
     An object that is found again, or whose pose a window corrects, has not moved from where it was thought to be.
     """
     steps = np.linalg.norm(np.diff(uv, axis=0), axis=1)
-    jumps = np.flatnonzero(steps > max(JUMP_SHARE * width, JUMP * float(np.median(steps)))) if len(steps) else []
+    if len(steps) == 0:
+        return uv
+    jumps = np.flatnonzero(steps > max(JUMP_SHARE * width, JUMP * float(np.median(steps))))
     return uv[int(jumps[-1]) + 1 :] if len(jumps) else uv
 
 
