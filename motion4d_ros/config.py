@@ -332,6 +332,9 @@ class FitConfig:
     motion_iterations: int = tunable(60, "Steps of stage 1 per window", minimum=0, maximum=100_000, live=True)
     semantic_iterations: int = tunable(24, "Steps of stage 2 per window", minimum=0, maximum=100_000, live=True)
     global_iterations: int = tunable(96, "Steps of stage 3 per refinement", minimum=0, maximum=100_000, live=True)
+    hindsight: bool = tunable(
+        True, "When the input ends, objects are measured again in frames where wrong masks had hidden them"
+    )
     final_iterations: int = tunable(240, "Steps of stage 3 when the input ends", minimum=0, maximum=1_000_000)
     replay: float = tunable(0.3, "Share of steps that revisit older frames", minimum=0.0, maximum=0.95)
     track_reach: int = tunable(8, "Rendered tracks are compared this far", unit="frames", minimum=1, maximum=512)

@@ -25,6 +25,7 @@ from motion4d_ros.config import Config
 from motion4d_ros.fit.archive import Archive
 from motion4d_ros.fit.breath import Breath
 from motion4d_ros.fit.glimpse import Glimpses
+from motion4d_ros.fit.hindsight import look_back
 from motion4d_ros.fit.horizon import Horizon
 from motion4d_ros.fit.intake import Intake
 from motion4d_ros.fit.mapper import Mapper
@@ -158,6 +159,10 @@ class Motion4D:
             while self.intake.pending and self.intake.pending[0].index <= newest:
                 estimates += self._fit_window()
             if self.config.fit.global_stage and len(self.horizon):
+                hurried = should_yield is not None and should_yield()
+                if self.config.fit.hindsight and not hurried:
+                    look_back(self.mapper, self.horizon, self.intake.tracks)
+                    self.mapper.fill(self.horizon, [])
                 estimates += self._refine(self.config.fit.final_iterations, should_yield, whole_horizon=True)
         return estimates
 

@@ -12,7 +12,6 @@ source's masks agree with the vote of their neighbours along the flow, and how w
 
 from __future__ import annotations
 
-from collections.abc import Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,7 +26,6 @@ STEADY = 0.93  # agreement with the vote from which a source's own outline is th
 ROUGH = 0.9  # agreement below which outlines are better averaged than voted on
 DISPUTED = 0.3  # share of an object's pixels that the scene gives to others, from which identities were swapped
 SLACK = 0.02  # by which agreed outlines may overlap the scene less than the vote of pixels does
-CONFIRMED = 0.6  # overlap with the scene from which agreed outlines are of an object that hindsight has found
 SAME = 0.8  # overlap with the vote below which a steady source has failed in this one frame
 UNCOVERED = 0.7  # share of the vote below which a rendering has missed the object, unless the source shows even less
 MEMORY = 0.75  # of what was measured in earlier windows
@@ -51,7 +49,7 @@ class Arbiter:
             said = resize_labels(state.source_labels(), state.frame.camera.size)
             for label in np.unique(state.voted[state.voted > 0]).tolist():
                 mask = state.voted == label
-                if mask.sum() < MIN_PIXELS or label in state.confirmed:  # there the vote is the scene's own word
+                if mask.sum() < MIN_PIXELS:
                     continue
                 if (said == label).any():  # a source that is silent for a frame is not wrong, but absent
                     source.setdefault(label, []).append(overlap(said == label, mask))
@@ -86,20 +84,16 @@ class Arbiter:
         concerned = np.isin(source, labels) | np.isin(voted, labels)
         return np.where(concerned & (rendered == voted), voted, source)
 
-    def best_vote(
-        self, voted: IntArray, agreed: IntArray | None, rendered: IntArray, confirmed: Set[int] = frozenset()
-    ) -> IntArray:
+    def best_vote(self, voted: IntArray, agreed: IntArray | None, rendered: IntArray) -> IntArray:
         """(H, W) the vote of pixels, but `agreed` outlines (see `consensus`) for objects whose source is rough, where
-        the scene, `rendered` (H, W), does not speak against them: things that leave the image have no neighbours. The
-        vote on those `confirmed` is the scene's own word, so that agreed outlines can't be closer to it.
+        the scene, `rendered` (H, W), does not speak against them: things that leave the image have no neighbours.
         """
         if agreed is None:
             return voted
         rough = [
             label
             for label in self.rough()
-            if overlap(rendered == label, agreed == label)
-            >= (CONFIRMED if label in confirmed else overlap(rendered == label, voted == label) - SLACK)
+            if overlap(rendered == label, agreed == label) >= overlap(rendered == label, voted == label) - SLACK
             and not _disputed(label, agreed, rendered)
         ]
         if not rough:

@@ -25,6 +25,17 @@ def coast(motion: ObjectMotion, pivot: FloatArray, since: int, index: int) -> Fl
     return onward(motion.matrix(first), motion.matrix(last), pivot, (index - last) / (last - first))
 
 
+def bridge(motion: ObjectMotion, pivot: FloatArray, since: int, known: int, index: int) -> FloatArray | None:
+    """The motion (4, 4), canonical -> map, at frame `index` of an object that was lost at frame `since` and whose
+    pose at a later frame `known` is known: as it would have coasted, what that misses at `known` made up for evenly.
+    None where it can't be told how it coasted.
+    """
+    here, there = coast(motion, pivot, since, index), coast(motion, pivot, since, known)
+    if here is None or there is None:
+        return None
+    return moved_alike(there, motion.matrix(known), here, pivot, (index - since + 1) / (known - since + 1))
+
+
 def onward(before: FloatArray, now: FloatArray, pivot: FloatArray, times: float = 1.0) -> FloatArray:
     """The pose (4, 4), canonical -> map, of an object that goes on from `now`, to which it came from `before` (both
     (4, 4)), as many `times` as far: its `pivot` (3,), canonical, m, on a straight line.

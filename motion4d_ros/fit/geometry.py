@@ -7,6 +7,8 @@ the whole horizon, warm-started, in a few Gauss-Newton steps: its cost does not 
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 import numpy as np
 
 from motion4d_ros.config import Config
@@ -48,20 +50,17 @@ class Geometry:
         position = min(new[0], new[0] if revised is None else revised) - horizon.first_index
         reach = self.options.vote_reach
         label_votes.vote(horizon, tracks, reach, max(0, position - reach), self._breath)
-        last = horizon.frames[-1].index
-        chains = from_chains(
-            tracks.tracks(horizon.first_index, last), self.options.chain_drift, self.options.chain_reach
-        )
-        self._breath()
-        chains.vote(horizon)
+        chains = self._chains(horizon, tracks)
         self._solve(horizon, chains.joined(self.keyframes.table(horizon)))
         for index in sorted({new[-1]} if self.keyframes.count else {new[0], new[-1]}):
             self.keyframes.add(horizon.get(index))
-        self.keyframes.link(horizon, self.relative_motions, self.tracked.reunions.links)
-        self._breath()
-        self.table = self.keyframes.table(horizon)
-        self._solve(horizon, self._with_fallback(self.table, chains))
-        self._mend_objects(horizon)
+        self._measure_again(horizon, chains)
+
+    def reconsider(self, horizon: Horizon, tracks: TrackSource, frames: Set[int]) -> None:
+        """Measures points again in `frames`, whose labels have changed in hindsight, and adjusts all once more."""
+        chains = self._chains(horizon, tracks)
+        self.keyframes.start_again(frames, horizon)
+        self._measure_again(horizon, chains)
 
     def relative_motions(self, start: int, end: int) -> dict[int, FloatArray]:
         """(4, 4) motion of every object between two frames, by label; 0 is the static scene."""
@@ -83,6 +82,22 @@ class Geometry:
         for label, table in chosen.items():
             table.hide_beside_occluders(label, horizon)
         self.tracked.update(horizon, chosen)
+
+    def _chains(self, horizon: Horizon, tracks: TrackSource) -> PointTable:
+        """What chained flow says over the horizon, with voted labels."""
+        chained = tracks.tracks(horizon.first_index, horizon.frames[-1].index)
+        chains = from_chains(chained, self.options.chain_drift, self.options.chain_reach)
+        self._breath()
+        chains.vote(horizon)
+        return chains
+
+    def _measure_again(self, horizon: Horizon, chains: PointTable) -> None:
+        """Links keyframes to the frames to which they have not been linked, and adjusts all to what that has found."""
+        self.keyframes.link(horizon, self.relative_motions, self.tracked.reunions.links)
+        self._breath()
+        self.table = self.keyframes.table(horizon)
+        self._solve(horizon, self._with_fallback(self.table, chains))
+        self._mend_objects(horizon)
 
     def _mend_objects(self, horizon: Horizon) -> None:
         """Corrects the depth on every object by what bundle adjustment found wrong with it."""

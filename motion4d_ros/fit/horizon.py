@@ -40,7 +40,6 @@ class FrameState:
     voted: IntArray | None = None  # (H, W) as voted, before anything rendered touched it
     whole: Frame | None = None  # at the input's size, while a mask source that looks at that may be asked again
     outlines: PackedLabels | None = None  # what such a source said last, at the input's size
-    confirmed: set[int] = field(default_factory=set)  # objects that images show where the vote did not (`hindsight`)
     agreed: IntArray | None = None  # (H, W) outlines that the frames around agree on (see `consensus`)
     mended: PackedLabels | None = None  # of a steady source, mended by the frames around, at the input's size
 

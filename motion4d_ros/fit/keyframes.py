@@ -84,6 +84,16 @@ class Keyframes:
                 for index in frames & keyframe.found.keys():
                     del keyframe.found[index]
 
+    def start_again(self, frames: Set[int], horizon: Horizon) -> None:
+        """Forgets what was measured in `frames`, whose labels have changed; keyframes among them are picked anew."""
+        stale = [keyframe.index for keyframe in self._keyframes if keyframe.index in frames]
+        self._keyframes = [keyframe for keyframe in self._keyframes if keyframe.index not in frames]
+        for keyframe in self._keyframes:
+            for index in frames & keyframe.found.keys():
+                del keyframe.found[index]
+        for index in stale:
+            self.add(horizon.get(index))
+
     def link(self, horizon: Horizon, motions: Motions, reunions: Set[tuple[int, int]] = frozenset()) -> int:
         """Measures every keyframe in every frame within reach, and in those `reunions` (keyframe, frame) names, where
         it has not been measured; the number of links.

@@ -63,6 +63,10 @@ class Mapper:
         self.scene.extend_times(stamps, first_index=new[0])
         for label in self.geometry.motions:
             self._channel(label)
+        self.adopt_motions(horizon)
+
+    def adopt_motions(self, horizon: Horizon) -> None:
+        """Takes over what the geometry has found out about motions and labels."""
         self._drop_strayed()
         self._sync_bases(horizon)
         for state in horizon.frames:

@@ -43,7 +43,7 @@ def masks(mapper: Mapper, view: View, state: FrameState, output: Camera) -> NDAr
     voted = state.voted
     if voted is not None:
         small = resize_labels(rendered, state.frame.camera.size)
-        voted = resize_labels(mapper.arbiter.best_vote(voted, state.agreed, small, state.confirmed), size)
+        voted = resize_labels(mapper.arbiter.best_vote(voted, state.agreed, small), size)
     source = state.source_labels() if state.mended is None else state.mended.unpack()
     settled = mapper.arbiter.settle(rendered, voted, resize_labels(source, size), coarse=state.coarse)
     return resize_labels(settled, output.size).astype(np.uint16)

@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 from motion4d_ros.fit.horizon import FrameState
 from motion4d_ros.geometry.rigid import rotation_angle
 from motion4d_ros.geometry.robust import median_radius
-from motion4d_ros.types import FloatArray
+from motion4d_ros.types import BoolArray, FloatArray, IntArray
 
 POINTS = 150  # of a template, per keyframe
 BLUR_PX = 1.0
@@ -34,6 +34,7 @@ BEHIND = 0.94  # something of another label nearer than this share of a point's 
 MIN_VISIBLE = 40  # points that have to be seen at a pose
 MIN_SHARE = 0.25  # of those that face the camera
 PLENTY = 0.5 * POINTS  # fewer on the mask correlate by chance, and count for less
+FAR_SIGMAS = 4.0  # an error of depth beyond this many standard deviations counts no more
 NOTHING_TO_SEE = -1.0  # score where hardly any point of the template shows
 LEAST_SCORE = 0.65  # correlation times coverage, for a pose to be believed
 SURPRISE = 0.2  # by how much a pose must look better when it is turned that far from all predictions
@@ -65,8 +66,10 @@ class _Scene:
     gray: NDArray[np.float32]  # (H, W) blurred
     mask: NDArray[np.bool_]  # (H, W) the object, a little wider
     cover: NDArray[np.float32]  # (H, W) depth of what is not the object, m; infinite where unknown
+    surface: NDArray[np.float32]  # (H, W) depth of the object, m; NaN elsewhere and where unknown
     center_px: FloatArray  # (2,) median of the mask
     depth_m: float  # median on the mask
+    sigma: float  # of that depth, relative
 
 
 def make_template(views: Sequence[tuple[FrameState, FloatArray]], label: int) -> Template | None:
@@ -106,10 +109,15 @@ def realign(
     places = [start, *(_centred(template, scene, state.T_cam_map @ motion) for motion in (predicted, *others))]
     for most_deg in (NEAR_TURN_DEG, MOST_TURN_DEG):  # near what was predicted first: elsewhere much looks like it
         best, score = _refined(template, scene, _searched(template, scene, places, most_deg))
-        turned = min(rotation_angle(best[:3, :3].T @ place[:3, :3]) for place in places)
-        if score >= LEAST_SCORE + SURPRISE * turned / np.radians(MOST_TURN_DEG):
+        if score >= needed_score(best, places):
             return np.asarray(state.T_map_cam @ best), score, reference
     return None
+
+
+def needed_score(pose: FloatArray, expected: Sequence[FloatArray]) -> float:
+    """The score from which a `pose` (4, 4) is believed: the higher, the farther it is turned from all `expected`."""
+    turned = min(rotation_angle(pose[:3, :3].T @ other[:3, :3]) for other in expected)
+    return LEAST_SCORE + SURPRISE * turned / np.radians(MOST_TURN_DEG)
 
 
 def _searched(template: Template, scene: _Scene, places: Sequence[FloatArray], most_deg: float) -> FloatArray:
@@ -135,6 +143,12 @@ def score_of(template: Template, state: FrameState, label: int, motion: FloatArr
     return float(_scores(template, scene, state.T_cam_map @ motion, np.zeros((1, 2)))[0])
 
 
+def placed(template: Template, state: FrameState, label: int, motion: FloatArray) -> FloatArray | None:
+    """`motion` (4, 4), shifted so that the middle of the object lies behind its mask in frame `state`."""
+    scene = _scene(state, label)
+    return None if scene is None else np.asarray(state.T_map_cam @ _centred(template, scene, state.T_cam_map @ motion))
+
+
 def polish(
     template: Template, state: FrameState, label: int, candidates: Sequence[FloatArray]
 ) -> tuple[FloatArray, float]:
@@ -156,7 +170,9 @@ def _scene(state: FrameState, label: int) -> _Scene | None:
     wide = cv2.dilate(own.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     cover = np.where(own | ~np.isfinite(state.depth_m), np.inf, state.depth_m).astype(np.float32)
     center = np.array([np.median(column), np.median(row)])
-    return _Scene(state, _blurred(state), wide, cover, center, float(np.median(state.depth_m[inner])))
+    depth, sigma = (float(np.median(image[inner])) for image in (state.depth_m, state.depth_sigma))
+    surface = np.where(own, state.depth_m, np.nan).astype(np.float32)
+    return _Scene(state, _blurred(state), wide, cover, surface, center, depth, sigma)
 
 
 def _blurred(state: FrameState) -> NDArray[np.float32]:
@@ -210,7 +226,9 @@ def _shifted(
 
 
 def _scores(template: Template, scene: _Scene, T: FloatArray, shifts_px: FloatArray) -> FloatArray:
-    """(S,) correlation times the share of the points on the mask at pose `T`, for every shift (S, 2) of its image."""
+    """(S,) correlation times the share of the points on the mask at pose `T`, for every shift (S, 2) of its image; less
+    where the object is nearer or farther than the depth seen there by more than that is uncertain.
+    """
     xyz, facing = _seen(template, T)
     xyz, wanted = xyz[facing], template.gray[facing]
     if len(xyz) < MIN_VISIBLE or (xyz[:, 2] <= 0).any():
@@ -228,8 +246,20 @@ def _scores(template: Template, scene: _Scene, T: FloatArray, shifts_px: FloatAr
     a = np.where(visible, gray - ((gray * visible).sum(1) / total)[:, None], 0.0)
     b = np.where(visible, wanted[None] - ((wanted[None] * visible).sum(1) / total)[:, None], 0.0)
     correlation = (a * b).sum(1) / np.maximum(np.sqrt((a**2).sum(1) * (b**2).sum(1)), 1e-6)
+    correlation = correlation * np.minimum(
+        1.0, scene.sigma / np.maximum(_depth_error(scene, on, xyz, row, column), 1e-9)
+    )
     enough = (on.sum(1) >= MIN_VISIBLE) & (count >= MIN_SHARE * len(xyz))
     return np.where(enough, correlation * on.sum(1) / total * np.minimum(1.0, on.sum(1) / PLENTY), NOTHING_TO_SEE)
+
+
+def _depth_error(scene: _Scene, on: BoolArray, xyz: FloatArray, row: IntArray, column: IntArray) -> FloatArray:
+    """(S,) by how much, relative, the points `xyz` (N, 3) on the mask are nearer or farther than what is seen there."""
+    seen = scene.surface[row, column]
+    known = on & np.isfinite(seen)
+    farther = np.where(known, np.log(xyz[:, 2] / np.where(known, seen, 1.0)), 0.0)
+    far = FAR_SIGMAS * scene.sigma  # at a limb a pixel's error is a large one of depth
+    return np.abs(np.clip(farther, -far, far).sum(1)) / np.maximum(known.sum(1), 1)
 
 
 def _refined(template: Template, scene: _Scene, T: FloatArray) -> tuple[FloatArray, float]:

@@ -8,14 +8,23 @@ import numpy as np
 
 from motion4d_ros.config import GeometryConfig
 from motion4d_ros.fit.breath import Breath
-from motion4d_ros.fit.coasting import coast, moved_alike, onward
+from motion4d_ros.fit.coasting import bridge, coast, moved_alike, onward
 from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.inertia import WELL_SEEN
 from motion4d_ros.fit.keyframes import Keyframes
 from motion4d_ros.fit.object_motion import ObjectMotion
 from motion4d_ros.fit.reacquire import describe, find_motion
-from motion4d_ros.fit.realign import LEAST_SCORE, NOTHING_TO_SEE, Template, make_template, polish, realign, score_of
-from motion4d_ros.geometry.robust import median_radius
+from motion4d_ros.fit.realign import (
+    LEAST_SCORE,
+    NOTHING_TO_SEE,
+    Template,
+    make_template,
+    needed_score,
+    placed,
+    polish,
+    realign,
+    score_of,
+)
 from motion4d_ros.types import FloatArray
 
 MOST_FRAMES = 2  # frames of an appearance in which features of a lost object are looked for
@@ -73,7 +82,7 @@ class Reunions:
         best = max(again, key=lambda k: areas[k])
         if areas[best] > MORE_SEEN * motion.placed.get(returned, 0):
             motion.placed[returned] = areas[best]
-            self._place(motion, horizon.get(best), again)
+            self._place(motion, horizon, best, again, since)
         return False
 
     def forget_before(self, index: int) -> None:
@@ -95,7 +104,11 @@ class Reunions:
                 continue
             pose = found @ motion.matrix(keyframe)
             template = make_template([(horizon.get(keyframe), motion.matrix(keyframe))], label)
-            if template is None or polish(template, state, label, [pose])[1] < LEAST_SCORE:
+            if template is None:
+                continue
+            coasted = coast(motion, template.middle, since, index)
+            expected = [motion.matrix(index)] if coasted is None else [motion.matrix(index), coasted]
+            if polish(template, state, label, [pose])[1] < needed_score(pose, expected):
                 continue  # features agree, but it does not look like it: a repeated pattern
             seen = [other.index for other in horizon.frames if other.index >= since and (other.labels == label).any()]
             motion.regauge(index, pose, seen)
@@ -111,13 +124,11 @@ class Reunions:
         `visible` are the frames that show it.
         """
         label = motion.object_id
-        views = [
-            (horizon.get(k), motion.matrix(k)) for k in self.keyframes.best_for(label, horizon, since, TEMPLATE_VIEWS)
-        ]
-        template = make_template(views, label)
+        views = self.keyframes.best_for(label, horizon, since, TEMPLATE_VIEWS)
+        template = make_template([(horizon.get(k), motion.matrix(k)) for k in views], label)
         if template is None:
             return False
-        tried = self._clear_looks(motion, template, horizon, visible, [state for state, _ in views])
+        tried = self._clear_looks(motion, template, horizon, visible, [horizon.get(k) for k in views])
         index, pose = self._sighting(motion, template, horizon, tried, since)
         if pose is None:
             return False
@@ -127,7 +138,7 @@ class Reunions:
         self._breath()
         self._follow(motion, template, horizon, index, pose, frames)
         self.keyframes.unlink(begin, frames)
-        self.links.update((state.index, k) for state, _ in views for k in frames if k in visible)
+        self.links.update((view, k) for view in views for k in frames if k in visible)
         motion.points.clear()  # those picked while it was lost are where it was not; they are lifted anew
         return True
 
@@ -206,35 +217,52 @@ class Reunions:
         tracked = {k: motion.between(index, k) @ pose for k in frames}
         motion.regauge(index, pose, [index])
         for direction in (-1, 1):
+            seen = index  # the last frame on this way in which it looks as it should
             k = index + direction
             while k in frames:
                 near = motion.matrix(k - direction)
                 expected = tracked[k] @ np.linalg.inv(tracked[k - direction]) @ near
-                if motion.support.get(k, 0) < WELL_SEEN and k - 2 * direction in frames:
-                    expected = onward(motion.matrix(k - 2 * direction), near, template.middle)
+                if motion.support.get(k, 0) < WELL_SEEN:
+                    hidden = Reunions._hidden(motion, template.middle, min(frames), index, seen, k)
+                    expected = expected if hidden is None else hidden
                 polished, score = polish(template, horizon.get(k), motion.object_id, [tracked[k], expected, near])
-                wanted = polished if score > LEAST_SCORE else expected
-                motion.regauge(k, wanted, [k])
+                if score > LEAST_SCORE:
+                    seen = k
+                motion.regauge(k, polished if score > LEAST_SCORE else expected, [k])
                 k += direction
 
-    def _place(self, motion: ObjectMotion, state: FrameState, frames: list[int]) -> None:
-        """Puts an object that could not be recognised where its mask and depth are: its place is right, its turn a
-        guess.
+    @staticmethod
+    def _hidden(
+        motion: ObjectMotion, pivot: FloatArray, since: int, index: int, seen: int, k: int
+    ) -> FloatArray | None:
+        """The pose (4, 4) in frame `k`, which does not show it, of an object that was lost at frame `since`, found at
+        `index` and followed up to frame `seen`: bridged to what it was before, or going on as it was followed; None
+        where neither can be told.
         """
-        row, column = np.nonzero((state.labels == motion.object_id) & np.isfinite(state.depth_m))
-        if len(row) < self.options.reunion_pixels or len(motion.points) < self.options.min_points:
+        bridged = bridge(motion, pivot, since, seen, k) if k < index else None
+        if bridged is not None or seen == index:
+            return bridged
+        return onward(motion.matrix(index), motion.matrix(seen), pivot, (k - seen) / (seen - index))
+
+    def _place(self, motion: ObjectMotion, horizon: Horizon, index: int, frames: list[int], since: int) -> None:
+        """Puts an object that could not be recognised where its mask and depth are in frame `index`, turned as it would
+        have gone on turning; the same in the other `frames` of this appearance, and on the way there.
+        """
+        label = motion.object_id
+        views = self.keyframes.best_for(label, horizon, since, TEMPLATE_VIEWS)
+        template = make_template([(horizon.get(k), motion.matrix(k)) for k in views], label)
+        if template is None:
             return
-        uv = np.stack([column, row], 1).astype(float)
-        seen_cam = np.median(state.frame.camera.unproject(uv, state.depth_m[row, column].astype(float)), axis=0)
-        T = state.T_cam_map @ motion.matrix(state.index)
-        expected = np.array(list(motion.points.values())) @ T[:3, :3].T + T[:3, 3]
-        facing = expected[expected[:, 2] <= np.median(expected[:, 2])]
-        away = seen_cam - np.median(facing, axis=0)
-        if np.linalg.norm(away) < median_radius(expected):
+        now = motion.matrix(index)
+        coasted = coast(motion, template.middle, since, index)
+        pose = placed(template, horizon.get(index), label, now if coasted is None else coasted)
+        if pose is None or _gap(template, pose, now) < 1.0:
             return  # a half-hidden object's middle is no better known than that
-        moved = motion.matrix(state.index)
-        moved[:3, 3] += state.T_map_cam[:3, :3] @ away
-        motion.regauge(state.index, moved, frames)
+        motion.regauge(index, pose, frames)
+        for k in range(since, frames[0]):
+            bridged = bridge(motion, template.middle, since, frames[0], k)
+            if bridged is not None:
+                motion.regauge(k, bridged, [k])
 
 
 def _size(state: FrameState, label: int) -> float:

@@ -7,7 +7,7 @@ import pytest
 from fit_builders import make_state
 from scipy.spatial.transform import Rotation
 
-from motion4d_ros.fit.coasting import coast, onward
+from motion4d_ros.fit.coasting import bridge, coast, onward
 from motion4d_ros.fit.horizon import Horizon
 from motion4d_ros.fit.object_motion import ObjectMotion
 from motion4d_ros.fit.points import PointTable
@@ -99,3 +99,24 @@ def test_points_beside_an_occluder_are_not_believed() -> None:
     table.seen = everywhere.copy()
     table.hide_beside_occluders(0, horizon)
     assert table.seen.all()  # the static scene is not hidden by itself
+
+
+def test_a_bridge_meets_what_was_known_before_and_what_is_known_after() -> None:
+    motion = tracked(8, dict.fromkeys(range(9), 40))
+    motion.set_matrix(20, truth(20))
+    steady = bridge(motion, MIDDLE, since=9, known=20, index=14)
+    assert steady is not None and steady == pytest.approx(truth(14), abs=1e-9)
+    off = np.eye(4)
+    off[:3, 3] = 0.0, 0.3, 0.0
+    motion.set_matrix(20, off @ truth(20))  # it did not quite coast: what is missing is made up for on the way
+    ends = [bridge(motion, MIDDLE, since=9, known=20, index=k) for k in (8, 14, 20)]
+    gaps = [
+        np.linalg.norm((end - truth(k))[:3, 3]) for end, k in zip(ends, (8, 14, 20), strict=True) if end is not None
+    ]
+    assert gaps == pytest.approx([0.0, 0.15, 0.3], abs=1e-9)
+
+
+def test_without_a_past_there_is_no_bridge() -> None:
+    motion = tracked(3, {3: 40})
+    motion.set_matrix(9, truth(9))
+    assert bridge(motion, MIDDLE, since=4, known=9, index=6) is None

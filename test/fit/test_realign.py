@@ -9,7 +9,7 @@ from fit_builders import make_state
 from scipy.spatial.transform import Rotation
 
 from motion4d_ros.fit.horizon import FrameState
-from motion4d_ros.fit.realign import LEAST_SCORE, make_template, polish, realign
+from motion4d_ros.fit.realign import LEAST_SCORE, make_template, needed_score, placed, polish, realign, score_of
 from motion4d_ros.types import Camera, FloatArray
 
 CAMERA = Camera(150.0, 150.0, 79.5, 59.5, 160, 120)
@@ -91,3 +91,26 @@ def test_nothing_to_see_is_nothing_found():
     empty.labels = np.zeros_like(empty.labels)
     assert realign(template, empty, 1, np.eye(4)) is None
     assert make_template([(empty, np.eye(4))], 1) is None
+
+
+def test_an_object_farther_than_what_is_seen_there_looks_less_like_it():
+    template = make_template([(ball(np.eye(4)), np.eye(4))], 1)
+    here, deeper = (score_of(template, ball(np.eye(4)), 1, motion((0, 0, 0), (0, 0, away))) for away in (0.0, 0.15))
+    unsure = ball(np.eye(4))
+    unsure.depth_sigma[:] = 0.2
+    assert deeper < 0.5 * here
+    assert score_of(template, unsure, 1, motion((0, 0, 0), (0, 0, 0.15))) > 0.8 * here
+
+
+def test_more_likeness_is_needed_the_farther_a_pose_is_turned_from_what_was_expected():
+    straight, turned = np.eye(4), motion((0, 45, 0), (0, 0, 0))
+    assert needed_score(straight, [straight]) == LEAST_SCORE
+    assert needed_score(turned, [straight]) > needed_score(turned, [straight, motion((0, 30, 0), (0, 0, 0))])
+
+
+def test_an_object_is_put_behind_its_mask_without_being_turned():
+    template = make_template([(ball(np.eye(4)), np.eye(4))], 1)
+    truth, elsewhere = motion((0, 0, 0), (0.3, -0.1, 0.2)), motion((0, 0, 0), (-0.5, 0.4, 0.0))
+    found = placed(template, ball(truth), 1, elsewhere)
+    assert found is not None and found[:3, :3] == pytest.approx(np.eye(3))
+    assert distance(found, truth) < 0.1

@@ -1,0 +1,77 @@
+"""Hindsight: objects are measured where the scene shows them by now, but wrong masks once said they were not.
+
+Points are looked for on the mask of their object. A source that swaps, leaks or misses an object for a second therefore
+leaves its motion unmeasured there, though every frame shows it plainly. Bridged by what was measured before and after,
+the scene renders the object about where it is, and that is a better mask to look for points on. Only images decide:
+points that are not found again on them change nothing, and the labels stay what they were.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from motion4d_ros.fit.horizon import FrameState, Horizon
+from motion4d_ros.fit.mapper import Mapper
+from motion4d_ros.fit.observe import label_names
+from motion4d_ros.priors.base import TrackSource
+from motion4d_ros.types import UNKNOWN_LABEL, BoolArray, IntArray
+
+LIKELY = 0.5  # rendered probability of a label from which points are looked for by it
+MEASURED = 2  # times the points that a motion needs: an object with as many is measured in a frame
+
+
+def look_back(mapper: Mapper, horizon: Horizon, tracks: TrackSource) -> int:
+    """Measures objects in frames of the horizon in which they are rendered, but hardly any of their points were found;
+    in how many (object, frame) pairs that succeeded. Motions, labels and votes of these frames change.
+    """
+    before = {state.index: state.labels for state in horizon.frames}
+    missed = {state.index: _relabelled(mapper, state) for state in horizon.frames}
+    missed = {index: labels for index, labels in missed.items() if labels}
+    if not missed:
+        return 0
+    with mapper.clock("geometry"):
+        mapper.geometry.reconsider(horizon, tracks, missed.keys())
+    pairs = [(horizon.get(index), label) for index, labels in missed.items() for label in labels]
+    succeeded = sum(_settle(mapper, state, label, before[state.index]) for state, label in pairs)
+    mapper.adopt_motions(horizon)
+    return succeeded
+
+
+def _relabelled(mapper: Mapper, state: FrameState) -> set[int]:
+    """Objects that the scene shows in a frame in which they were not measured. Where they are concerned, the frame's
+    labels become what is rendered.
+    """
+    mapper.breath()
+    doubtful = [label for label in mapper.geometry.motions if not _is_measured(mapper, state.index, label)]
+    if not doubtful:
+        return set()
+    probability = mapper.view(state).labels.cpu().numpy()
+    names = label_names(mapper).astype(np.int64)
+    shown = np.where(probability.max(-1) > LIKELY, names[probability.argmax(-1)], UNKNOWN_LABEL)
+    least = mapper.geometry.options.reunion_pixels
+    missed = {label for label in doubtful if (shown == label).sum() >= least}
+    if missed:
+        theirs = _of(missed, shown) | (_of(missed, state.labels) & (shown != UNKNOWN_LABEL))
+        state.labels = np.where(theirs, shown, state.labels).astype(state.labels.dtype)
+    return missed
+
+
+def _settle(mapper: Mapper, state: FrameState, label: int, before: IntArray) -> bool:
+    """Whether the images have confirmed an object in a frame. If so it also counts as voted there, else the labels
+    become what they were `before` (H, W), as far as it is concerned.
+    """
+    if not _is_measured(mapper, state.index, label):
+        state.labels = np.where((state.labels == label) | (before == label), before, state.labels)
+        return False
+    if state.voted is not None:
+        state.voted = np.where((state.labels == label) | (state.voted == label), state.labels, state.voted)
+    return True
+
+
+def _is_measured(mapper: Mapper, index: int, label: int) -> bool:
+    least = MEASURED * mapper.geometry.options.min_points
+    return mapper.geometry.motions[label].support.get(index, 0) >= least
+
+
+def _of(labels: set[int], image: IntArray) -> BoolArray:
+    return np.isin(image, list(labels))
