@@ -19,6 +19,7 @@ PLAIN_DISTANCE = 2.0  # map units
 WELL_PLACED = 3e-3  # ratio of eigenvalues from which parallax determines a point
 CLOSE_PX = 1.0  # median reprojection error of a point that is believed
 LEAST_POINTS = 12
+WORTH = 0.6  # an offset must bring the median residual below this share of that without
 ROUNDS = 10
 
 
@@ -47,7 +48,9 @@ def anchor_disparity(horizon: Horizon, static: PointTable, before: tuple[float, 
 
 
 def robust_line(x: FloatArray, y: FloatArray) -> tuple[float, float]:
-    """Slope > 0 and offset of y = a x + b over (N,) values, outliers weighed down; b = 0 where x hardly varies."""
+    """Slope > 0 and offset of y = a x + b over (N,) values, outliers weighed down; b = 0 where x hardly varies, or where an
+    offset explains little: what is merely noise would bend the scene.
+    """
     ratio = float(np.median(y / np.maximum(x, 1e-12)))
     spread = float(np.subtract(*np.percentile(x, [90, 10]))) / max(abs(float(np.median(x))), 1e-12)
     if spread < 0.15:
@@ -61,7 +64,9 @@ def robust_line(x: FloatArray, y: FloatArray) -> tuple[float, float]:
         offset = float(mean_y - slope * mean_x)
         residual = np.abs(y - slope * x - offset)
         weight = 1.0 / (1.0 + (residual / (1.5 * float(np.median(residual)) + 1e-9)) ** 2) ** 2
-    return (slope, offset) if slope > 0.2 * ratio else (ratio, 0.0)
+    plain = float(np.median(np.abs(y - ratio * x)))
+    worth_it = float(np.median(np.abs(y - slope * x - offset))) < WORTH * plain
+    return (slope, offset) if worth_it and slope > 0.2 * ratio else (ratio, 0.0)
 
 
 def _placed(horizon: Horizon, static: PointTable) -> FloatArray:

@@ -206,3 +206,12 @@ def test_a_line_is_not_bent_by_outliers() -> None:
     y[::6] = 4.0
     assert robust_line(x, y) == pytest.approx((0.3, 0.1), abs=1e-3)
     assert robust_line(np.full(20, 2.0), np.full(20, 1.0)) == (0.5, 0.0)
+
+
+def test_noise_is_not_taken_for_an_offset() -> None:
+    """What a network gets wrong flattens a fitted line: near things would be put too far, far ones too near."""
+    rng = np.random.default_rng(4)
+    inverse_depth = rng.uniform(0.2, 1.0, 300)
+    disparity = 50.0 * inverse_depth * np.exp(0.25 * rng.standard_normal(300))
+    slope, offset = robust_line(disparity, inverse_depth)
+    assert offset == 0.0 and slope == pytest.approx(1 / 50, rel=0.05)
