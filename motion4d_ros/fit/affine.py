@@ -48,8 +48,8 @@ def anchor_disparity(horizon: Horizon, static: PointTable, before: tuple[float, 
 
 
 def robust_line(x: FloatArray, y: FloatArray) -> tuple[float, float]:
-    """Slope > 0 and offset of y = a x + b over (N,) values, outliers weighed down; b = 0 where x hardly varies, or where
-    an offset explains little: noise in x flattens a line.
+    """Slope > 0 and offset of y = a x + b over (N,) values, outliers weighed down; b = 0 where x hardly varies, or
+    where an offset explains little: noise in x flattens a line.
     """
     ratio = float(np.median(y / np.maximum(x, 1e-12)))
     spread = float(np.subtract(*np.percentile(x, [90, 10]))) / max(abs(float(np.median(x))), 1e-12)
