@@ -69,9 +69,12 @@ class Clip:
 
 
 def load_clip(name: str, data: Path, limit: int) -> Clip:
-    """One of the shared clips, or a preset of `evaluation.synthetic`, by name. Raises `Motion4DError` for others."""
-    if name in PRESETS:
-        return _preset(name, limit)
+    """One of the shared clips, or a preset of `evaluation.synthetic`, by name, or NAME:SEED for another of its kind.
+    Raises `Motion4DError` for others.
+    """
+    preset, _, seed = name.partition(":")
+    if preset in PRESETS and (not seed or seed.isdecimal()):
+        return _preset(name, preset, int(seed or 0), limit)
     folder = data / "scenes" / name if (data / "scenes" / name).exists() else data / name
     if not folder.exists():
         raise Motion4DError(f"{folder}: no such clip; give its parent by --data")
@@ -120,8 +123,8 @@ def _synthetic(name: str, folder: Path, limit: int) -> Clip:
     )
 
 
-def _preset(name: str, limit: int) -> Clip:
-    scene = make_scene(name, frames=min(limit, 48))
+def _preset(name: str, preset: str, seed: int, limit: int) -> Clip:
+    scene = make_scene(preset, seed, frames=min(limit, 48))
     frames = [Frame(f.stamp_ns, f.image, f.camera, index=i) for i, f in enumerate(scene.frames())]
     return Clip(name, frames, scene.masks.astype(np.int32), scene.T_map_cam, list(scene.depth_m.astype(float)))
 
@@ -308,7 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line; 0 if every clip could be read."""
     parser = argparse.ArgumentParser(prog="python -m motion4d_ros.evaluation.monocular", description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder of the clips")
-    parser.add_argument("--only", default=",".join(CLIPS), help="clips, by comma")
+    parser.add_argument("--only", default=",".join(CLIPS), help="clips, by comma; PRESET:SEED for others")
     parser.add_argument("--limit", type=int, default=1000, help="frames of each clip at most")
     parser.add_argument("--sources-only", action="store_true", help="without the engine, which takes seconds a frame")
     parser.add_argument("--write", type=Path, help="Markdown file whose tables get the new rows (`<!-- tables -->`)")

@@ -41,6 +41,14 @@ def test_an_object_counts_as_found_with_the_first_mask_that_fits() -> None:
 def test_unknown_clips_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(Motion4DError, match="no such clip"):
         monocular.load_clip("nothing", tmp_path, 3)
+    with pytest.raises(Motion4DError, match="no such clip"):
+        monocular.load_clip("pillar:one", tmp_path, 3)
+
+
+def test_presets_come_with_other_seeds() -> None:
+    one, other = (monocular.load_clip(name, Path(), 1) for name in ("pillar", "pillar:5"))
+    assert one.name == "pillar" and other.name == "pillar:5"
+    assert (one.frames[0].image != other.frames[0].image).any()
 
 
 @pytest.mark.slow
