@@ -3,7 +3,8 @@
 Points are looked for on the mask of their object. A source that swaps, leaks or misses an object for a second therefore
 leaves its motion unmeasured there, though every frame shows it plainly. Bridged by what was measured before and after,
 the scene renders the object about where it is, and that is a better mask to look for points on. Only images decide:
-points that are not found again on them change nothing, and the labels stay what they were.
+points that are not found again on them change nothing, and the labels stay what they were. A source that is steady has
+hidden nothing: where its objects are not measured, it is the scene that is poor.
 """
 
 from __future__ import annotations
@@ -42,7 +43,11 @@ def _relabelled(mapper: Mapper, state: FrameState) -> set[int]:
     labels become what is rendered.
     """
     mapper.breath()
-    doubtful = [label for label in mapper.geometry.motions if not _is_measured(mapper, state.index, label)]
+    doubtful = [
+        label
+        for label in mapper.geometry.motions
+        if not mapper.arbiter.is_steady(label) and not _is_measured(mapper, state.index, label)
+    ]
     if not doubtful:
         return set()
     probability = mapper.view(state).labels.cpu().numpy()

@@ -9,6 +9,7 @@ import pytest
 
 from motion4d_ros.config import Config
 from motion4d_ros.evaluation.synthetic import make_scene
+from motion4d_ros.fit.arbiter import Arbiter
 from motion4d_ros.pipeline import Motion4D
 from motion4d_ros.types import Frame, IntArray, Stage
 
@@ -59,3 +60,9 @@ def test_an_object_is_measured_where_its_masks_were_missing(truth: IntArray) -> 
     without, _ = outcome(hindsight=False)
     assert max(without) < 12 <= min(points)
     assert overlap(masks, truth) > 0.5
+
+
+def test_a_steady_source_has_hidden_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Arbiter, "is_steady", lambda self, label: True)
+    points, _ = outcome(hindsight=True)
+    assert max(points) < 12
