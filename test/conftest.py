@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import zlib
 from pathlib import Path
 
@@ -17,6 +18,8 @@ os.environ.setdefault("ROS_DOMAIN_ID", str(1 + zlib.crc32(str(ROOT).encode()) % 
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"  # messages check the types of what they are given
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+sys.path.append(str(Path(__file__).parent))  # for `engine_builders`
 
 # A busy machine must not fail a test, so examples have no deadline; in CI the same ones are drawn every time.
 settings.register_profile("motion4d", deadline=None, derandomize="CI" in os.environ)

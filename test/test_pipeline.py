@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from engine_builders import given
 
 from motion4d_ros.config import Config
 from motion4d_ros.evaluation.synthetic import make_scene
@@ -25,17 +26,10 @@ LENGTH = 10
 
 def quick(**values: Any) -> Config:
     """Everything switched on, hardly any steps."""
-    config = Config()
-    config.update(
-        {
-            "run": {"threads": 1, "device": "cpu"},
-            "masks.source": "topic",
-            "depth.source": "topic",
-            "pose.source": "odometry",
-            "window": {"length": 4, "horizon": 16, "global_every": 0},
-            "fit": {"motion_iterations": 4, "semantic_iterations": 4, "global_iterations": 4, "final_iterations": 6},
-            "geometry": {"iterations": 3, "static_points": 80, "object_points": 60, "max_parts": 1},
-        }
+    config = given(
+        window={"length": 4, "horizon": 16, "global_every": 0},
+        fit={"motion_iterations": 4, "semantic_iterations": 4, "global_iterations": 4, "final_iterations": 6},
+        geometry={"iterations": 3, "static_points": 80, "object_points": 60, "max_parts": 1},
     )
     config.update(values)
     return config

@@ -21,21 +21,21 @@ LIKELY = 0.5  # rendered probability of a label from which points are looked for
 MEASURED = 2  # times the points that a motion needs: an object with as many is measured in a frame
 
 
-def look_back(mapper: Mapper, horizon: Horizon, tracks: TrackSource) -> int:
-    """Measures objects in frames of the horizon in which they are rendered, but hardly any of their points were found;
-    in how many (object, frame) pairs that succeeded. Motions, labels and votes of these frames change.
+def look_back(mapper: Mapper, horizon: Horizon, tracks: TrackSource) -> None:
+    """Measures objects in frames of the horizon in which they are rendered, but hardly any of their points were
+    found. Motions, labels and votes of these frames change.
     """
     before = {state.index: state.labels for state in horizon.frames}
     missed = {state.index: _relabelled(mapper, state) for state in horizon.frames}
     missed = {index: labels for index, labels in missed.items() if labels}
     if not missed:
-        return 0
+        return
     with mapper.clock("geometry"):
         mapper.geometry.reconsider(horizon, tracks, missed.keys())
-    pairs = [(horizon.get(index), label) for index, labels in missed.items() for label in labels]
-    succeeded = sum(_settle(mapper, state, label, before[state.index]) for state, label in pairs)
+    for index, labels in missed.items():
+        for label in labels:
+            _settle(mapper, horizon.get(index), label, before[index])
     mapper.adopt_motions(horizon)
-    return succeeded
 
 
 def _relabelled(mapper: Mapper, state: FrameState) -> set[int]:
@@ -61,16 +61,14 @@ def _relabelled(mapper: Mapper, state: FrameState) -> set[int]:
     return missed
 
 
-def _settle(mapper: Mapper, state: FrameState, label: int, before: IntArray) -> bool:
-    """Whether the images have confirmed an object in a frame. If so it also counts as voted there, else the labels
-    become what they were `before` (H, W), as far as it is concerned.
+def _settle(mapper: Mapper, state: FrameState, label: int, before: IntArray) -> None:
+    """An object that the images have confirmed in a frame also counts as voted there; of others, the labels become what
+    they were `before` (H, W).
     """
     if not _is_measured(mapper, state.index, label):
         state.labels = np.where((state.labels == label) | (before == label), before, state.labels)
-        return False
-    if state.voted is not None:
+    elif state.voted is not None:
         state.voted = np.where((state.labels == label) | (state.voted == label), state.labels, state.voted)
-    return True
 
 
 def _is_measured(mapper: Mapper, index: int, label: int) -> bool:

@@ -230,8 +230,7 @@ class Intake:
             frame, output_camera, pose.T_map_cam, pose.status, scale, small, inverse, sigma, small, depth_m, warnings
         )
         state.keep_outlines(labels)
-        cells = getattr(self.masks, "outline_cells", 0)
-        state.coarse = 0 < cells < max(frame.camera.size) and frame.camera.size == output_camera.size
+        state.coarse = 0 < self.masks.outline_cells < max(frame.camera.size) and frame.camera.size == output_camera.size
         state.loose = depth is not None and depth.affine and depth.scale is not Scale.METRIC
         return state
 

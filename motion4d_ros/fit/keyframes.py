@@ -88,9 +88,7 @@ class Keyframes:
         """Forgets what was measured in `frames`, whose labels have changed; keyframes among them are picked anew."""
         stale = [keyframe.index for keyframe in self._keyframes if keyframe.index in frames]
         self._keyframes = [keyframe for keyframe in self._keyframes if keyframe.index not in frames]
-        for keyframe in self._keyframes:
-            for index in frames & keyframe.found.keys():
-                del keyframe.found[index]
+        self.unlink(horizon.frames[-1].index + 1, frames)
         for index in stale:
             self.add(horizon.get(index))
 

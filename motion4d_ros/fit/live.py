@@ -44,9 +44,9 @@ class LiveLabels:
         says where to believe it.
         """
         back = np.asarray(back, np.float32)
-        moved = warp(self.labels.astype(np.float32), back, nearest=True).astype(np.int32)
+        moved = _fetched(self.labels, back)
         named = called_by_history(raw, moved)
-        labels = own_outlines(carry_labels(self.labels, back, trusted, named), named)
+        labels = own_outlines(_with_source(moved, self.labels, trusted, named), named)
         distances = {}
         for label in _objects(labels):
             now, before = signed_distance(labels == label), self.distances.get(label)
@@ -120,9 +120,17 @@ def carry_labels(labels: IntArray, back: FloatArray, trusted: BoolArray, raw: In
     """(H, W) labels of the frame before, fetched along the flow `back` (H, W, 2) to it; those of the source, `raw`,
     where the flow is not `trusted` and where the source shows an object that is new.
     """
-    carried = warp(labels.astype(np.float32), back.astype(np.float32), nearest=True).astype(np.int32)
+    return _with_source(_fetched(labels, back), labels, trusted, raw)
+
+
+def _fetched(labels: IntArray, back: FloatArray) -> IntArray:
+    return warp(labels.astype(np.float32), np.asarray(back, np.float32), nearest=True).astype(np.int32)
+
+
+def _with_source(carried: IntArray, before: IntArray, trusted: BoolArray, raw: IntArray) -> IntArray:
+    """(H, W) labels `carried` from those `before` them, completed by the source: see `carry_labels`."""
     known = np.maximum(raw, 0)
-    fresh = ~np.isin(known, [0, *np.unique(labels)])
+    fresh = ~np.isin(known, [0, *np.unique(before)])
     usable: BoolArray = trusted & ~fresh
     return np.where(usable | (raw == UNKNOWN_LABEL), carried, known).astype(np.int32)
 

@@ -124,8 +124,7 @@ class Reunions:
         `visible` are the frames that show it.
         """
         label = motion.object_id
-        views = self.keyframes.best_for(label, horizon, since, TEMPLATE_VIEWS)
-        template = make_template([(horizon.get(k), motion.matrix(k)) for k in views], label)
+        views, template = self._template(motion, horizon, since)
         if template is None:
             return False
         tried = self._clear_looks(motion, template, horizon, visible, [horizon.get(k) for k in views])
@@ -141,6 +140,11 @@ class Reunions:
         self.links.update((view, k) for view in views for k in frames if k in visible)
         motion.points.clear()  # those picked while it was lost are where it was not; they are lifted anew
         return True
+
+    def _template(self, motion: ObjectMotion, horizon: Horizon, before: int) -> tuple[list[int], Template | None]:
+        """The keyframes older than frame `before` that show most of an object, and how it looks in them."""
+        views = self.keyframes.best_for(motion.object_id, horizon, before, TEMPLATE_VIEWS)
+        return views, make_template([(horizon.get(k), motion.matrix(k)) for k in views], motion.object_id)
 
     @staticmethod
     def _clear_looks(
@@ -248,14 +252,12 @@ class Reunions:
         """Puts an object that could not be recognised where its mask and depth are in frame `index`, turned as it would
         have gone on turning; the same in the other `frames` of this appearance, and on the way there.
         """
-        label = motion.object_id
-        views = self.keyframes.best_for(label, horizon, since, TEMPLATE_VIEWS)
-        template = make_template([(horizon.get(k), motion.matrix(k)) for k in views], label)
+        _, template = self._template(motion, horizon, since)
         if template is None:
             return
         now = motion.matrix(index)
         coasted = coast(motion, template.middle, since, index)
-        pose = placed(template, horizon.get(index), label, now if coasted is None else coasted)
+        pose = placed(template, horizon.get(index), motion.object_id, now if coasted is None else coasted)
         if pose is None or _gap(template, pose, now) < 1.0:
             return  # a half-hidden object's middle is no better known than that
         motion.regauge(index, pose, frames)

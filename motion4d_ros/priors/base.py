@@ -73,13 +73,12 @@ class DepthSource(Protocol):
 
 
 class MaskSource(Protocol):
-    """Frame -> object masks. Called once per frame, in order, after pose and depth.
-
-    A source that draws outlines on a grid of its own has `outline_cells`, the cells along the image's longer side.
-    """
+    """Frame -> object masks. Called once per frame, in order, after pose and depth."""
 
     accepts_prompts: bool
     """Whether `refresh` can do anything."""
+    outline_cells: int
+    """Cells along the image's longer side of the grid on which it draws outlines; 0: as fine as the image."""
     full_size: bool
     """Whether the source is shown frames, hints and prompts at the input's size, and answers at that size.
 

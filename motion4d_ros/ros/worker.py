@@ -359,14 +359,14 @@ class Worker:
 
     def _remember(self, index: int, context: FrameContext) -> None:
         self._contexts[index] = context
-        oldest = index - self._config.window.horizon
-        for old in [key for key in self._contexts if key <= oldest]:
+        for old in [key for key in self._contexts if key <= index - self._config.window.horizon]:
             del self._contexts[old]
 
     def _reject(self, reason: str, error: Exception, *, said: bool = False) -> None:
         self._queue.finish_rejected(reason)
         self.report.last_rejection = str(error)
-        self.report.tf_problem = str(error) if reason == "tf" else self.report.tf_problem
+        if reason == "tf":
+            self.report.tf_problem = str(error)
         if not said:
             self._log(f"frame rejected: {error}")
 

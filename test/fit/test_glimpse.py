@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from engine_builders import given
 
-from motion4d_ros.config import Config
 from motion4d_ros.evaluation.synthetic import make_scene
 from motion4d_ros.evaluation.synthetic.scene import SyntheticScene
 from motion4d_ros.fit.arbiter import overlap
@@ -25,21 +25,13 @@ def scene() -> SyntheticScene:
 
 
 def engine(**values: Any) -> Motion4D:
-    config = Config()
-    config.update(
-        {
-            "run": {"threads": 1, "device": "cpu"},
-            "budget.mode": "realtime",
-            "masks.source": "topic",
-            "depth.source": "topic",
-            "pose.source": "odometry",
-            "window": {"length": 4, "horizon": 16, "global_every": 0},
-            "fit": {"motion_iterations": 4, "semantic_iterations": 4},
-            "geometry": {"iterations": 3, "static_points": 80, "object_points": 60, "max_parts": 1},
-            **values,
-        }
-    )
-    return Motion4D(config)
+    settings = {
+        "budget.mode": "realtime",
+        "window": {"length": 4, "horizon": 16, "global_every": 0},
+        "fit": {"motion_iterations": 4, "semantic_iterations": 4},
+        "geometry": {"iterations": 3, "static_points": 80, "object_points": 60, "max_parts": 1},
+    }
+    return Motion4D(given(**{**settings, **values}))
 
 
 def test_while_a_window_waits_frames_are_only_looked_at(scene: SyntheticScene) -> None:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from engine_builders import given
 
-from motion4d_ros.config import Config
 from motion4d_ros.evaluation.synthetic import make_scene
 from motion4d_ros.fit.arbiter import Arbiter
 from motion4d_ros.pipeline import Motion4D
@@ -25,17 +25,10 @@ def truth() -> IntArray:
 def outcome(hindsight: bool) -> tuple[list[int], list[IntArray]]:
     """Points of the first object that were found in the frames in `MIDDLE`, and the masks that are published there."""
     scene = make_scene("small_baseline", seed=2, frames=20, size=(96, 128))
-    config = Config()
-    config.update(
-        {
-            "run": {"threads": 1, "device": "cpu"},
-            "masks.source": "topic",
-            "depth.source": "topic",
-            "pose.source": "odometry",
-            "window": {"length": 5, "horizon": 24, "global_every": 0},
-            "fit": {"motion_iterations": 20, "semantic_iterations": 8, "final_iterations": 20, "hindsight": hindsight},
-            "geometry": {"max_parts": 1},
-        }
+    config = given(
+        window={"length": 5, "horizon": 24, "global_every": 0},
+        fit={"motion_iterations": 20, "semantic_iterations": 8, "final_iterations": 20, "hindsight": hindsight},
+        geometry={"max_parts": 1},
     )
     engine = Motion4D(config)
     for k, frame in enumerate(scene.frames()):

@@ -49,6 +49,7 @@ class Recorder:
 
     accepts_prompts = True
     full_size = False
+    outline_cells = 0
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, Prompt]] = []
@@ -143,7 +144,7 @@ def test_prediction_carries_labels_over_a_frame_whose_masks_are_missing() -> Non
 def test_a_source_is_coarse_where_the_scene_sees_finer(width: int, cells: int, coarse: bool) -> None:
     """Cells larger than pixels, and all pixels fitted."""
     intake, source = intake_of(**{"budget.working_width": width}), Recorder()
-    source.outline_cells = cells  # type: ignore[attr-defined]
+    source.outline_cells = cells
     intake.masks = source
     assert intake.take(frame(0)).coarse is coarse
 

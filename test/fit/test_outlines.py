@@ -56,6 +56,7 @@ class Sharp:
     """A mask source that sees a disc move by 2 px a frame; in `blind` frames it sees nothing."""
 
     accepts_prompts = True
+    outline_cells = 0
 
     def __init__(self, full_size: bool = True, blind: Sequence[int] = ()) -> None:
         self.full_size, self.blind = full_size, blind

@@ -76,6 +76,7 @@ class Network:
     def __init__(self, answer: IntArray | None, accepts_prompts: bool = True) -> None:
         self.answer, self.accepts_prompts = answer, accepts_prompts
         self.full_size = False
+        self.outline_cells = 0
         self.prompts: list[Prompt] = []
 
     def refresh(self, frame: Frame, prompts: Sequence[Prompt]) -> IntArray | None:
