@@ -56,6 +56,8 @@ RULES: dict[str, Rule] = {
              "nothing to do if a bag was restarted; otherwise synchronise the clocks"),
         Rule("camera_changed", "input", Level.WARN, "image size or intrinsics changed: the scene began anew",
              "nothing to do if that was meant; otherwise keep the camera's mode, zoom and calibration fixed"),
+        Rule("misfit", "input", Level.WARN, "depth or masks do not come as the image does",
+             "nothing to do if they show the same view; otherwise register them to the image"),
         Rule("prompt_refused", "input", Level.WARN, "a prompt could not be used", "mend what the reason names"),
         Rule("dropped", "pipeline", Level.WARN, "more than 5 % of the frames are dropped: the machine is too slow",
              "lower budget.working_width or budget.load, use budget.mode realtime, or slow the camera down"),
@@ -106,6 +108,8 @@ class Snapshot:
     qos_problem: str = ""
     tf_problem: str = ""  # last failed lookup, "" once one succeeds
     last_rejection: str = ""
+    misfits: tuple[str, ...] = ()  # what is odd about inputs that are used all the same
+    misfit_age_s: float = float("inf")
     prompt_problem: str = ""
     prompt_problem_age_s: float = float("inf")
     jump_age_s: float = float("inf")
@@ -172,6 +176,8 @@ def _input_findings(s: Snapshot) -> list[tuple[str, str]]:
         found.append(("clock_jump", f"{s.jump_age_s:.0f} s ago"))
     if s.camera_changed_age_s < RECENT_S:
         found.append(("camera_changed", f"{s.camera_changed_age_s:.0f} s ago"))
+    if s.misfits and s.misfit_age_s < RECENT_S:
+        found.append(("misfit", "; ".join(s.misfits)))
     if s.prompt_problem and s.prompt_problem_age_s < RECENT_S:
         found.append(("prompt_refused", s.prompt_problem))
     return found

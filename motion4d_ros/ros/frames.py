@@ -132,6 +132,7 @@ class FrameBuilder:
         lookup: PoseLookup | None = None,
         base_to_camera: FloatArray | None = None,
         give_up: Callable[[], bool] = lambda: False,
+        note: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._config = config
         self._calibrations = calibrations
@@ -139,7 +140,15 @@ class FrameBuilder:
         self._lookup = lookup
         self._base_to_camera = base_to_camera
         self._give_up = give_up
+        self._note = note
         self.map_frame = config.ros.map_frame or "map"
+        self.misfits: dict[str, str] = {}  # input -> what is odd about it, though it is used
+        self.misfit_at = float("-inf")  # time.monotonic() of the newest entry
+
+    def start(self) -> None:
+        """Forgets what was odd about the inputs: the node is activated (again)."""
+        self.misfits.clear()
+        self.misfit_at = float("-inf")
 
     def build(self, group: ImageGroup) -> tuple[Frame, FrameContext]:
         """The frame of a group. Raises `Rejection` when something in it cannot be used."""
@@ -167,15 +176,35 @@ class FrameBuilder:
         if group.depth is None:
             return None
         depth = conversions.read_depth(group.depth, 4 * rectifier.width * rectifier.height)
-        depth = conversions.fit_size(depth, rectifier.height, rectifier.width, "depth")
+        depth = self._fitted(depth, rectifier, "depth", group.depth.header.frame_id, group.image.header.frame_id)
         return np.ascontiguousarray(rectifier.rectify(depth, nearest=True), np.float32)
 
     def _masks(self, group: ImageGroup, rectifier: Rectifier) -> NDArray[np.int32] | None:
         if group.masks is None:
             return None
         labels = conversions.read_labels(group.masks)
-        labels = conversions.fit_size(labels, rectifier.height, rectifier.width, "masks")
+        labels = self._fitted(labels, rectifier, "masks")
         return np.ascontiguousarray(rectifier.rectify(labels, nearest=True), np.int32)
+
+    def _fitted(
+        self, array: NDArray[Any], rectifier: Rectifier, what: str, frame_id: str = "", image_frame_id: str = ""
+    ) -> NDArray[Any]:
+        """`array` at the image's size. What was odd about it is noted once. Raises `Rejection` for another view."""
+        size = (rectifier.height, rectifier.width)
+        fitted = conversions.fit_size(array, *size, what)
+        oddities = []
+        if array.shape != size:
+            have, want = f"{array.shape[1]}x{array.shape[0]}", f"{size[1]}x{size[0]}"
+            oddities.append(f"{what} of {have} px scaled to the image's {want} by nearest neighbour")
+        if frame_id and image_frame_id and frame_id != image_frame_id:
+            oddities.append(f"{what} in frame {frame_id!r} taken as registered to the image in {image_frame_id!r}")
+        text = "; ".join(oddities)
+        if text != self.misfits.get(what, ""):
+            self.misfits[what] = text
+            if text:
+                self.misfit_at = time.monotonic()
+                self._note(text)
+        return fitted
 
     def _pose(self, group: ImageGroup, frame_id: str, stamp_ns: int) -> FloatArray | None:
         source = self._config.pose.source

@@ -140,6 +140,7 @@ class Motion4DNode(LifecycleNode):
             lookup=self._transforms.lookup if self._transforms else None,
             base_to_camera=extrinsic,
             give_up=lambda: self.worker is None or self.worker.stopping,
+            note=self._log,
         )
         self.get_logger().info(
             f"configured: images by {backend.name}, synchroniser {installed_classes()[0]}, "
@@ -156,6 +157,7 @@ class Motion4DNode(LifecycleNode):
         self._meters = Meters()
         self._books.clear()
         self._calibrations.clear()
+        self._builder.start()
         self._restarts = 0
         self._jumped_at = float("-inf")
         self._activated_at = time.monotonic()
@@ -187,10 +189,10 @@ class Motion4DNode(LifecycleNode):
             self._prompting.close()
             self._prompting = None
         if self.worker is not None and not self.worker.stop(STOP_S):
-            self.queue.abandon("deactivated")
             self.engine = None  # interrupted in mid-window: half-done work is not to be trusted
             if self.worker.alive:
                 self.get_logger().error(f"the worker did not end within {STOP_S:g} s: left behind")
+        self.queue.abandon("deactivated")
         self.queue.clear("deactivated")
         if self.outputs is not None and self.worker is not None:
             self._publish_status()
@@ -300,6 +302,9 @@ class Motion4DNode(LifecycleNode):
             snapshot.camera_changed_age_s = now - report.camera_changed_at
             snapshot.exception_age_s, snapshot.last_exception = now - report.exception_at, report.last_exception
             snapshot.worker_alive = worker.alive
+            if self._builder is not None:
+                snapshot.misfits = tuple(filter(None, self._builder.misfits.values()))
+                snapshot.misfit_age_s = now - self._builder.misfit_at
             times = list(inputs.callback_seconds) or [0.0]
             snapshot.callback_p50_s, snapshot.callback_p99_s = np.percentile(times, [50, 99]).tolist()
         if self._prompting is not None:
@@ -310,17 +315,29 @@ class Motion4DNode(LifecycleNode):
     def _watch_worker(self) -> None:
         """Restarts a worker that died, once."""
         worker = self.worker
-        if worker is None or worker.alive or worker.stopping or self._restarts:
+        if worker is None or worker.alive or worker.stopping:
+            return
+        self.queue.abandon("worker died")
+        if self._restarts:
             return
         self._restarts += 1
         self.get_logger().error(f"the worker died ({worker.report.last_exception}): restarted once, with a new scene")
-        self.queue.abandon("worker died")
         try:
-            self.engine = self._engine_factory(self.config)
+            self.engine = self._revived(worker.engine)
+            self._after_reset(jumped=False)
         except Exception as error:
             self.get_logger().error(f"no new engine: {error}")
             return
         self._start_worker(worker.report)
+
+    def _revived(self, engine: Engine) -> Engine:
+        """The engine of a worker that died, with a new scene, so that ids go on; a new one if it is past that."""
+        try:
+            engine.reset("the worker died")
+        except Exception as error:
+            self.get_logger().error(f"the engine cannot be reset ({error}): a new one, whose ids begin anew")
+            return self._engine_factory(self.config)
+        return engine
 
     def _on_parameters(self, parameters: Sequence[Any]) -> None:
         """Live parameters take effect at once; others were refused while configured."""

@@ -116,6 +116,7 @@ def diagnostic_array(
         "input": {
             "received": counts.received, "rejected": counts.rejected_total, "image topic": snapshot.image_topic,
             "publishers": snapshot.image_publishers, "camera_info": "ok" if snapshot.has_camera else "missing",
+            "adapted": "; ".join(snapshot.misfits) or "nothing",
             "callback p50 ms": f"{1e3 * snapshot.callback_p50_s:.2f}",
             "callback p99 ms": f"{1e3 * snapshot.callback_p99_s:.2f}",
         },

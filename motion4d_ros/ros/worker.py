@@ -375,7 +375,7 @@ class Worker:
         self.report.last_exception = f"{where}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
         self.report.exception_at = time.monotonic()
         trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        self._log(f"exception in {where}, survived: {self.report.last_exception}\n{trace}")
+        self._log(f"exception in {where}: {self.report.last_exception}\n{trace}")
 
     def _recover(self, error: Exception, *, in_pause: bool = False) -> None:
         """After an exception: nothing to do, unless memory ran out."""

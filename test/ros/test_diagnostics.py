@@ -37,6 +37,7 @@ CASES: dict[str, dict[str, Any]] = {
     "rejected": {"counts": Counts(100, 97, 2, {}, {"step": 1}), "last_rejection": "image: step 3"},
     "clock_jump": {"jump_age_s": 3.0},
     "camera_changed": {"camera_changed_age_s": 3.0},
+    "misfit": {"misfits": ("masks is 32x24 px",), "misfit_age_s": 1.0},
     "prompt_refused": {"prompt_problem": "box is empty", "prompt_problem_age_s": 1.0},
     "dropped": {"counts": Counts(100, 90, 2, {"queue full": 8})},
     "sparse": {"rate_hz": 10.0, "health": Health(frames=9, windows=1, scale=Scale.METRIC, stride=12)},

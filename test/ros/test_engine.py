@@ -9,21 +9,24 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 from harness import Harness
 from nav_msgs.msg import Odometry
+from numpy.typing import NDArray
 from rclpy.lifecycle import TransitionCallbackReturn
 from rosbags.highlevel import AnyReader
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, PointCloud2
 
 from motion4d_ros.evaluation.metrics import score_masks
 from motion4d_ros.evaluation.synthetic import SyntheticScene, make_scene, write_bag
 from motion4d_ros.ros import outgoing
 from motion4d_ros.ros.demo.command import main as demo
 from motion4d_ros.ros.demo.results import Said, read_results
+from motion4d_ros.ros.diagnostics import assess
 from motion4d_ros.ros.engine import make_engine
 
 SMALL = [
@@ -184,6 +187,44 @@ def test_deactivation_in_the_middle_of_real_work(
     assert not h.node.worker.report.exceptions, h.node.worker.report
 
 
+@pytest.mark.parametrize("where", ["geometry", "intake"])
+def test_a_worker_that_dies_is_restarted_once_and_ids_go_on(
+    harness: Callable[..., Harness], scene: SyntheticScene, where: str
+) -> None:
+    """The real engine dies of what no `except Exception` catches: in mid-window, or while it takes a frame in."""
+    settings = {k: int(v) for k, v in (setting.split("=") for setting in SMALL)}
+    h = harness(engine=make_engine, parameters={**settings, **GIVEN, "budget.mode": "lossless"})
+    h.listen("tracked_points")
+    h.connect()
+    send_scene(h, scene, 4)
+    assert h.until(lambda: h.node.health().windows == 1 and h.counts().queued == 0, 60.0)
+    assert h.until(lambda: any(m.width for m in h.heard["tracked_points"]))
+    used = {int(i) for m in h.heard["tracked_points"] for i in point_ids(m)}
+
+    kill_once(h.engine, where)
+    send_scene(h, scene, 4, start=4)
+    assert h.until(lambda: h.node._restarts == 1 and h.node.worker.alive, 60.0)
+    h.settled(8, 60.0)
+    h.heard["tracked_points"].clear()
+    send_scene(h, scene, 4, start=8)
+    assert h.until(lambda: h.node.health().windows >= 2, 60.0), "a new scene is fitted"
+    assert h.until(lambda: any(m.width for m in h.heard["tracked_points"]))
+    assert used.isdisjoint(int(i) for m in h.heard["tracked_points"] for i in point_ids(m)), "ids are never reused"
+    codes = {finding.rule.code for finding in assess(h.node.snapshot())}
+    assert "worker_restarted" in codes and "SystemExit: killed" in h.node.worker.report.last_exception
+    assert h.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS and h.counts().queued == 0
+    assert h.node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+    for turn in range(2):
+        kill_once(h.engine, "intake")
+        send_scene(h, scene, 1, start=turn)
+        assert h.until(lambda: not h.node.worker.alive, 60.0)
+        if turn == 0:
+            assert h.until(lambda: h.node.worker.alive, 60.0)
+    assert h.until(lambda: h.counts().dropped == {"worker died": 2}), "the second time no frame is left in its hands"
+    assert "worker_dead" in {finding.rule.code for finding in assess(h.node.snapshot())}
+    assert h.node.trigger_deactivate() == TransitionCallbackReturn.SUCCESS and h.counts().queued == 0
+
+
 def test_one_argument_is_enough(harness: Callable[..., Harness], scene: SyntheticScene) -> None:
     """Images and their calibration alone: poses, depth and objects are found, and nothing is rejected."""
     settings = dict(setting.split("=") for setting in SMALL)
@@ -197,6 +238,24 @@ def test_one_argument_is_enough(harness: Callable[..., Harness], scene: Syntheti
     assert not h.node.worker.report.exceptions, h.node.worker.report
     assert len({m.header.stamp.nanosec for m in h.heard["camera_pose"]}) == 8
     assert h.heard["tracked_objects"][-1].scale in ("relative", "unknown")
+
+
+def kill_once(engine: Any, where: str) -> None:
+    """Lets the engine's `intake`, or the `geometry` of its windows, raise what no `except Exception` catches."""
+    owner, name = (engine.intake, "take") if where == "intake" else (engine.mapper.geometry, "update")
+
+    def die(*args: object) -> None:
+        delattr(owner, name)  # the method of its class is back
+        raise SystemExit("killed")
+
+    setattr(owner, name, die)
+
+
+def point_ids(cloud: PointCloud2) -> NDArray[np.uint32]:
+    """The `point_id` of every point."""
+    offset = next(field.offset for field in cloud.fields if field.name == "point_id")
+    rows = np.frombuffer(bytes(cloud.data), np.uint8).reshape(-1, cloud.point_step)
+    return np.ascontiguousarray(rows[:, offset : offset + 4]).view(np.uint32)[:, 0]
 
 
 def send_scene(h: Harness, scene: SyntheticScene, frames: int, start: int = 0) -> None:

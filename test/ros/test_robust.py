@@ -13,6 +13,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image
 
+from motion4d_ros.ros import outgoing
 from motion4d_ros.ros.diagnostics import assess
 
 OK = TransitionCallbackReturn.SUCCESS
@@ -105,19 +106,32 @@ def test_a_dead_worker_is_restarted_once(harness: Callable[..., Harness]) -> Non
     h.engine.fail["accept"] = SystemExit()
     h.send(2 * 10**8)
     assert h.until(lambda: h.node._restarts == 1 and h.node.worker.alive, 5.0)
-    assert "worker_restarted" in codes(h) and len(h.engines) == 2
+    assert "worker_restarted" in codes(h)
+    assert len(h.engines) == 1 and "reset" in h.engine.calls, "a new scene of the same engine: ids are not reused"
     h.send(3 * 10**8)
     assert h.settled(3).dropped == {"worker died": 1}
     h.engine.fail["accept"] = SystemExit()
     h.send(4 * 10**8)
     assert h.until(lambda: "worker_dead" in codes(h), 5.0)
     time.sleep(1.5)
-    assert len(h.engines) == 2, "not a second time"
+    assert not h.node.worker.alive, "not a second time"
     h.send(5 * 10**8)
     assert h.until(lambda: h.counts().received == 5), "alive, and keeping its books"
     assert h.node.trigger_deactivate() == OK and h.node.trigger_activate() == OK
     h.stream(3)
     assert h.settled(3).processed == 3, "activating again is the way out"
+
+
+def test_an_engine_that_cannot_be_reset_is_replaced(harness: Callable[..., Harness]) -> None:
+    h = harness()
+    h.connect()
+    h.send(10**8)
+    h.settled(1)
+    h.engine.fail = {"accept": SystemExit(), "reset": RuntimeError("broken")}
+    h.send(2 * 10**8)
+    assert h.until(lambda: len(h.engines) == 2 and h.node.worker.alive, 5.0)
+    h.send(3 * 10**8)
+    assert h.settled(3).processed == 2
 
 
 def test_a_looped_bag_begins_a_new_scene(harness: Callable[..., Harness]) -> None:
@@ -360,8 +374,6 @@ def test_odometry_in_another_frame_is_refused_not_mislabelled(harness: Callable[
 
 
 def test_depth_and_extrinsic_reach_the_engine(harness: Callable[..., Harness]) -> None:
-    from motion4d_ros.ros import outgoing
-
     sources = {"pose.source": "odometry", "depth.source": "topic"}
     h = harness(parameters={**sources, "base_to_camera": "0 0 0.5 0 0 0 1", "slop": 0.02})
     h.connect()
@@ -373,3 +385,27 @@ def test_depth_and_extrinsic_reach_the_engine(harness: Callable[..., Harness]) -
     assert h.settled(1).processed == 1
     frame = h.engine.frames[-1]
     assert np.allclose(frame.depth_m, 1.5) and np.allclose(frame.T_map_cam[:3, 3], (2.0, 0.0, 0.5))
+
+
+def test_depth_and_masks_of_half_size_are_scaled_and_said_once(harness: Callable[..., Harness]) -> None:
+    h = harness(parameters={"depth.source": "topic", "masks.source": "topic"})
+    h.connect()
+    depth = np.arange(1, 769, dtype=np.uint16).reshape(24, 32)
+    for stamp in (10**9, 2 * 10**9):
+        head = outgoing.header(stamp, "depth_camera")
+        h.publisher("depth").publish(outgoing.image_message(depth, "16UC1", head))
+        h.publisher("masks").publish(labels(stamp, 32, 24, ids=(3,)))
+        h.send(stamp)
+    assert h.settled(2).processed == 2
+    frame = h.engine.frames[-1]
+    assert np.array_equal(frame.depth_m, np.kron(depth, np.ones((2, 2))).astype(np.float32) * np.float32(1e-3))
+    assert np.array_equal(np.argwhere(frame.masks == 3).min(0), (20, 10)), "labels stay labels"
+    found = {finding.rule.code: finding.text for finding in assess(h.node.snapshot())}
+    for words in ("depth of 32x24 px scaled to the image's 64x48", "masks of 32x24", "'depth_camera' taken as reg"):
+        assert words in found["misfit"]
+    wide = outgoing.image_message(depth[:18], "16UC1", outgoing.header(3 * 10**9, "camera"))
+    h.publisher("depth").publish(wide)
+    h.publisher("masks").publish(labels(3 * 10**9))
+    h.send(3 * 10**9)
+    assert h.settled(3).rejected == {"depth size": 1}
+    assert "32x18 px does not show the view of 64x48" in h.node.worker.report.last_rejection
