@@ -169,7 +169,9 @@ def test_unknown_distortion_model(make_bag):
 def test_depth_and_masks_of_half_size_are_fitted(make_bag, topics):
     frames, source = frames_of(make_bag(depth_size=(16, 24), masks_size=(16, 24)), topics)
     assert frames[0].depth_m.shape == frames[0].masks.shape == (32, 48)
-    assert any("the depth is 24x16" in text for text in source.report.sentences())
+    for what in ("depth", "masks"):
+        text = f"{what} of 24x16 px scaled to the image's 48x32 by nearest neighbour"
+        assert any(text in sentence for sentence in source.report.sentences())
 
 
 @pytest.mark.parametrize("part", ["depth", "masks"])

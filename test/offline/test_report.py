@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 import xml.etree.ElementTree as ElementTree
 from types import SimpleNamespace
 
@@ -46,6 +47,12 @@ def test_nothing_to_draw_is_said():
     assert "nothing was measured" in charts.bars([])
     assert "too few values" in charts.lines([Line([0], [np.nan], "#000")], "x", "y")
     assert "nothing to draw" in charts.plan(np.zeros((0, 2)), [], [], None, "m")
+
+
+def test_the_numbers_of_an_axis_leave_room_for_its_label():
+    svg = charts.lines([Line([0, 1], [0.0, 140000.0], "#000")], "frames", "peak MiB")
+    ends = [(float(x), text) for x, text in re.findall(r"<text x='(\d+)' [^>]*end' class='tick'>([\d.]+)<", svg)]
+    assert ends and all(x - 8 * len(text) >= 20 for x, text in ends)
 
 
 def test_gaps_interrupt_a_curve():

@@ -32,7 +32,7 @@ def test_a_bag_with_images_alone_says_what_was_not_given_and_what_else_it_holds(
     recording = own(bag, "/camera/image_raw", {})
     assert recording.others == ["/camera/depth", "/camera/mask", "/odom"]
     text = " ".join(inputs_missing(recording, []))
-    assert "not given: depth, masks, camera poses" in text and "/camera/depth, /camera/mask, /odom" in text
+    assert "Not given: depth, masks, camera poses" in text and "/camera/depth, /camera/mask, /odom" in text
     assert "depth" not in inputs_missing(recording, ["depth.source=model"])[0].split(".")[0]
     given = own(bag, "/camera/image_raw", {"depth": "/camera/depth", "masks": "/camera/mask", "odometry": "/odom"})
     assert not given.others and not inputs_missing(given, [])

@@ -106,7 +106,7 @@ def _stats(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     gaussians = counts["gaussians_static"] + counts["gaussians_dynamic"]
     return [
         (str(counts["frames"]), "frames"),
-        (str(counts["objects"]), "objects"),
+        (str(counts["objects"]), "object" if counts["objects"] == 1 else "objects"),
         (metrics["scale"], "scale"),
         (f"{timings['engine_seconds_per_frame']:.2f} s", "a frame"),
         (f"{gaussians / 1000:.1f} k" if gaussians >= 1000 else str(gaussians), "Gaussians"),

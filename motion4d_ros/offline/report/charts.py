@@ -51,11 +51,12 @@ def lines(curves: Sequence[Line], x_label: str, y_label: str, width: int = 520, 
     good = np.isfinite(x_all) & np.isfinite(y_all)
     if good.sum() < 2:
         return "<p class='muted'>too few values to draw</p>"
-    left, right, top, bottom = 52, 14, 12, 40
     x_low, x_high = float(x_all[good].min()), float(x_all[good].max())
     y_ticks = _ticks(min(0.0, float(y_all[good].min())), float(y_all[good].max()))
     x_ticks = [t for t in _ticks(x_low, x_high) if x_low <= t <= x_high]
     y_low, y_high = y_ticks[0], y_ticks[-1]
+    widest = max(len(f"{tick:g}") for tick in y_ticks)
+    left, right, top, bottom = 32 + 8 * max(2, widest), 14, 12, 40  # beside the numbers there is room for the label
 
     def px(x: float) -> float:
         return left + (width - left - right) * (x - x_low) / max(x_high - x_low, 1e-12)

@@ -107,8 +107,8 @@ def fit_to_size(
     if array.shape[:2] == size:
         return array
     fitted = fit_size(array, *size, what)
-    have = f"{array.shape[1]}x{array.shape[0]}"
-    report.warn(f"the {what} is {have} px, its image {size[1]}x{size[0]}: enlarged or shrunk to fit")
+    have, want = f"{array.shape[1]}x{array.shape[0]}", f"{size[1]}x{size[0]}"
+    report.warn(f"{what} of {have} px scaled to the image's {want} by nearest neighbour")
     return fitted
 
 

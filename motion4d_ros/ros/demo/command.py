@@ -23,7 +23,7 @@ from motion4d_ros.offline.resources import preset
 from motion4d_ros.ros.demo import show
 from motion4d_ros.ros.demo.recording import Recording, made_up, own, read_pictures
 from motion4d_ros.ros.demo.results import NODE, Said, read_results
-from motion4d_ros.ros.demo.score import Scores, score_stages, score_table
+from motion4d_ros.ros.demo.score import ROW_NAMES, Scores, score_stages, score_table
 from motion4d_ros.ros.publishers import TOPICS
 from motion4d_ros.ros.recorder import Recorder
 from motion4d_ros.types import Motion4DError
@@ -183,8 +183,9 @@ def report(
     sentences = account(recording, said, seconds, options)
     for sentence in sentences:
         console.print(sentence, highlight=False)
+    source = "a made-up scene" if recording.scene is not None else recording.bag.name
     show.write_page(
-        folder / "report.html", f"motion4d_node on {recording.bag.name}", sentences, score_rows(scores), video,
+        folder / "report.html", f"motion4d_node on {source}", sentences, score_rows(scores), video,
         folder / "overlay.png",
     )  # fmt: skip
     for name in ("overlay.png", "demo.mp4", "output", "node.log", "report.html"):
@@ -219,12 +220,12 @@ def account(recording: Recording, said: Said, seconds: float, options: argparse.
         books += f" ({status.live_only} of them told about live, but not fitted)"
     return [
         f"{played}; {seconds:.0f} s in all.",
-        f"{books}; {status.windows} windows, {status.refinements} refinements on {status.device}.",
-        f"objects {', '.join(map(str, ids)) or 'none'}; {status.gaussians_static} static and "
+        f"{books}; windows fitted: {status.windows}, refinements: {status.refinements}, on {status.device}.",
+        f"Objects {', '.join(map(str, ids)) or 'none'}; {status.gaussians_static} static and "
         f"{status.gaussians_dynamic} moving Gaussians; scale {status.scale}.",
-        f"a frame was taken in within {taken_in_s:.2f} s, a window fitted in {window_s:.1f} s (means); {delays}.",
+        f"A frame was taken in within {taken_in_s:.2f} s, a window fitted in {window_s:.1f} s (means); {delays}.",
         *inputs_missing(recording, options.set),
-        "until the first window was fitted, live masks are those of the 2D source, and no object is reported.",
+        "Until the first window was fitted, live masks are those of the 2D source, and no object is reported.",
     ]
 
 
@@ -242,10 +243,10 @@ def inputs_missing(recording: Recording, settings: Sequence[str]) -> list[str]:
     if not absent:
         return []
     what, instead = ", ".join(item[0] for item in absent), "; ".join(item[2] for item in absent)
-    sentences = [f"not given: {what}. So {instead}; docs/monocular.md says how good that is."]
+    sentences = [f"Not given: {what}. So {instead}; docs/monocular.md says how good that is."]
     if recording.others:
         sentences.append(
-            f"also in the bag: {', '.join(recording.others)}; if they fit: make demo … DEPTH=… MASKS=… ODOMETRY=…"
+            f"Also in the bag: {', '.join(recording.others)}; if they fit: make demo … DEPTH=… MASKS=… ODOMETRY=…"
         )
     return sentences
 
@@ -254,8 +255,9 @@ def score_rows(scores: dict[str, Scores]) -> list[list[str]]:
     """The scores as rows of text, the first one the head."""
     if not scores:
         return []
-    rows = [["", "frames told", "J&F", "identity flips", "3D track error", "within 10 cm"]]
-    for name, row in scores.items():
+    rows = [["", "frames told", "masks J&F", "identity flips", "3D track error", "within 10 cm"]]
+    for stage, row in scores.items():
+        name = ROW_NAMES[stage]
         tracks = ["", ""] if row.epe_m != row.epe_m else [f"{100 * row.epe_m:.1f} cm", f"{100 * row.d10:.0f} %"]
         rows.append([name, f"{100 * row.told:.0f} %", f"{row.JF:.3f}", str(row.flips), *tracks])
     return rows

@@ -14,6 +14,10 @@ from motion4d_ros.ros.demo.results import STAGES, Cloud, Said
 NEAR_M = 0.05
 """A tracked point this near to a true one when that is first seen is taken to follow it."""
 FRAMES_APART = 4
+ROW_NAMES = {
+    "priors": "2D masks as given", "live": "live (at once)", "window": "window (fitted)", "final": "final (refined)",
+}  # fmt: skip
+"""What people call a row of the scores."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +53,12 @@ def score_table(scores: dict[str, Scores]) -> Table:
     """The scores for the terminal."""
     table = Table(title="against the exact truth")
     table.add_column("", no_wrap=True)
-    for column in ("frames told", "masks J&F", "identity flips", "3D track error", "within 10 cm", "points followed"):
+    for column in ("told", "J&F", "id flips", "3D error", "<10 cm", "followed"):
         table.add_column(column, justify="right")
-    names = {
-        "priors": "2D masks as given", "live": "live (at once)", "window": "window (fitted)",
-        "final": "final (refined)",
-    }  # fmt: skip
     for name, row in scores.items():
         error = "" if np.isnan(row.epe_m) else f"{100 * row.epe_m:.1f} cm"
         shares = ["" if np.isnan(share) else f"{100 * share:.0f} %" for share in (row.d10, row.followed)]
-        table.add_row(names[name], f"{100 * row.told:.0f} %", f"{row.JF:.3f}", str(row.flips), error, *shares)
+        table.add_row(ROW_NAMES[name], f"{100 * row.told:.0f} %", f"{row.JF:.3f}", str(row.flips), error, *shares)
     return table
 
 
