@@ -317,6 +317,7 @@ class Motion4DNode(LifecycleNode):
         worker = self.worker
         if worker is None or worker.alive or worker.stopping:
             return
+        worker.stop(0.0)  # it has ended: this tells those who wait for its jobs
         self.queue.abandon("worker died")
         if self._restarts:
             return

@@ -53,7 +53,9 @@ class Services:
     def _ask(self, job: Callable[[Worker, Engine], Any], timeout_s: float, done: str) -> tuple[bool, str]:
         """Runs a job in the worker's thread and waits for it; (success, one line)."""
         worker = self._node.worker
-        if worker is None or not worker.alive:
+        if worker is not None and not worker.alive:
+            return False, "the worker died: read the log, then deactivate and activate the node"
+        if worker is None:
             return False, f"the node is not active: ros2 lifecycle set {self._node.get_fully_qualified_name()} activate"
         try:
             answer = worker.submit(lambda engine: job(worker, engine)).result(timeout_s)

@@ -220,13 +220,13 @@ class Worker:
                 continue
             try:
                 future.set_result(job(self.engine))
-            except Motion4DError as error:
-                future.set_exception(error)
-            except Exception as error:
-                future.set_exception(error)
+            except BaseException as error:
+                future.set_exception(error)  # whoever waits for it is told, whatever it is
+                if not isinstance(error, Exception):
+                    raise
                 if isinstance(error, Abandoned):
                     self._give_up(error)
-                else:
+                elif not isinstance(error, Motion4DError):
                     self._note_exception("job", error)
 
     def _take_in(self, group: ImageGroup, *, in_pause: bool = False) -> None:

@@ -12,6 +12,7 @@ from nav_msgs.msg import Odometry
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image
+from std_srvs.srv import Trigger
 
 from motion4d_ros.ros import outgoing
 from motion4d_ros.ros.diagnostics import assess
@@ -120,6 +121,24 @@ def test_a_dead_worker_is_restarted_once(harness: Callable[..., Harness]) -> Non
     assert h.node.trigger_deactivate() == OK and h.node.trigger_activate() == OK
     h.stream(3)
     assert h.settled(3).processed == 3, "activating again is the way out"
+
+
+def test_whoever_waits_for_a_worker_that_dies_is_told(harness: Callable[..., Harness]) -> None:
+    h = harness()
+    h.connect()
+    h.send(10**8)
+    h.settled(1)
+
+    def die(_: object) -> None:
+        time.sleep(0.2)
+        raise SystemExit("killed")
+
+    worker = h.node.worker
+    deadly, next_one = worker.submit(die), worker.submit(lambda _: None)
+    assert isinstance(deadly.exception(5.0), SystemExit)
+    assert h.until(next_one.cancelled, 5.0)
+    assert h.until(lambda: h.node.worker is not worker and h.node.worker.alive, 5.0), "and the node goes on"
+    assert h.call(Trigger, "reset", Trigger.Request()).success
 
 
 def test_an_engine_that_cannot_be_reset_is_replaced(harness: Callable[..., Harness]) -> None:
