@@ -93,6 +93,9 @@ class Intake:
         pose = self.poses.pose(whole, hint)  # features are found more sharply in the whole picture
         self._take_revised_poses(pose)
         depth = self.depths.depth(frame, pose, hint)
+        look = getattr(self.masks, "look", None)
+        if look is not None:
+            look(whole, pose, depth)
         labels = self._clean(self._ask_masks(whole if self.masks.full_size else frame, hint))
         state = self._state(frame, whole.camera, pose, depth, labels)
         self._hold(state, whole)

@@ -10,22 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
-from motion4d_ros.priors.base import SceneHint
+from motion4d_ros.priors.background import StaticBackground, recut, view_of
+from motion4d_ros.priors.base import DepthPrior, PosePrior, SceneHint
 from motion4d_ros.priors.flow import FlowCache, warp
 from motion4d_ros.priors.mask_carrier import MaskCarrier
 from motion4d_ros.priors.mask_cues import affine_motion, color_histogram, similarity
 from motion4d_ros.priors.motion_evidence import MotionEvidence, rigid_flow, shadow_like
+from motion4d_ros.priors.prompt_region import segment
 from motion4d_ros.types import UNKNOWN_LABEL, BoolArray, FloatArray, Frame, IntArray, Motion4DError, Prompt
 
-POINT_RADIUS = 3  # px at working size: what a click vouches for
-LEAST_BOX_SHARE = 0.1  # of a box, that its colours must leave for the object to be believed
-GUESS_SHARE = 0.18  # of the shorter side: the half-size of the region searched around a lone click
 BIRTH_EVIDENCE = 1.2  # log-odds that a group of moving pixels must reach
 GROUP_EVIDENCE = 0.7  # and those that hang together with it
 MIN_AREA_SHARE = 0.0012  # of the image
 SHADOW_SHARE = 0.2  # of a group that a person left out of the object, from which it is not taken in
 RETURN_LIKENESS = 0.55  # of colours, at which a newcomer is taken for an object that was hidden
 BORDER = 10  # px at the edge of the image, where no object is born
+LAG = 12  # frames after which outlines are looked at again
 HALO = 5  # px around known objects where flow is smeared
 
 
@@ -44,6 +44,7 @@ class CarriedMasks:
         self._flow = flow or FlowCache(keep=config.window.horizon, far_finest_scale=1)
         self._carrier = MaskCarrier(self._flow)
         self._evidence = MotionEvidence(self._flow)
+        self._background = StaticBackground(self._flow)
         self._sizes: dict[int, tuple[int, int]] = {}
         self._poses: dict[int, FloatArray] = {}
         self._labels: dict[int, NDArray[np.int32]] = {}  # (h, w) of the frames still held
@@ -61,12 +62,24 @@ class CarriedMasks:
             carrier.start(index)
             previous = None
         evidence = self._evidence.push(index, self._expected(index, previous), self._rigid(frame, hint))
+        static = self._evidence.static
+        self._background.link(index, previous, None if static is None or static.parallax else static.homography)
         carrier.advance(index, None if evidence is None else np.clip(evidence, -2.0, 2.0))
         if hint is not None and hint.masks is not None:
             carrier.recall(self._shrink_labels(hint.masks))
         self._found(frame, evidence, previous)
-        self._labels[index] = self._shown(carrier.labels())
+        labels = carrier.labels()
+        self._background.occupy(index, labels > 0 if evidence is None else (labels > 0) | (evidence > GROUP_EVIDENCE))
+        self._labels[index] = self._shown(labels)
+        self._recut(index - LAG)
         return grow_labels(self._labels[index], frame.camera.size)
+
+    def look(self, frame: Frame, pose: PosePrior, depth: DepthPrior | None) -> None:
+        """Told before :meth:`masks` of the same frame: its measured pose and depth, if they are in one scale."""
+        self._take(frame)
+        view = view_of(frame, pose, depth, self._flow.size)
+        if view is not None:
+            self._background.look(frame.index, view)
 
     def _found(self, frame: Frame, evidence: NDArray[np.float32] | None, previous: int | None) -> None:
         """Starts and ends objects in the newest frame; `evidence` (h, w) that pixels move, None if there is none."""
@@ -118,6 +131,7 @@ class CarriedMasks:
         self._flow.reset()
         self._carrier.reset()
         self._evidence.reset()
+        self._background.reset()
         self._sizes.clear()
         self._poses.clear()
         self._labels.clear()
@@ -157,6 +171,21 @@ class CarriedMasks:
         union = np.max([item.soft for item in self._carrier.objects.values()], axis=0)
         moved = (warp(union, self._flow.between(index, previous)) > 0.4).astype(np.uint8)
         return np.asarray(cv2.dilate(moved, np.ones((2 * HALO + 1,) * 2, np.uint8)) > 0)
+
+    def _recut(self, index: int) -> None:
+        """Cuts the outlines of an earlier frame to what the frames before and since tell of the static scene."""
+        labels = self._labels.get(index)
+        anchors = [item.anchor for item in self._carrier.objects.values() if item.given]
+        if labels is None or not labels.any() or any(anchor and anchor.index == index for anchor in anchors):
+            return  # what a person drew stays
+        told = self._background.compare(index, labels > 0)
+        if told is None:
+            return
+        better = recut(labels, told)
+        if (better != labels).any():
+            self._labels[index] = better
+            self._revised.add(index)
+            self._background.occupy(index, better > 0)
 
     def _rigid(self, frame: Frame, hint: SceneHint | None) -> dict[int, NDArray[np.float32]] | None:
         """Flow a static scene would show towards older frames, where measured depth and poses allow.
@@ -353,47 +382,3 @@ def grow_labels(labels: NDArray[np.int32], size: tuple[int, int]) -> NDArray[np.
         out[wins], best[wins] = object_id, soft[wins]
     out[cv2.resize((labels == UNKNOWN_LABEL).astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST) > 0] = -1
     return out
-
-
-def segment(
-    rgb: NDArray[np.uint8],
-    points: NDArray[np.floating],
-    positive: BoolArray,
-    box: NDArray[np.floating] | None,
-    soft: NDArray[np.float32] | None = None,
-) -> BoolArray:
-    """(h, w) mask of what points (P, 2), their signs and a box (4,) mean, by graph cuts on colour (GrabCut).
-
-    `soft` (h, w), where given, is the object's present mask that the points correct.
-    """
-    height, width = rgb.shape[:2]
-    state: NDArray[np.uint8] = np.full((height, width), cv2.GC_BGD, np.uint8)
-    if box is not None:
-        x0, y0, x1, y1 = np.round(box).astype(int)
-        state[max(0, y0) : max(0, y1 + 1), max(0, x0) : max(0, x1 + 1)] = cv2.GC_PR_FGD
-    elif soft is None:
-        reach = GUESS_SHARE * min(height, width)
-        for x, y in points[positive]:
-            cv2.circle(state, (round(x), round(y)), round(reach), cv2.GC_PR_BGD, -1)
-        for x, y in points[positive]:
-            cv2.circle(state, (round(x), round(y)), round(reach / 3), cv2.GC_PR_FGD, -1)
-    if soft is not None:
-        state = np.where(soft > 0.5, cv2.GC_PR_FGD, np.where(soft > 0.03, cv2.GC_PR_BGD, state)).astype(np.uint8)
-    for (x, y), sign in zip(points, positive, strict=True):
-        label = cv2.GC_FGD if sign else cv2.GC_BGD
-        cv2.circle(state, (round(x), round(y)), POINT_RADIUS, int(label), -1)
-    inside = (state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD)
-    if not inside.any() or inside.all():
-        return np.asarray(inside)
-    models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.setRNGSeed(0)
-    cv2.grabCut(np.ascontiguousarray(rgb[..., ::-1]), state, None, *models, 4, cv2.GC_INIT_WITH_MASK)
-    mask = (state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD)
-    if box is not None and mask.sum() < LEAST_BOX_SHARE * inside.sum():  # colours don't tell: what the box says
-        mask = inside
-    if len(points[positive]) and mask.any():  # only what hangs together with a click
-        _, parts = cv2.connectedComponents(mask.astype(np.uint8))
-        xy = np.clip(np.round(points[positive]).astype(int), 0, [width - 1, height - 1])
-        hit = np.setdiff1d(parts[xy[:, 1], xy[:, 0]], [0])
-        mask = np.isin(parts, hit) if len(hit) else mask
-    return np.asarray(mask)
