@@ -175,7 +175,7 @@ class Worker:
                 return
         if self._advance() or busy:
             return
-        if self._unrefined:
+        if self._unrefined and self._config.budget.mode == "realtime":
             self._unrefined = False
             self._refine()
             return
@@ -346,9 +346,9 @@ class Worker:
             free_gpu_memory()
 
     def _should_give_way(self) -> bool:
-        """Whether a refinement should end: somebody asks for something, or the next window is full."""
-        waiting = len(self._queue) > 0 and self._config.budget.mode != "realtime"
-        return self._stop.is_set() or waiting or bool(self._jobs) or self.engine.window_is_full
+        """Whether a refinement should end. Without losses only a stop ends it: results must not depend on timing."""
+        asked = bool(self._jobs) or self.engine.window_is_full
+        return self._stop.is_set() or (asked and self._config.budget.mode == "realtime")
 
     def _publish(self, estimate: Estimate, context: FrameContext | None = None) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 
 import numpy as np
 import pytest
@@ -49,6 +50,27 @@ def test_lossless_processes_everything(harness: Callable[..., Harness]) -> None:
     assert h.until(lambda: h.engine.windows == 4)
     order = [call for call in h.engine.calls if call in ("accept", "advance")]
     assert order[:10].count("advance") >= 2, "windows are fitted as soon as they are full, not after all frames"
+
+
+def test_lossless_results_do_not_depend_on_timing(harness: Callable[..., Harness]) -> None:
+    """A global round that is due is neither cut short by frames and jobs that wait, nor added to in idle time."""
+    h = harness(parameters={"budget.mode": "lossless", "budget.queue_size": 100, **SHORT})
+    h.connect()
+    answers: list[bool] = []
+    advance = h.engine.advance
+
+    def spy(should_yield: Callable[[], bool], between: Callable[[], None]) -> list[object]:
+        if h.engine.window_is_full:
+            h.node.worker._jobs.append((lambda _: None, Future()))
+            answers.append(should_yield())
+        return advance(should_yield, between)
+
+    h.engine.advance = spy
+    h.engine.accept_s = 0.02
+    h.stream(16, pace_s=0.002)
+    assert h.settled(16, 20.0).processed == 16 and h.until(lambda: h.engine.windows == 4)
+    time.sleep(0.3)
+    assert answers == [False] * 4 and "refine" not in h.engine.calls
 
 
 def test_bad_frames_are_rejected_by_reason_and_good_ones_go_on(harness: Callable[..., Harness]) -> None:
