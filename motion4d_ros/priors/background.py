@@ -33,6 +33,7 @@ STRAY_SHARE = 0.03  # of the free picture, beyond which a frame's comparison is 
 AROUND = 4  # px around occupied places that are not believed to be free
 STEP = 0.06  # relative, of depth within a few pixels: an edge, where warping smears
 OCCLUDED = 0.9  # of its depth: what is nearer than that in a witness hides the place
+MOST_CUT = 0.3  # share of an object, up to which it is cut
 REACHED = 10  # px from an object that pixels are won for it
 HOLE_SIDE = 160  # px, at which the depth behind things is put together
 
@@ -238,9 +239,14 @@ def recut(labels: NDArray[np.int32], told: NDArray[np.float32]) -> NDArray[np.in
     """Labels (h, w) without what looks like the static scene, and with what doesn't and hangs together with them.
 
     `told` (h, w) as from `StaticBackground.compare`. Pixels that are won go to the nearest object within `REACHED` px.
+    An object much of which looks static may have stood there, unnoticed, in the other frames: it keeps its outline.
     """
     out = labels.copy()
-    out[(told < -0.5) & (labels > 0)] = 0
+    for object_id in np.unique(labels[labels > 0]):
+        mine = labels == object_id
+        same = mine & (told < -0.5)
+        if same.sum() < MOST_CUT * mine.sum():
+            out[same] = 0
     free = (told > 0) & (out == 0)
     if not free.any() or not (out > 0).any():
         return out

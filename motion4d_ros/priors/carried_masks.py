@@ -335,6 +335,7 @@ class CarriedMasks:
         labels[labels == object_id] = 0
         labels[mask & ((labels == 0) | (labels == over))] = object_id
         self._labels[index] = labels
+        self._background.occupy(index, labels > 0)
         self._revised.add(index)
 
     def _region(self, frame: Frame, prompt: Prompt, object_id: int) -> BoolArray:

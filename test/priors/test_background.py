@@ -104,10 +104,17 @@ def test_outlines_lose_what_is_static_and_win_what_is_not():
     labels = np.zeros((40, 60), np.int32)
     labels[10:20, 10:20], labels[10:20, 30:40] = 4, 7
     told = np.zeros((40, 60), np.float32)
-    told[10:20, 10:13] = -1.0
+    told[10:20, 10:12] = -1.0
     told[20:24, 30:40] = 1.0
     told[0:3, 50:60] = 1.0  # far from everything
     better = recut(labels, told)
-    assert (better[10:20, 10:13] == 0).all() and (better[10:20, 13:20] == 4).all()
+    assert (better[10:20, 10:12] == 0).all() and (better[10:20, 12:20] == 4).all()
     assert (better[20:24, 30:40] == 7).all()
     assert (better[0:3, 50:60] == 0).all()
+
+
+def test_a_thing_that_stood_there_unnoticed_keeps_its_outline():
+    labels = np.zeros((40, 60), np.int32)
+    labels[10:20, 10:20] = 4
+    told = np.where(labels > 0, -1.0, 0.0).astype(np.float32)
+    assert (recut(labels, told) == labels).all()
