@@ -93,7 +93,9 @@ class Geometry:
 
     def _measure_again(self, horizon: Horizon, chains: PointTable) -> None:
         """Links keyframes to the frames to which they have not been linked, and adjusts all to what that has found."""
-        self.keyframes.link(horizon, self.relative_motions, self.tracked.reunions.links)
+        bending = {label for label, motion in self.motions.items() if motion.parts}
+        self.keyframes.correct(horizon, self.relative_motions, bending)
+        self.keyframes.link(horizon, self.relative_motions, self.tracked.reunions.links, bending)
         self._breath()
         self.table = self.keyframes.table(horizon)
         self._solve(horizon, self._with_fallback(self.table, chains))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 
@@ -12,13 +13,15 @@ from numpy.typing import NDArray
 from motion4d_ros.fit.breath import Breath
 from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.points import PointTable
-from motion4d_ros.fit.retrack import View, measure
-from motion4d_ros.types import BoolArray, FloatArray
+from motion4d_ros.fit.retrack import NOWHERE_PX, Measured, View, expected, labels_at, measure, measure_object
+from motion4d_ros.types import BACKGROUND, FloatArray
 
 Motions = Callable[[int, int], dict[int, FloatArray]]
 """(from frame index, to frame index) -> rigid motion (4, 4) of every body, by label."""
 
 SEED_SIGMA_PX = 0.15
+STALE_PX = 1.0  # an object's warp that the scene has moved by more since is not what would be measured from now
+MOST_MEASUREMENTS = 4  # of an object in one frame from one keyframe
 
 
 @dataclass
@@ -26,8 +29,8 @@ class _Keyframe:
     index: int
     ids: NDArray[np.int64]  # (M,)
     uv_px: NDArray[np.float32]  # (M, 2)
-    found: dict[int, tuple[NDArray[np.float32], BoolArray, NDArray[np.float32]]] = field(default_factory=dict)
-    """frame index -> positions (M, 2), seen (M,), standard deviation (M,)"""
+    found: dict[int, Measured] = field(default_factory=dict)  # by frame index
+    times: Counter[tuple[int, int]] = field(default_factory=Counter)  # (frame index, label) -> measurements
 
 
 class Keyframes:
@@ -54,19 +57,21 @@ class Keyframes:
 
     def add(self, state: FrameState) -> None:
         """Picks points on a grid: twice as dense on objects."""
-        height, width = state.labels.shape
-        picked = []
-        for step, on_object in ((self.spacing, False), (max(2, self.spacing // 2), True)):
-            y, x = np.mgrid[step // 2 : height : step, step // 2 : width : step].reshape(2, -1)
-            keep = ((state.labels[y, x] > 0) == on_object) & np.isfinite(state.depth_m[y, x])
-            picked.append(np.stack([x[keep], y[keep]], 1))
-        uv = np.concatenate(picked).astype(np.float32)
-        ids = np.arange(self._next_id, self._next_id + len(uv))
-        self._next_id += len(uv)
-        keyframe = _Keyframe(state.index, ids, uv)
-        seen = np.ones(len(uv), bool)
-        keyframe.found[state.index] = (uv, seen, np.full(len(uv), SEED_SIGMA_PX, np.float32))
+        uv = np.concatenate([self._pick(state, on_object) for on_object in (False, True)])
+        keyframe = _Keyframe(state.index, self._new_ids(len(uv)), uv)
+        keyframe.found[state.index] = _picked(uv)
         self._keyframes.append(keyframe)
+
+    def _pick(self, state: FrameState, on_object: bool) -> NDArray[np.float32]:
+        height, width = state.labels.shape
+        step = max(2, self.spacing // 2) if on_object else self.spacing
+        y, x = np.mgrid[step // 2 : height : step, step // 2 : width : step].reshape(2, -1)
+        keep = ((state.labels[y, x] > 0) == on_object) & np.isfinite(state.depth_m[y, x])
+        return np.stack([x[keep], y[keep]], 1).astype(np.float32)
+
+    def _new_ids(self, count: int) -> NDArray[np.int64]:
+        self._next_id += count
+        return np.arange(self._next_id - count, self._next_id)
 
     def best_for(self, label: int, horizon: Horizon, before: int, most: int = 3) -> list[int]:
         """Indices of the keyframes older than `before` that show most of an object, best first."""
@@ -77,41 +82,88 @@ class Keyframes:
         }
         return sorted((k for k, area in areas.items() if area > 0), key=lambda k: -areas[k])[:most]
 
-    def unlink(self, before: int, frames: Set[int]) -> None:
-        """Forgets what keyframes older than `before` measured in `frames`: it is to be measured again."""
+    def unlink(self, horizon: Horizon, before: int, frames: Set[int], label: int | None = None) -> None:
+        """Forgets what keyframes older than `before` measured of an object, or of all, in `frames`: :meth:`correct`
+        measures it again.
+        """
         for keyframe in self._keyframes:
             if keyframe.index < before:
-                for index in frames & keyframe.found.keys():
-                    del keyframe.found[index]
+                labels = labels_at(horizon.get(keyframe.index).labels, keyframe.uv_px)
+                rows = np.flatnonzero(labels != BACKGROUND if label is None else labels == label)
+                for index in (frames & keyframe.found.keys()) - {keyframe.index}:
+                    keyframe.found[index].forget(rows)
+                    for concerned in np.unique(labels[rows]).tolist():
+                        keyframe.times[index, concerned] = 0
 
     def start_again(self, frames: Set[int], horizon: Horizon) -> None:
-        """Forgets what was measured in `frames`, whose labels have changed; keyframes among them are picked anew."""
-        stale = [keyframe.index for keyframe in self._keyframes if keyframe.index in frames]
-        self._keyframes = [keyframe for keyframe in self._keyframes if keyframe.index not in frames]
-        self.unlink(horizon.frames[-1].index + 1, frames)
-        for index in stale:
-            self.add(horizon.get(index))
+        """Forgets what was measured of objects in `frames`, whose labels have changed; in keyframes among them their
+        points are picked anew.
+        """
+        for number, keyframe in enumerate(self._keyframes):
+            if keyframe.index in frames:
+                self._keyframes[number] = self._pick_again(keyframe, horizon.get(keyframe.index))
+        self.unlink(horizon, horizon.frames[-1].index + 1, frames)
 
-    def link(self, horizon: Horizon, motions: Motions, reunions: Set[tuple[int, int]] = frozenset()) -> int:
+    def _pick_again(self, keyframe: _Keyframe, state: FrameState) -> _Keyframe:
+        """The keyframe with the points of the static scene that it has, and new ones on objects, not yet measured."""
+        kept = np.flatnonzero(labels_at(state.labels, keyframe.uv_px) == BACKGROUND)
+        new = self._pick(state, on_object=True)
+        uv = np.concatenate([keyframe.uv_px[kept], new])
+        again = _Keyframe(keyframe.index, np.concatenate([keyframe.ids[kept], self._new_ids(len(new))]), uv)
+        for index, link in keyframe.found.items():
+            again.found[index] = Measured.nowhere(np.full((len(uv), 2), NOWHERE_PX))
+            again.found[index].put(np.arange(len(kept)), link.select(kept))
+        again.found[keyframe.index] = _picked(uv)
+        return again
+
+    def link(
+        self,
+        horizon: Horizon,
+        motions: Motions,
+        reunions: Set[tuple[int, int]] = frozenset(),
+        bending: Set[int] = frozenset(),
+    ) -> int:
         """Measures every keyframe in every frame within reach, and in those `reunions` (keyframe, frame) names, where
         it has not been measured; the number of links.
         """
-        views: dict[int, View] = {}
+        views = _Views(horizon)
         links = 0
         for keyframe in self._keyframes:
-            source_state = horizon.get(keyframe.index)
             for state in horizon.frames:
                 near = abs(state.index - keyframe.index) <= self.reach or (keyframe.index, state.index) in reunions
                 if not near or state.index in keyframe.found:
                     continue
                 self._breath()
-                source = views.setdefault(keyframe.index, _view(source_state))
-                target = views.setdefault(state.index, _view(state))
-                guess = self._guess(keyframe, source, target, motions(keyframe.index, state.index), horizon)
-                backward = motions(state.index, keyframe.index)
-                keyframe.found[state.index] = measure(source, target, backward, keyframe.uv_px, guess, horizon.camera)
+                back = motions(state.index, keyframe.index)
+                source, target = views[keyframe.index], views[state.index]
+                keyframe.found[state.index] = measure(source, target, back, keyframe.uv_px, horizon.camera, bending)
                 links += 1
         return links
+
+    def correct(self, horizon: Horizon, motions: Motions, bending: Set[int] = frozenset()) -> int:
+        """Measures objects again in frames where the scene has moved them since; how often it did."""
+        views = _Views(horizon)
+        measured = 0
+        for keyframe in self._keyframes:
+            for index in sorted(keyframe.found.keys() - {keyframe.index}):
+                self._breath()
+                source, target = views[keyframe.index], views[index]
+                back = motions(index, keyframe.index)
+                now = expected(source, target, back, keyframe.uv_px, horizon.camera)
+                labels = labels_at(source.labels, keyframe.uv_px)
+                link = keyframe.found[index]
+                for label in np.unique(labels[labels != BACKGROUND]).tolist():
+                    rows = np.flatnonzero(labels == label)
+                    shift = float(np.median(np.linalg.norm(now[rows] - link.warped_px[rows], axis=1)))
+                    if shift < STALE_PX or keyframe.times[index, label] >= MOST_MEASUREMENTS:
+                        continue
+                    keyframe.times[index, label] += 1
+                    again = measure_object(
+                        source, target, label, back, keyframe.uv_px[rows], horizon.camera, label not in bending
+                    )
+                    link.put(rows, again)
+                    measured += 1
+        return measured
 
     def table(self, horizon: Horizon) -> PointTable:
         """All points that were seen in at least three frames of the horizon, with voted labels."""
@@ -121,9 +173,9 @@ class Keyframes:
             uv = np.zeros((count, len(horizon), 2), np.float32)
             seen = np.zeros((count, len(horizon)), bool)
             sigma = np.full((count, len(horizon)), np.inf, np.float32)
-            for index, (position, found, noise) in keyframe.found.items():
+            for index, link in keyframe.found.items():
                 column = index - horizon.first_index
-                uv[:, column], seen[:, column], sigma[:, column] = position, found, noise
+                uv[:, column], seen[:, column], sigma[:, column] = link.uv_px, link.found, link.sigma_px
             query = np.full(count, keyframe.index)
             tables.append(
                 PointTable(keyframe.ids, query, uv, seen, sigma, np.zeros(count, np.int64), np.zeros(count, np.float32))
@@ -135,24 +187,25 @@ class Keyframes:
         table.vote(horizon)
         return table
 
-    def _guess(
-        self, keyframe: _Keyframe, source: View, target: View, motions: dict[int, FloatArray], horizon: Horizon
-    ) -> FloatArray:
-        """Where the scene expects the points in `target`."""
-        column, row = np.rint(keyframe.uv_px).astype(int).T
-        labels = source.labels[row, column]
-        xyz_cam = horizon.camera.unproject(
-            keyframe.uv_px.astype(np.float64), source.depth_m[row, column].astype(np.float64)
-        )
-        guess = np.full((len(labels), 2), np.nan)
-        T_target_map = np.linalg.inv(target.T_map_cam)
-        for label, motion in motions.items():
-            chosen = labels == label
-            T = T_target_map @ motion @ source.T_map_cam
-            guess[chosen] = horizon.camera.project(xyz_cam[chosen] @ T[:3, :3].T + T[:3, 3])
-        return np.nan_to_num(guess, nan=-100.0)
+
+class _Views(dict[int, View]):
+    """What the frames of a horizon contribute, made when it is asked for."""
+
+    def __init__(self, horizon: Horizon) -> None:
+        super().__init__()
+        self._horizon = horizon
+
+    def __missing__(self, index: int) -> View:
+        self[index] = _view(self._horizon.get(index))
+        return self[index]
 
 
 def _view(state: FrameState) -> View:
     gray = np.asarray(cv2.cvtColor(state.image, cv2.COLOR_RGB2GRAY), np.uint8)
     return View(gray, state.labels, state.depth_m, state.T_map_cam)
+
+
+def _picked(uv_px: NDArray[np.float32]) -> Measured:
+    """Points in the frame in which they were picked."""
+    sigma = np.full(len(uv_px), SEED_SIGMA_PX, np.float32)
+    return Measured(uv_px.copy(), np.ones(len(uv_px), bool), sigma, uv_px.copy())

@@ -136,7 +136,7 @@ class Reunions:
         frames = {state.index for state in horizon.frames if state.index >= begin}
         self._breath()
         self._follow(motion, template, horizon, index, pose, frames)
-        self.keyframes.unlink(begin, frames)
+        self.keyframes.unlink(horizon, begin, frames, label)
         self.links.update((view, k) for view in views for k in frames if k in visible)
         motion.points.clear()  # those picked while it was lost are where it was not; they are lifted anew
         return True

@@ -7,8 +7,9 @@ import numpy as np
 from fit_builders import make_horizon, make_state, move, pose, texture
 from numpy.typing import NDArray
 
+from motion4d_ros.fit.horizon import Horizon
 from motion4d_ros.fit.keyframes import Keyframes
-from motion4d_ros.fit.retrack import View, correspondence, measure
+from motion4d_ros.fit.retrack import View, correspondence, measure, measure_object
 from motion4d_ros.types import Camera, FloatArray
 
 CAMERA = Camera(120.0, 120.0, 63.5, 47.5, 128, 96)
@@ -56,8 +57,8 @@ def test_places_are_found_to_a_fifth_of_a_pixel_despite_a_wrong_depth() -> None:
     source, target = view(A), view(B, depth_error=1.04)
     uv = grid()
     truth = true_place(uv, A, B)
-    guess = truth + np.array([1.5, -1.0])
-    where, found, sigma = measure(source, target, STATIC, uv, guess, CAMERA)
+    seen = measure(source, target, STATIC, uv, CAMERA)
+    where, found, sigma = seen.uv_px, seen.found, seen.sigma_px
     assert found.mean() > 0.8
     error = np.linalg.norm(where - truth, axis=1)[found]
     assert np.median(error) < 0.1
@@ -73,9 +74,39 @@ def test_a_moving_body_is_followed_with_its_own_motion() -> None:
     target = View(plane_image(A, motion[:2, 3]), labels, plane_depth(A), A)
     uv = grid()
     truth = true_place(uv, A, A, motion)
-    where, found, _ = measure(source, target, {1: np.linalg.inv(motion)}, uv, truth, CAMERA)
-    assert found.mean() > 0.7
-    assert np.quantile(np.linalg.norm(where - truth, axis=1)[found], 0.9) < 0.2
+    seen = measure(source, target, {1: np.linalg.inv(motion)}, uv, CAMERA)
+    assert seen.found.mean() > 0.7
+    assert np.quantile(np.linalg.norm(seen.uv_px - truth, axis=1)[seen.found], 0.9) < 0.2
+
+
+def test_of_a_turn_that_the_warp_has_missed_nothing_is_left() -> None:
+    """Dense flow alone, which is smooth, leaves a third of it where the background stands still."""
+    middle = np.array([0.0, 0.0, PLANE_M])
+    turn = pose((0, 0, 0.12), (0.03, 0.02, 0.0))
+    turn[:3, 3] += middle - turn[:3, :3] @ middle
+    still = plane_image(A)
+    uv = CAMERA.pixel_grid()
+    on_disc = np.hypot(uv[..., 0] - 63.5, uv[..., 1] - 47.5) < 26
+    place = move(np.linalg.inv(turn), CAMERA.unproject(uv, plane_depth(A)).reshape(-1, 3)).reshape(*CAMERA.size, 3)
+    before = CAMERA.project(place.reshape(-1, 3)).reshape(*CAMERA.size, 2).astype(np.float32)
+    there = cv2.remap(on_disc.astype(np.uint8), before, None, cv2.INTER_NEAREST) > 0
+    surface = texture(96, 128, seed=5, blur=2.0)
+    first = np.where(on_disc, surface, still)
+    second = np.where(there, cv2.remap(surface, before, None, cv2.INTER_CUBIC), still)
+    source = View(first, on_disc.astype(np.int32), plane_depth(A), A)
+    target = View(second, there.astype(np.int32), plane_depth(A), A)
+    points = grid(step=4)
+    points = points[np.hypot(points[:, 0] - 63.5, points[:, 1] - 47.5) < 22]
+    truth = true_place(points, A, A, turn)
+    shifted = pose((0, 0, 0), (0.03, 0.02, 0.0))  # the scene knows of the shift, not of the turn
+    seen = measure_object(source, target, 1, {1: np.linalg.inv(shifted)}, points, CAMERA)
+    assert seen.found.mean() > 0.7
+    arm = truth - CAMERA.project(move(turn, middle[None]))
+    across = np.stack([-arm[:, 1], arm[:, 0]], 1)
+    missed = ((seen.uv_px - truth) * across)[seen.found].sum() / (arm[seen.found] ** 2).sum()
+    assert abs(missed) < 0.05 * 0.12
+    assert np.quantile(np.linalg.norm(seen.uv_px - truth, axis=1)[seen.found], 0.9) < 0.25
+    assert np.quantile(np.linalg.norm(seen.warped_px - truth, axis=1), 0.9) < 0.25  # what is measured from is corrected
 
 
 def test_what_something_else_covers_is_not_found() -> None:
@@ -86,7 +117,7 @@ def test_what_something_else_covers_is_not_found() -> None:
     target.gray[:, 64:] = texture(96, 64, seed=9)
     target.depth_m[:, 64:] = 1.0
     uv = grid()
-    _, found, _ = measure(view(A), target, STATIC, uv, uv, CAMERA)
+    found = measure(view(A), target, STATIC, uv, CAMERA).found
     covered = uv[:, 0] > 66
     assert not found[covered].any()
     assert found[uv[:, 0] < 56].mean() > 0.8
@@ -105,16 +136,18 @@ def test_an_image_that_shows_something_else_is_refused() -> None:
     target = view(A)
     target.gray = texture(96, 128, seed=11)
     uv = grid()
-    _, found, _ = measure(view(A), target, STATIC, uv, uv, CAMERA)
-    assert found.mean() < 0.1
+    assert measure(view(A), target, STATIC, uv, CAMERA).found.mean() < 0.1
 
 
 def test_no_points_and_no_overlap() -> None:
-    where, found, sigma = measure(view(A), view(B), STATIC, np.zeros((0, 2)), np.zeros((0, 2)), CAMERA)
-    assert where.shape == (0, 2) and found.shape == sigma.shape == (0,)
+    nothing = measure(view(A), view(B), STATIC, np.zeros((0, 2)), CAMERA)
+    assert nothing.uv_px.shape == (0, 2) and nothing.found.shape == nothing.sigma_px.shape == (0,)
     away = pose((0, np.pi, 0))
     target = View(plane_image(A), np.zeros(CAMERA.size, np.int32), plane_depth(A), away)
-    assert not measure(view(A), target, STATIC, grid(), grid(), CAMERA)[1].any()
+    assert not measure(view(A), target, STATIC, grid(), CAMERA).found.any()
+    source = view(A, np.ones(CAMERA.size, np.int32))
+    assert not measure_object(source, view(A), 1, {1: np.eye(4)}, grid(), CAMERA).found.any()  # the object is gone
+    assert not measure_object(source, source, 1, STATIC, grid(), CAMERA).found.any()  # nothing is known of its motion
 
 
 # -- keyframes ---------------------------------------------------------------------------------------------------------
@@ -182,3 +215,57 @@ def test_old_keyframes_and_measurements_go() -> None:
     table = keyframes.table(horizon)
     assert table.seen.shape[1] == 3
     assert (table.query == 3).all() and table.seen.any(0).all()
+
+
+def test_an_object_is_measured_again_where_the_scene_has_moved_it_or_its_labels_have_changed() -> None:
+    labels = np.zeros(CAMERA.size, np.int32)
+    labels[20:76, 40:100] = 1
+    horizon = make_sequence(labels)
+    keyframes = Keyframes(spacing=8, reach=4)
+    for index in (0, 4):
+        keyframes.add(horizon.get(index))
+
+    def strayed(start: int, end: int) -> dict[int, FloatArray]:
+        return {0: np.eye(4), 1: pose((0, 0, 0), (0.3 * (end - start), 0, 0))}
+
+    keyframes.link(horizon, strayed)
+    by_chance = object_points(keyframes, horizon)
+    assert keyframes.correct(horizon, still) == 8  # both keyframes in all other frames
+    assert object_points(keyframes, horizon) > 5 * by_chance
+    assert keyframes.correct(horizon, still) == 0  # nothing has changed
+
+    before = keyframes.table(horizon)
+    keyframes.start_again({2, 4}, horizon)
+    assert keyframes.correct(horizon, still) == 6  # keyframe 0 in both, and 4, picked anew, in all others
+    after = keyframes.table(horizon)
+    assert after.count >= 0.9 * before.count
+    static = before.labels == 0
+    kept = np.isin(before.ids[static], after.ids)
+    assert kept.all()  # what stands still is not measured again
+    keyframes.unlink(horizon, 4, {1, 2}, label=7)
+    assert keyframes.correct(horizon, still) == 0
+    keyframes.unlink(horizon, 4, {1, 2}, label=1)
+    assert keyframes.correct(horizon, still) == 2  # keyframe 0 alone is older than frame 4
+
+
+def object_points(keyframes: Keyframes, horizon: Horizon) -> int:
+    table = keyframes.table(horizon)
+    return int((table.labels == 1).sum())
+
+
+def test_an_object_that_is_never_where_it_is_expected_is_not_measured_for_ever() -> None:
+    labels = np.zeros(CAMERA.size, np.int32)
+    labels[20:76, 40:100] = 1
+    horizon = make_sequence(labels)
+    keyframes = Keyframes(spacing=8, reach=4)
+    keyframes.add(horizon.get(0))
+    keyframes.link(horizon, still)
+    counts = []
+    for turn in range(8):
+        away = 0.02 * (1 + turn % 2)
+        counts.append(
+            keyframes.correct(
+                horizon, lambda a, b, away=away: {0: np.eye(4), 1: pose((0, 0, 0), (0, away * (b - a), 0))}
+            )
+        )
+    assert counts[0] > 0 and counts[-1] == 0
