@@ -57,9 +57,13 @@ class Geometry:
         self._measure_again(horizon, chains)
 
     def reconsider(self, horizon: Horizon, tracks: TrackSource, frames: Set[int]) -> None:
-        """Measures points again in `frames`, whose labels have changed in hindsight, and adjusts all once more."""
+        """Measures all objects again, anew in `frames`, whose labels have changed in hindsight, and adjusts all once more.
+
+        Early measurements began from what was known then of the objects' motion and depth.
+        """
         chains = self._chains(horizon, tracks)
         self.keyframes.start_again(frames, horizon)
+        self.keyframes.unlink(horizon, horizon.frames[-1].index + 1, {state.index for state in horizon.frames})
         self._measure_again(horizon, chains)
 
     def relative_motions(self, start: int, end: int) -> dict[int, FloatArray]:

@@ -5,6 +5,8 @@ leaves its motion unmeasured there, though every frame shows it plainly. Bridged
 the scene renders the object about where it is, and that is a better mask to look for points on. Only images decide:
 points that are not found again on them change nothing, and the labels stay what they were. A source that is steady has
 hidden nothing: where its objects are not measured, it is the scene that is poor.
+
+And what was measured early began from what was known then: all objects are measured again from what is known by now.
 """
 
 from __future__ import annotations
@@ -22,14 +24,14 @@ MEASURED = 2  # times the points that a motion needs: an object with as many is 
 
 
 def look_back(mapper: Mapper, horizon: Horizon, tracks: TrackSource) -> None:
-    """Measures objects in frames of the horizon in which they are rendered, but hardly any of their points were
-    found. Motions, labels and votes of these frames change.
+    """Measures objects again, and also in frames of the horizon in which they are rendered, but hardly any of their
+    points were found. Motions change, and labels and votes of these frames.
     """
+    if all(mapper.arbiter.is_steady(label) for label in mapper.geometry.motions):
+        return
     before = {state.index: state.labels for state in horizon.frames}
     missed = {state.index: _relabelled(mapper, state) for state in horizon.frames}
     missed = {index: labels for index, labels in missed.items() if labels}
-    if not missed:
-        return
     with mapper.clock("geometry"):
         mapper.geometry.reconsider(horizon, tracks, missed.keys())
     for index, labels in missed.items():
