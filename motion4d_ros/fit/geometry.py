@@ -57,7 +57,7 @@ class Geometry:
         self._measure_again(horizon, chains)
 
     def reconsider(self, horizon: Horizon, tracks: TrackSource, frames: Set[int]) -> None:
-        """Measures all objects again, anew in `frames`, whose labels have changed in hindsight, and adjusts all once more.
+        """Measures all objects again, those in `frames`, whose labels have changed, with new points; adjusts all anew.
 
         Early measurements began from what was known then of the objects' motion and depth.
         """
