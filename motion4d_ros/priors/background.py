@@ -19,7 +19,7 @@ from motion4d_ros.geometry.dense_depth import splat
 from motion4d_ros.geometry.two_view import inverse_pose
 from motion4d_ros.priors.base import DepthPrior, PosePrior
 from motion4d_ros.priors.flow import FlowCache, pixel_grid, remap
-from motion4d_ros.priors.motion_evidence import homography_flow, rigid_flow
+from motion4d_ros.priors.motion_evidence import homography_flow, relit, rigid_flow
 from motion4d_ros.types import BoolArray, Camera, FloatArray, Frame, PoseStatus, Scale
 
 WITNESSES = 12  # frames that are asked at most
@@ -227,9 +227,8 @@ def shaded(picture: FloatArray, behind: FloatArray) -> BoolArray:
 
     A shadow darkens all channels by about one factor, the same one all around.
     """
-    ratio = np.log((picture + 6.0) / (behind + 6.0))
-    common = ratio.mean(-1)
-    alike = (np.abs(ratio - common[..., None]).max(-1) < 0.12) & (common < -0.05) & (common > -1.2)
+    common, alike = relit(picture, behind)
+    alike &= (common < -0.05) & (common > -1.2)
     mean = cv2.blur(common, (7, 7))
     spread = np.sqrt(np.maximum(cv2.blur(common**2, (7, 7)) - mean**2, 0))
     return np.asarray(cv2.blur((alike & (spread < 0.12)).astype(np.float32), (5, 5)) > 0.5)

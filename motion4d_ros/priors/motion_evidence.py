@@ -131,16 +131,20 @@ def shadow_like(rgb: NDArray[np.uint8], before: NDArray[np.uint8], where: BoolAr
     """
     if not where.any():
         return 0.0
-    now = cv2.GaussianBlur(rgb, (5, 5), 0)[where].astype(float) + 6.0
-    then = cv2.GaussianBlur(before, (5, 5), 0)[where].astype(float) + 6.0
-    ratio = np.log(now / then)
-    common = ratio.mean(-1)
-    alike = np.abs(ratio - common[:, None]).max(-1) < 0.12
+    now, then = (cv2.GaussianBlur(image, (5, 5), 0)[where].astype(float) for image in (rgb, before))
+    common, alike = relit(now, then)
     like = np.zeros(len(common), bool)
     for side in (common < -0.05, common > 0.05):  # darkened in front, brightened behind
         if side.any():
             like |= side & alike & (np.abs(common - np.median(common[side])) < 0.12) & (np.abs(common) < 1.2)
     return float(like.mean())
+
+
+def relit(now: FloatArray, then: FloatArray) -> tuple[FloatArray, BoolArray]:
+    """(...) logarithm of the factor from colours `then` to `now` (..., 3), and whether all channels share it."""
+    ratio = np.log((now + 6.0) / (then + 6.0))
+    common = ratio.mean(-1)
+    return common, np.asarray(np.abs(ratio - common[..., None]).max(-1) < 0.12)
 
 
 class MotionEvidence:
