@@ -156,6 +156,7 @@ class Motion4D:
         estimates: list[Estimate] = []
         with self.breath.lent(between):
             newest = self.intake.newest_index
+            self.intake.finish()
             while self.intake.pending and self.intake.pending[0].index <= newest:
                 estimates += self._fit_window()
             if self.config.fit.global_stage and len(self.horizon):

@@ -147,8 +147,14 @@ def run_masks(source: CarriedMasks, clip: Clip, prompt: bool) -> tuple[IntArray,
     """Online and final (T, H, W) labels, and seconds per frame. `prompt`: the first frame's true masks are given."""
     online, final = [], {}
     seconds = 0.0
+    poses = VisualPose(Config())
     for frame in clip.frames:
+        pose = poses.pose(frame, None)
+        revised = poses.revised_poses()
         start = time.process_time()
+        source.look(frame, pose, None)
+        if revised and pose.scale is not Scale.UNKNOWN and isinstance(source, MotionMasks):
+            source.revise_poses(revised)
         if prompt and frame.index == 0:
             assert clip.masks is not None
             for object_id in np.unique(clip.masks[0][clip.masks[0] > 0]):
@@ -157,6 +163,9 @@ def run_masks(source: CarriedMasks, clip: Clip, prompt: bool) -> tuple[IntArray,
         seconds += time.process_time() - start
         online.append(labels)
         final[frame.index] = labels
+        final.update(source.revised_masks())
+    if isinstance(source, MotionMasks):
+        source.finish()
         final.update(source.revised_masks())
     return np.stack(online), np.stack([final[f.index] for f in clip.frames]), seconds / len(clip.frames)
 

@@ -113,6 +113,12 @@ class Intake:
         closed, self.pending = self.pending[:length], self.pending[length:]
         return closed
 
+    def finish(self) -> None:
+        """The input ends: sources that look ahead say what they can of the last frames."""
+        finish = getattr(self.masks, "finish", None)
+        if finish is not None:
+            finish()
+
     def adopt_revised_poses(self, horizon: Horizon) -> bool:
         """Takes over poses of earlier frames that their source has changed its mind about; whether the camera's motion
         has only now become known, and frames of the horizon were fitted without it.
@@ -130,6 +136,9 @@ class Intake:
         """Keeps what the pose source has revised; tells a depth source that lives by poses once they have a scale."""
         revised: dict[int, FloatArray] = getattr(self.poses, "revised_poses", dict)()
         self._revised_poses.update(revised)
+        tell_masks = getattr(self.masks, "revise_poses", None)
+        if revised and tell_masks is not None and pose.scale is not Scale.UNKNOWN:
+            tell_masks(revised)
         if revised and pose.scale is not Scale.UNKNOWN and self._last is not None and self.scale is Scale.UNKNOWN:
             self._found_motion = True
             revise = getattr(self.depths, "revise", None)

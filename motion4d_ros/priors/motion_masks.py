@@ -4,6 +4,10 @@ Pixels that move against the static scene gather evidence (`motion_evidence`); w
 frames an object is born, its outline is fitted to colours, and from then on it is carried like a prompted one
 (`mask_carrier`), whether it goes on moving or not. A newborn is on probation: it is shown, and followed back to where
 it came from, once it has moved in most of its first frames.
+
+A few frames later more is known: rigid bodies are told apart by their motion over all frames around (`body_segments`).
+Where the static scene is so well explained that little else seems to move, they have the last word: frames are labelled anew, and
+what is carried on is corrected.
 """
 
 from __future__ import annotations
@@ -16,11 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
+from motion4d_ros.priors.base import DepthPrior, PosePrior, SceneHint
+from motion4d_ros.priors.body_motion import SPAN
+from motion4d_ros.priors.body_segments import BodySegments
 from motion4d_ros.priors.carried_masks import CarriedMasks
-from motion4d_ros.priors.flow import FlowCache, warp
-from motion4d_ros.priors.mask_carrier import Carried
+from motion4d_ros.priors.flow import FlowCache, chain, warp
+from motion4d_ros.priors.mask_carrier import Carried, MaskCarrier
 from motion4d_ros.priors.mask_cues import affine_motion, color_histogram, similarity
-from motion4d_ros.types import BoolArray, Frame
+from motion4d_ros.types import BoolArray, Camera, FloatArray, Frame, IntArray, PoseStatus, Prompt, Scale
 
 BIRTH_HITS = 2  # frames a group must show before it is tried as an object
 PROBATION = 8  # frames after which a newborn that hardly moved is dropped
@@ -31,6 +38,9 @@ TORN = 3  # frames of two motions before an object is split
 JOINED = 6  # frames of one motion before two objects are joined
 APART = 10  # px between objects that are surely not one
 FORGET_AFTER = 64  # frames out of sight
+CLEAR = 0.015  # share of the picture that may move besides the objects where bodies are trusted
+LEAST_CARRIED = 12  # px of a body that is carried on
+TRIED = 4  # frames in which that must have been so
 
 
 @dataclass(eq=False)
@@ -61,6 +71,48 @@ class MotionMasks(CarriedMasks):
         self._lives: dict[int, _Life] = {}
         self._together: dict[tuple[int, int], int] = {}
         self._apart: set[tuple[int, int]] = set()
+        self._bodies = BodySegments(self._flow)
+        self._told: dict[int, NDArray[np.int32]] = {}  # (h, w) what bodies say of the frames held
+        self._traced: set[int] = set()
+        self._clear = 0  # frames in a row in which bodies could be trusted
+        self._names_of: dict[int, int] = {}  # ids under which bodies are told of
+        self._known_poses: dict[int, FloatArray] = {}
+        self._camera: Camera | None = None
+
+    def masks(self, frame: Frame, hint: SceneHint | None) -> IntArray:
+        """(H, W) object ids of the next frame."""
+        self._take(frame)
+        self._camera = frame.camera
+        previous = self._carrier.last_index
+        if previous is not None and self._flow.has(previous):
+            self._look_again(previous - SPAN, previous)
+        return super().masks(frame, hint)
+
+    def finish(self) -> None:
+        """The input ends: the last frames are looked at again with what there is."""
+        newest = self._carrier.last_index
+        for index in self._flow.indices if newest is not None and self._bodies.last is not None else []:
+            self._look_again(index, newest)
+
+    def look(self, frame: Frame, pose: PosePrior, depth: DepthPrior | None) -> None:
+        """Told before :meth:`masks` of the same frame: its measured pose and depth."""
+        super().look(frame, pose, depth)
+        if pose.status is PoseStatus.OK and pose.scale is not Scale.UNKNOWN:
+            self._known_poses[frame.index] = pose.T_map_cam
+        for index in [i for i in self._known_poses if not self._flow.has(i)]:
+            del self._known_poses[index]
+
+    def revise_poses(self, poses: dict[int, FloatArray]) -> None:
+        """Told of poses of earlier frames that have become known, or better known."""
+        self._known_poses.update({index: pose for index, pose in poses.items() if self._flow.has(index)})
+
+    def prompt(self, frame: Frame, prompt: Prompt) -> None:
+        """As for all carried masks; what a person has spoken about is the carrier's from then on."""
+        known = prompt.object_id
+        super().prompt(frame, prompt)
+        for key in [key for key in self._bodies.objects if self._names_of.get(key, key) == known]:
+            self._bodies.remove(key)
+        self._lives.pop(known, None)
 
     def reset(self) -> None:
         """Forgets everything; ids go on."""
@@ -69,9 +121,115 @@ class MotionMasks(CarriedMasks):
         self._lives.clear()
         self._together.clear()
         self._apart.clear()
+        self._bodies.reset()
+        self._told.clear()
+        self._traced.clear()
+        self._names_of.clear()
+        self._known_poses.clear()
+        self._clear = 0
+
+    # ---- bodies, in hindsight ---------------------------------------------------------------------------------------
+
+    @property
+    def _trusts_bodies(self) -> bool:
+        return self._clear >= TRIED
+
+    def _look_again(self, index: int, newest: int) -> None:
+        """Segments frame `index` with the frames up to `newest` in view; corrects labels and what is carried."""
+        bodies = self._bodies
+        if not self._flow.has(index) or (bodies.last is not None and index <= bodies.last):
+            return
+        given = [item.object_id for item in self._carrier.objects.values() if item.object_id not in self._lives]
+        occupied = np.isin(self._labels[index], given) & (self._labels[index] > 0) if index in self._labels else None
+        bodies.next_id = self._next_id = max(bodies.next_id, self._next_id)
+        said = bodies.step(index, newest, occupied, self._known_poses, self._scaled_camera())
+        self._next_id = bodies.next_id
+        if said is None or bodies.stray is None:
+            return
+        self._told[index] = said
+        for key, item in bodies.objects.items():
+            if item.proved and key not in self._traced:
+                self._traced.add(key)
+                self._trace_back(key)
+        self._told = {i: labels for i, labels in self._told.items() if self._flow.has(i)}
+        self._clear = self._clear + 1 if bodies.stray < CLEAR else 0
+        if self._trusts_bodies:
+            self._take_over(index, newest, given)
+
+    def _trace_back(self, key: int) -> None:
+        """Follows a body that has proved to move back to where it stood before, as a thing that is carried."""
+        shown = [i for i, said in self._told.items() if self._flow.has(i) and (said == key).sum() >= LEAST_CARRIED]
+        held = [i for i in self._flow.indices if shown and shown[0] - LOOK_BACK <= i < shown[0]]
+        if not held:
+            return
+        start = shown[min(2, len(shown) - 1)]  # by then it has mostly been seen whole
+        alone = MaskCarrier(self._flow)
+        alone.place(start, key, self._told[start] == key)
+        for i in [i for i in self._flow.indices if held[0] <= i < start][::-1]:
+            alone.advance(i)
+            said = self._told.get(i)
+            if said is not None:
+                said[(alone.objects[key].soft > 0.5) & (said == 0)] = key
+
+    def _scaled_camera(self) -> Camera | None:
+        if self._camera is None:
+            return None
+        scaled = self._camera.scaled(self._flow.size[0] / self._camera.height)
+        return scaled if scaled.size == self._flow.size else None
+
+    def _take_over(self, index: int, newest: int, given: list[int]) -> None:
+        """Labels the frames held as bodies say by now, and carries on from there in the newest frame."""
+        self._keep_names()
+        shown = {key: self._names_of.get(key, key) for key, item in self._bodies.objects.items() if item.proved}
+        table = np.zeros(self._bodies.next_id, np.int32)
+        for key in range(1, len(table)):
+            table[key] = shown.get(self._bodies.final(key), 0)
+        for i, said in self._told.items():
+            before = self._labels.get(i)
+            if before is None:
+                continue
+            labels = np.where(np.isin(before, given) & (before > 0), before, table[said]).astype(np.int32)
+            if (labels != before).any():
+                self._labels[i] = labels
+                self._background.occupy(i, labels > 0)
+                self._revised.add(i)
+        backward = np.zeros((*self._flow.size, 2), np.float32)
+        held = [i for i in self._flow.indices if index <= i <= newest][::-1]
+        for later, earlier in itertools.pairwise(held):
+            backward = chain(backward, self._flow.between(later, earlier))
+        for object_id in [key for key in self._carrier.objects if key not in given]:
+            self._drop(object_id)
+        for key, object_id in shown.items():
+            item = self._bodies.objects[key]
+            mask = warp(item.soft, backward) > 0.5
+            if not item.hidden and mask.sum() >= LEAST_CARRIED:
+                self._carrier.place(newest, object_id, mask, trust=False)
+                self._lives[object_id] = _Life(index, age=item.seen, moved=item.moved)
+
+    def _keep_names(self) -> None:
+        """Bodies take the ids under which they have been told of so far."""
+        taken = set(self._names_of.values())
+        for key, item in self._bodies.objects.items():
+            if key in self._names_of or not item.proved:
+                continue
+            votes: dict[int, int] = {}
+            for i, said in self._told.items():
+                before = self._labels.get(i)
+                mine = said == key
+                if before is None or not mine.any():
+                    continue
+                for other in np.unique(before[mine & (before > 0)]).tolist():
+                    if other in self._lives and other not in self._hidden and other not in taken:
+                        votes[other] = votes.get(other, 0) + int((mine & (before == other)).sum())
+            self._names_of[key] = max(votes, key=lambda other: votes[other], default=key)
+            taken.add(self._names_of[key])
+
+    def _recut(self, index: int) -> None:
+        if not (self._trusts_bodies and index in self._told):
+            super()._recut(index)
 
     def _found(self, frame: Frame, evidence: NDArray[np.float32] | None, previous: int | None) -> None:
-        if evidence is None or previous is None:
+        if evidence is None or previous is None or self._trusts_bodies:
             return
         index = frame.index
         back = self._flow.between(index, previous)

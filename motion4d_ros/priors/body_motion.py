@@ -1,0 +1,317 @@
+"""Which pixels move as one rigid body? Flow over several frames, explained by factorisation.
+
+Dense flow is chained from one frame to a few before and after it, so that every pixel is a short trajectory. The image of
+a rigid body under an affine camera spans few dimensions (Tomasi and Kanade, "Shape and Motion from Image Streams under
+Orthography", IJCV 1992): all displacements of a body's pixels p to frame f are
+
+    d_f(p) = A_f (1, x, y) + b_f z(p)
+
+with six numbers and a parallax per frame, and one relief z per pixel. So a thing that spins and one in front of it are
+told apart although flow between two frames tells neither.  What stands still obeys more: the camera's own motion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from motion4d_ros.geometry.two_view import inverse_pose
+from motion4d_ros.priors.flow import FlowCache, chain, pixel_grid, remap
+from motion4d_ros.priors.motion_evidence import explain, photometric_gain
+from motion4d_ros.types import BoolArray, Camera, FloatArray
+
+Image = NDArray[np.float32]
+
+SPAN = 4  # frames to either side
+CLOSED = 0.8  # px that forward and backward flow may differ on every link
+NOISE, DRIFT = 0.3, 0.08  # px of a flow between neighbours, and more for every further frame
+CAP = 4.0  # standard deviations, beyond which a misfit grows no more
+TYPICAL = 1.2  # standard deviations: what a pixel that nothing is known of counts as, with the weight of one frame
+UNIT = 50.0  # px, unit of x and y in a body's model
+RELIEF = 3.0  # standard deviations of the relief that a pixel may lie off its body's plane
+SAMPLES = 1500  # pixels that a body is fitted to at most
+LOOSE, TIGHT = 12.0, 2.0  # standard deviations at which a pixel counts half, in the first and the last round
+ENOUGH = 200  # observations that a fit needs
+SEAM = 8  # px to either side, where two regions touch
+JUMP, SMOOTH = 0.25, 1.0  # weight of a jump of the relief along a seam, and how much of it there always is
+
+
+@dataclass
+class Trajectories:
+    """Where the pixels of frame `index` are in the frames around it."""
+
+    index: int
+    offsets: list[int]  # (F,) frames before (negative) or after
+    flow: NDArray[np.float32]  # (F, h, w, 2) px
+    valid: BoolArray  # (F, h, w) every link of the chain closes
+    sigma: NDArray[np.float32]  # (F,) px, one standard deviation
+
+    @property
+    def seen(self) -> NDArray[np.int64]:
+        """(h, w) in how many frames a pixel could be followed."""
+        return np.asarray(self.valid.sum(0))
+
+
+def trajectories(cache: FlowCache, index: int, newest: int, span: int = SPAN) -> Trajectories | None:
+    """Trajectories of frame `index` through the frames held, `newest` at most; None when there are no others."""
+    height, width = cache.size
+    grid = pixel_grid(height, width)
+    offsets, flows, valid = [], [], []
+    for sign in (1, -1):
+        flow: Image | None = None
+        closed = np.ones((height, width), bool)
+        for step in range(1, span + 1):
+            start, end = index + sign * (step - 1), index + sign * step
+            if not cache.has(end) or end > newest:
+                break
+            error = cache.error(start, end)
+            link = cache.between(start, end)
+            closed = closed & ((error if flow is None else remap(error, grid + flow)) < CLOSED)
+            flow = link if flow is None else chain(flow, link)
+            offsets.append(sign * step)
+            flows.append(flow)
+            valid.append(closed)
+    if not offsets:
+        return None
+    sigma = np.array([NOISE + DRIFT * abs(offset) for offset in offsets], np.float32)
+    return Trajectories(index, offsets, np.stack(flows), np.stack(valid), sigma)
+
+
+# ---- bodies ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Body:
+    """How the pixels of a rigid body move: `d_f = affine_f (1, x, y) + parallax_f z`, x and y in units of `UNIT` px."""
+
+    affine: NDArray[np.float32]  # (F, 3, 2) px
+    parallax: NDArray[np.float32]  # (F, 2) px per standard deviation of the relief
+
+
+def fit_body(tracks: Trajectories, where: BoolArray, weight: Image | None = None, rounds: int = 8) -> Body | None:
+    """The body that explains the pixels `where` (h, w) best; None when there are too few.
+
+    Alternating least squares over the motion and the relief, with robust weights that tighten from round to round.
+    `weight` (h, w): what each pixel counts.
+    """
+    ys, xs = np.nonzero(where)
+    if len(ys) > SAMPLES:
+        pick = np.linspace(0, len(ys) - 1, SAMPLES).astype(int)
+        ys, xs = ys[pick], xs[pick]
+    valid = tracks.valid[:, ys, xs]
+    if valid.sum() < ENOUGH:
+        return None
+    basis = _basis(ys, xs, where.shape)
+    flow = tracks.flow[:, ys, xs]
+    sigma = tracks.sigma[:, None]
+    base = valid / sigma**2 * (1.0 if weight is None else weight[ys, xs])
+    motion = _motion(basis, flow, base)
+    left = flow - basis @ motion
+    robust = base / (1.0 + (left**2).sum(-1) / (LOOSE * sigma) ** 2)
+    scaled = (left * np.sqrt(robust)[..., None]).transpose(0, 2, 1).reshape(2 * len(flow), -1)
+    parallax = np.linalg.svd(scaled @ scaled.T)[0][:, 0].reshape(-1, 2)
+    for k in range(rounds):
+        relief = _relief(flow - basis @ motion, parallax, robust, 1e-3)
+        spread = np.sqrt((relief**2 * robust.sum(0)).sum() / robust.sum() + 1e-9)
+        relief = np.clip(relief / spread, -RELIEF, RELIEF)
+        both = _motion(np.column_stack([basis, relief]), flow, robust)
+        motion, parallax = both[:, :3], both[:, 3]
+        left = flow - basis @ motion - parallax[:, None] * relief[:, None]
+        loose = max(TIGHT, LOOSE * 0.1 ** (k / (rounds - 3)))
+        robust = base / (1.0 + (left**2).sum(-1) / (loose * sigma) ** 2)
+    return Body(motion.astype(np.float32), parallax.astype(np.float32))
+
+
+def misfit(tracks: Trajectories, body: Body, where: BoolArray) -> Image:
+    """(h, w) mean misfit of the pixels `where` under a body, standard deviations of flow; `CAP` elsewhere."""
+    ys, xs = np.nonzero(where)
+    out = np.full(where.shape, CAP, np.float32)
+    valid = tracks.valid[:, ys, xs]
+    left = tracks.flow[:, ys, xs] - _basis(ys, xs, where.shape) @ body.affine
+    relief = _relief(left, body.parallax, valid / tracks.sigma[:, None] ** 2, 1.0)
+    left -= body.parallax[:, None] * np.clip(relief, -RELIEF, RELIEF)[:, None]
+    off = np.minimum(np.linalg.norm(left, axis=-1) / tracks.sigma[:, None], CAP)
+    out[ys, xs] = ((off * valid).sum(0) + TYPICAL) / (valid.sum(0) + 1.0)
+    return out
+
+
+def apartness(tracks: Trajectories, a: BoolArray, b: BoolArray) -> float | None:
+    """How much speaks against two regions (h, w) that touch being one body, standard deviations; None: no telling.
+
+    By how much one body explains that region worse which suffers more, and by how much its relief jumps along the seam. Each
+    alone may deceive: two things that only drift past each other are one with a step in it, to the affine camera, while
+    the relief of one thing is continuous where its parts touch. Both regions have the same say, whatever their size.
+    """
+    weight = np.zeros(a.shape, np.float32)
+    for region in (a, b):
+        weight[region] = 0.5 * (a.sum() + b.sum()) / max(1, region.sum())
+    joint = fit_body(tracks, a | b, weight, rounds=16)
+    worst = 0.0
+    for region in (a, b):
+        own = fit_body(tracks, region)
+        if own is None or joint is None:
+            return None
+        worse = misfit(tracks, joint, region)[region].mean() - misfit(tracks, own, region)[region].mean()
+        worst = max(worst, float(worse))
+    assert joint is not None
+    return worst + JUMP * max(0.0, _jump(tracks, joint, a, b) - SMOOTH)
+
+
+def _jump(tracks: Trajectories, joint: Body, a: BoolArray, b: BoolArray) -> float:
+    """Standard deviations of flow by which the relief of two regions differs along their seam; 0 where they have none."""
+    sides = []
+    kernel = np.ones((2 * SEAM + 1,) * 2, np.uint8)
+    for region, other in ((a, b), (b, a)):
+        ys, xs = np.nonzero(region & (cv2.dilate(other.astype(np.uint8), kernel) > 0))
+        if len(ys) < SEAM:
+            return 0.0
+        left = tracks.flow[:, ys, xs] - _basis(ys, xs, a.shape) @ joint.affine
+        weight = tracks.valid[:, ys, xs] / tracks.sigma[:, None] ** 2
+        sides.append(float(np.median(_relief(left, joint.parallax, weight, 1.0))))
+    shift = abs(sides[0] - sides[1]) * np.linalg.norm(joint.parallax, axis=-1)
+    return float(np.minimum(shift / tracks.sigma, CAP).mean())
+
+
+def _basis(ys: NDArray[np.int64], xs: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """(N, 3) of 1, x, y."""
+    height, width = shape
+    columns = [np.ones(len(ys)), (xs - width / 2) / UNIT, (ys - height / 2) / UNIT]
+    return np.stack(columns, -1).astype(np.float32)
+
+
+def _motion(basis: FloatArray, flow: FloatArray, weight: FloatArray) -> FloatArray:
+    """(F, P, 2) the least-squares coefficients of `basis` (N, P) for `flow` (F, N, 2)."""
+    weighted = weight[..., None] * basis
+    normal = weighted.transpose(0, 2, 1) @ basis + 1e-3 * np.eye(basis.shape[1])
+    return np.linalg.solve(normal, weighted.transpose(0, 2, 1) @ flow)
+
+
+def _relief(left: FloatArray, parallax: FloatArray, weight: FloatArray, prior: float) -> FloatArray:
+    """(N,) the relief that explains what the affine motion has left (F, N, 2), with a normal prior."""
+    along = np.einsum("fnc,fc->fn", left, parallax)
+    return (weight * along).sum(0) / ((weight * (parallax**2).sum(-1)[:, None]).sum(0) + prior)
+
+
+# ---- the static scene --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Still:
+    """How well the static scene explains the trajectories of a frame."""
+
+    misfit: Image  # (h, w) standard deviations, as of a body; near 0 stands still, above 1 hardly
+    speaks: (
+        Image  # (h, w) in about [-4, 4]: how much better the measured flow explains the pictures than stillness does
+    )
+    stray: float  # share of the free picture that seems to move: what is wrong with the camera's motion or with flow
+
+
+MOVES = 1.15  # misfit from which a pixel counts as moving
+FOLLOWED = 3  # frames in which a pixel must have been followed to be judged
+BLIND, NEUTRAL = 0.5, 1.25  # most misfit that counts where the pictures speak for stillness, where they don't tell
+AGAINST, FOR = -0.1, 0.15  # of `speaks`
+
+
+def stillness(
+    cache: FlowCache,
+    tracks: Trajectories,
+    exclude: BoolArray | None,
+    poses: dict[int, FloatArray],
+    camera: Camera | None,
+) -> Still:
+    """Compares trajectories with what a static scene shows: by homographies or epipolar lines, and by triangulation
+    where `poses` (4, 4, map <- camera) of all frames are known. The explanation that leaves less of the picture in motion
+    is taken. `exclude` (h, w) where known things move; `camera` at the size of the flow.
+    """
+    options = [_by_two_views(cache, tracks, exclude)]
+    if camera is not None and all(tracks.index + offset in poses for offset in [0, *tracks.offsets]):
+        options.append(_by_triangulation(tracks, poses, camera))
+    free = tracks.seen >= min(FOLLOWED, len(tracks.offsets))
+    if exclude is not None:
+        free &= ~exclude
+    best: Still | None = None
+    for off, flows in options:
+        speaks = _pictures(cache, tracks, flows)
+        off = np.where(speaks < AGAINST, np.minimum(off, BLIND), np.where(speaks < FOR, np.minimum(off, NEUTRAL), off))
+        stray = float((off[free] > MOVES).mean()) if free.any() else 1.0
+        if best is None or stray < best.stray:
+            best = Still(cv2.blur(off.astype(np.float32), (3, 3)), speaks, stray)
+    assert best is not None
+    return best
+
+
+def _by_two_views(cache: FlowCache, tracks: Trajectories, exclude: BoolArray | None) -> tuple[Image, dict[int, Image]]:
+    """(h, w) misfit to the camera's motion as found between pairs of frames, and the static flow by offset."""
+    total = np.full(cache.size, TYPICAL, np.float32)
+    count = np.ones(cache.size, np.float32)
+    flows = {}
+    for k, offset in enumerate(tracks.offsets):
+        error = np.where(tracks.valid[k], 0.0, np.inf).astype(np.float32)
+        found = explain(tracks.flow[k], error, exclude, None)
+        if found is None:
+            continue
+        sigma = max(float(tracks.sigma[k]), found.noise)
+        total += np.minimum(found.residual / sigma, CAP) * tracks.valid[k]
+        count += tracks.valid[k]
+        flows[offset] = found.flow
+    return total / count, flows
+
+
+def _by_triangulation(
+    tracks: Trajectories, poses: dict[int, FloatArray], camera: Camera
+) -> tuple[Image, dict[int, Image]]:
+    """The same with known poses: every pixel is triangulated, linearly and robustly, in all frames at once.
+
+    A point at inverse depth w on the ray r is seen from another camera at (R r + w t), up to scale.
+    """
+    height, width = tracks.valid.shape[1:]
+    grid = pixel_grid(height, width)
+    focal, centre = np.array([camera.fx, camera.fy]), np.array([camera.cx, camera.cy])
+    ray = np.dstack([(grid - centre) / focal, np.ones((height, width))]).astype(np.float32)
+    turned, shift, seen = [], [], []
+    for k, offset in enumerate(tracks.offsets):
+        T = (inverse_pose(poses[tracks.index + offset]) @ poses[tracks.index]).astype(np.float32)
+        turned.append(ray @ T[:3, :3].T)
+        shift.append(T[:3, 3])
+        seen.append(((grid + tracks.flow[k] - centre) / focal).astype(np.float32))
+    w = np.zeros((height, width), np.float32)
+    sigma = tracks.sigma.copy()
+    weight = tracks.valid / sigma[:, None, None] ** 2
+    for _ in range(3):
+        above = below = np.float32(0)
+        for r, t, uv, share in zip(turned, shift, seen, weight, strict=True):
+            z = np.maximum(r[..., 2] + w * t[2], 0.1)[..., None]
+            slope = (uv * t[2] - t[:2]) / z
+            above = above + share * (slope * (r[..., :2] - uv * r[..., 2:]) / z).sum(-1)
+            below = below + share * (slope**2).sum(-1)
+        w = np.clip(above / (below + 1e-9), 0, None).astype(np.float32)
+        where = [_project(r, t, w) for r, t in zip(turned, shift, strict=True)]
+        off = np.stack([np.linalg.norm((p - uv) * focal, axis=-1) for p, uv in zip(where, seen, strict=True)])
+        weight = tracks.valid / sigma[:, None, None] ** 2 / (1.0 + (off / (2 * sigma[:, None, None])) ** 2)
+    for k, valid in enumerate(tracks.valid):  # what poses leave everywhere is no motion
+        sigma[k] = max(sigma[k], 1.48 * float(np.median(off[k][valid]))) if valid.any() else sigma[k]
+    total = (np.minimum(off / sigma[:, None, None], CAP) * tracks.valid).sum(0) + TYPICAL
+    flows = {
+        offset: (p * focal + centre - grid).astype(np.float32) for offset, p in zip(tracks.offsets, where, strict=True)
+    }
+    return (total / (tracks.seen + 1.0)).astype(np.float32), flows
+
+
+def _project(turned: Image, shift: FloatArray, w: Image) -> Image:
+    """(h, w, 2) normalised image coordinates of rays at inverse depth `w`."""
+    z = np.maximum(turned[..., 2] + w * shift[2], 0.05)
+    return np.asarray((turned[..., :2] + w[..., None] * shift[:2]) / z[..., None], np.float32)
+
+
+def _pictures(cache: FlowCache, tracks: Trajectories, static: dict[int, Image]) -> Image:
+    """(h, w) the sum over a few frames of how much better flow explains them than stillness (`photometric_gain`)."""
+    total = np.zeros(cache.size, np.float32)
+    for offset in (-SPAN, SPAN, -SPAN // 2, SPAN // 2):
+        if offset in static:
+            k = tracks.offsets.index(offset)
+            now, other = cache.gray(tracks.index), cache.gray(tracks.index + offset)
+            total += photometric_gain(now, other, static[offset], tracks.flow[k]) * tracks.valid[k]
+    return np.asarray(cv2.blur(total, (5, 5)), np.float32)

@@ -1,0 +1,421 @@
+"""Segments frames into rigid bodies that move, one after another, with a few frames of hindsight.
+
+Every frame begins with the outlines of the one before, carried along. In turns, each object's motion is fitted to its
+pixels over the frames around (`body_motion`), and pixels go to whom explains them: an object or the static scene. What
+moves and is explained by nobody is divided into bodies by trying patches (RANSAC), which are joined to an object that they move
+as one with, or become objects. Rather too many at first: two that touch are one as soon as a single motion has explained both of
+them for some frames; who looks alike is believed sooner.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from motion4d_ros.geometry.smoothing import domain_transform
+from motion4d_ros.priors.body_motion import (
+    CAP,
+    FOLLOWED,
+    MOVES,
+    Image,
+    Still,
+    Trajectories,
+    apartness,
+    fit_body,
+    misfit,
+    stillness,
+    trajectories,
+)
+from motion4d_ros.priors.flow import FlowCache, pixel_grid, warp
+from motion4d_ros.priors.mask_cues import bounding_box, color_bins, color_histogram, similarity, to_lab
+from motion4d_ros.types import BoolArray, Camera, FloatArray
+
+LEAST_BIRTH, LEAST_PART = 90, 50  # px of a new object, and of a part that is added to one
+BORDER = 10  # px at the edge of the image, where no object is born: what comes in has not been followed
+REACH = 12  # px that an outline can grow in a frame
+TOUCHING = 8  # px between parts of one thing
+MOTION, COLOR, PRIOR, SMOOTH = 2.0, 0.35, 0.6, 3.6  # weights of the votes for a pixel, log-odds
+STILL_FIRST = 0.3  # standard deviations by which stillness is preferred
+UNSEEN_COLOR = 1.0  # most that colours never seen on an object speak against it: it may turn
+SPREAD = 5.0  # px over which the carried outline is uncertain
+ROUNDS, MEAN_FIELD = 3, 3
+FITS = 1.0  # misfit up to which a pixel may belong to a body that is being looked for
+UNEXPLAINED = 1.6  # misfit of an object's own pixels from which another body is looked for among them
+TRIALS = 12  # patches tried for a body
+JOIN, JOIN_ALIKE = 0.55, 0.15  # apartness up to which two are one: without, and more with likeness of colours
+ADD, ADD_ALIKE = 0.40, 0.15  # the same for a part that is found beside an object: seen in one frame only
+ALIKE = 0.6  # likeness of colours from which it counts
+TOGETHER, MEMORY = 3, 8  # frames in which two must have been compared, and over which their apartness is averaged
+APART = 4  # frames of separation after which two stay two
+PROBATION, REVIEW = 5, 12  # frames after which it is asked whether an object has moved in most of them
+HIDDEN = 25  # px below which an object is out of sight
+RESIDUE = 0.5  # share of its size to which an object has shrunk where only its background may be left of it
+SAME_LOOK = 0.6  # likeness of colours above which a newcomer is a hidden object, and below which a residue is none
+YOUNG = 10  # frames in which a newcomer may still turn out to be an old acquaintance
+JUDGED = 64  # frames over which it is judged how well the static scene is explained
+MOST_MOVING = 0.5  # of the picture, beyond which nothing is born
+
+
+@dataclass(eq=False)
+class Segment:
+    """One moving body."""
+
+    object_id: int
+    soft: Image  # (h, w) probability in the newest segmented frame
+    colors: FloatArray  # histogram, as it looked while it moved
+    size: float = 0.0  # px, largest of late
+    seen: int = 0  # frames
+    moved: int = 0  # frames in which it moved
+    hidden: bool = False
+    proved: bool = False  # has moved for long enough to be shown
+
+
+@dataclass
+class _Frame:
+    """What is known of the frame that is being segmented."""
+
+    rgb: NDArray[np.uint8]
+    lab: NDArray[np.float32]
+    bins: NDArray[np.int64]
+    tracks: Trajectories
+    still: Still
+    occupied: BoolArray  # (h, w) somebody else's
+
+
+@dataclass
+class BodySegments:
+    """The moving bodies of one camera's frames, held by a shared `FlowCache`; new ids come from `next_id`."""
+
+    flow: FlowCache
+    next_id: int = 1
+    objects: dict[int, Segment] = field(default_factory=dict)
+    became: dict[int, int] = field(default_factory=dict)  # id -> the object it turned out to be; 0: nothing
+    stray: float | None = None  # mean share of the picture that moves without being an object: low = to be trusted
+    last: int | None = None  # newest segmented frame
+    _strays: deque[float] = field(default_factory=lambda: deque(maxlen=JUDGED))
+    _pairs: dict[tuple[int, int], tuple[int, float]] = field(default_factory=dict)  # comparisons and mean apartness
+    _apart: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def reset(self) -> None:
+        """Forgets everything; ids go on."""
+        self.objects.clear()
+        self.became.clear()
+        self._pairs.clear()
+        self._strays.clear()
+        self._apart.clear()
+        self.stray = self.last = None
+
+    def final(self, object_id: int) -> int:
+        """The id of the object that a body has turned out to be by now; 0: none."""
+        while object_id in self.became:
+            object_id = self.became[object_id]
+        return object_id
+
+    def remove(self, object_id: int) -> None:
+        """Forgets one object."""
+        self.objects.pop(object_id, None)
+
+    def step(
+        self,
+        index: int,
+        newest: int,
+        occupied: BoolArray | None = None,
+        poses: dict[int, FloatArray] | None = None,
+        camera: Camera | None = None,
+    ) -> NDArray[np.int32] | None:
+        """(h, w) ids of the bodies in frame `index`, with the frames up to `newest` in view; frames in order.
+
+        `occupied` (h, w): what is accounted for by others. `poses`, `camera` as for `stillness`. None when the frame
+        can't be compared with others. Objects that have not proved to move are among the ids: see `Segment.proved`.
+        """
+        tracks = trajectories(self.flow, index, newest)
+        if tracks is None:
+            return None
+        prior = self._carried(index)
+        others = np.zeros(self.flow.size, bool) if occupied is None else occupied
+        known = np.max([others.astype(np.float32), *prior.values()], axis=0) > 0.3
+        exclude = _grown(known, 5) if known.any() else None
+        still = stillness(self.flow, tracks, exclude, poses or {}, camera)
+        self._strays.append(still.stray)
+        self.stray = float(np.mean(self._strays))
+        rgb = self.flow.rgb(index)
+        lab = to_lab(rgb)
+        frame = _Frame(rgb, lab, color_bins(lab), tracks, still, others)
+        masks = {key: soft > 0.5 for key, soft in prior.items()}
+        soft, fits = self._assign(frame, masks, prior)
+        born = self._newcomers(frame, soft, fits)
+        if born:
+            for part in born:
+                self._take_in(frame, part, masks, prior)
+            soft, fits = self._assign(frame, masks, prior)
+        self._join(frame, soft)
+        self.last = index
+        return self._conclude(frame, soft)
+
+    # ---- whose is a pixel? ----------------------------------------------------------------------------------------------
+
+    def _carried(self, index: int) -> dict[int, Image]:
+        """(h, w) soft outlines of the frame before, in this one."""
+        if self.last is None or not self.flow.has(self.last):
+            return {}
+        back = self.flow.between(index, self.last)
+        nothing = np.zeros(self.flow.size, np.float32)
+        return {key: nothing if item.hidden else warp(item.soft, back) for key, item in self.objects.items()}
+
+    def _assign(
+        self, frame: _Frame, masks: dict[int, BoolArray], prior: dict[int, Image]
+    ) -> tuple[dict[int, Image], dict[int, Image]]:
+        """(h, w) probabilities of all objects, and the misfit of their bodies near them."""
+        soft = {key: mask.astype(np.float32) for key, mask in masks.items()}
+        shape = frame.occupied.shape
+        near = np.max([np.zeros(shape), *(np.maximum(soft[key], prior[key]) for key in soft)], axis=0) > 0.2
+        region = _grown(near, REACH)
+        box = bounding_box(region, 0)
+        if box is None or not near.any():
+            return {key: np.zeros(shape, np.float32) for key in masks}, {}
+        claimed = np.max(list(soft.values()), axis=0)
+        around = color_histogram(frame.lab, region & (claimed < 0.2))
+        wide = {key: 0.5 * p + 0.5 * cv2.GaussianBlur(p, (0, 0), SPREAD) for key, p in prior.items()}
+        nobody = np.log(1.02 - np.clip(np.max(list(wide.values()), axis=0), 0, 1))
+        still = -MOTION * (frame.still.misfit - STILL_FIRST) + PRIOR * nobody
+        moving = frame.still.misfit > 1.0
+        picture = np.ascontiguousarray(frame.rgb[box])
+        fits: dict[int, Image] = {}
+        for _ in range(ROUNDS):
+            votes = [still[box]]
+            for key, item in self.objects.items():
+                if key not in soft:
+                    continue
+                mine = soft[key] > 0.5
+                core = mine & moving
+                body = fit_body(frame.tracks, core if core.sum() > max(40, 0.3 * mine.sum()) else mine)
+                if body is not None:
+                    fits[key] = cv2.blur(misfit(frame.tracks, body, region), (3, 3))
+                off = fits[key][box] if key in fits else np.full(picture.shape[:2], 1.5, np.float32)
+                ratio = np.log((item.colors[frame.bins[box]] + 2e-4) / (around[frame.bins[box]] + 2e-4))
+                looks = np.clip(ratio, -UNSEEN_COLOR, 3.0)
+                votes.append(-MOTION * off + COLOR * looks + PRIOR * np.log(wide[key][box] + 0.02))
+            state = unary = np.stack(votes, -1)
+            for _ in range(MEAN_FIELD):
+                state = unary + SMOOTH * domain_transform(_softmax(state), picture, 8.0, 28.0)
+            share = _softmax(state)
+            for k, key in enumerate(key for key in self.objects if key in soft):
+                full = np.zeros(shape, np.float32)
+                full[box] = share[..., k + 1]
+                full[~region | frame.occupied] = 0
+                soft[key] = full
+        return soft, fits
+
+    # ---- new bodies -----------------------------------------------------------------------------------------------------
+
+    def _newcomers(self, frame: _Frame, soft: dict[int, Image], fits: dict[int, Image]) -> list[BoolArray]:
+        """Bodies among the pixels (h, w) that move and that nobody explains."""
+        off, tracks = frame.still.misfit, frame.tracks
+        if float((off > 1.0).mean()) > MOST_MOVING:
+            return []
+        taken = np.max([frame.occupied.astype(np.float32), *soft.values()], axis=0) > 0.5
+        alone = _opened((off > MOVES) & ~_grown(taken, 2), 5)
+        wrong = np.zeros_like(taken)
+        for key, fit in fits.items():
+            wrong |= (soft[key] > 0.5) & (cv2.blur(fit, (5, 5)) > UNEXPLAINED) & (off > MOVES)
+        inner = np.zeros_like(taken)
+        inner[BORDER:-BORDER, BORDER:-BORDER] = True
+        inner &= tracks.seen >= min(FOLLOWED, len(tracks.offsets))
+        found: list[BoolArray] = []
+        for region in _parts((alone | _opened(wrong, 5)) & inner, LEAST_PART):
+            if frame.still.speaks[region].mean() > 0.2:
+                found += _bodies(tracks, region)
+        while len(found) > 1:  # parts of one body
+            pairs = [(a, b) for a, b in itertools.combinations(range(len(found)), 2) if _touch(found[a], found[b])]
+            worse = {pair: apartness(tracks, found[pair[0]], found[pair[1]]) for pair in pairs}
+            told = {pair: value for pair, value in worse.items() if value is not None and value < JOIN}
+            if not told:
+                break
+            a, b = min(told, key=lambda pair: told[pair])
+            found[a] = found[a] | found[b]
+            del found[b]
+        return found
+
+    def _take_in(self, frame: _Frame, part: BoolArray, masks: dict[int, BoolArray], prior: dict[int, Image]) -> None:
+        """Adds a body to the object it moves as one with, or lets a hidden or a new object begin."""
+        colors = color_histogram(frame.lab, part)
+        best, least = None, np.inf
+        for key, mask in masks.items():
+            if mask.sum() < LEAST_BIRTH or not _touch(mask, part):
+                continue
+            worse = apartness(frame.tracks, mask, part)
+            allowed = ADD + ADD_ALIKE * _likeness(self.objects[key].colors, colors)
+            if worse is not None and worse < min(allowed, least):
+                best, least = key, worse
+        if best is not None:
+            masks[best] = masks[best] | part
+            return
+        if part.sum() < LEAST_BIRTH:
+            return
+        known = self._acquaintance(colors)
+        if known is None:
+            known = Segment(self.next_id, part.astype(np.float32), colors)
+            self.objects[known.object_id] = known
+            self.next_id += 1
+        known.hidden = False
+        masks[known.object_id] = part
+        prior[known.object_id] = 0.6 * cv2.GaussianBlur(part.astype(np.float32), (0, 0), 2.0)
+
+    def _acquaintance(self, colors: FloatArray, besides: int = 0) -> Segment | None:
+        """The hidden object that looks most like it, if any does."""
+        hidden = [
+            item
+            for item in self.objects.values()
+            if item.hidden and item.proved and item.object_id != besides and not self._are_two(item.object_id, besides)
+        ]
+        best = max(hidden, key=lambda item: similarity(item.colors, colors), default=None)
+        return best if best is not None and similarity(best.colors, colors) > SAME_LOOK else None
+
+    # ---- one or two? ----------------------------------------------------------------------------------------------------
+
+    def _are_two(self, a: int, b: int) -> bool:
+        return self._apart.get((min(a, b), max(a, b)), 0) >= APART
+
+    def _join(self, frame: _Frame, soft: dict[int, Image]) -> None:
+        """Joins objects that touch and have moved as one for some frames; notes who is apart."""
+        large = [key for key in soft if (soft[key] > 0.5).sum() >= LEAST_BIRTH]
+        if len(large) < 2:
+            return
+        union = np.max([soft[key] for key in large], axis=0) > 0.5
+        _, groups = cv2.connectedComponents(_grown(union, 5).astype(np.uint8))
+        home = {key: set(np.unique(groups[soft[key] > 0.5]).tolist()) for key in large}
+        moving = frame.still.misfit
+        for a, b in itertools.combinations(sorted(large), 2):
+            if a not in soft or b not in soft:
+                continue
+            first, second = soft[a] > 0.5, soft[b] > 0.5
+            if not first.any() or not second.any():
+                continue
+            if not _touch(first, second):
+                if not home[a] & home[b]:
+                    self._apart[a, b] = self._apart.get((a, b), 0) + 1
+                continue
+            if self._are_two(a, b) or min(np.median(moving[first]), np.median(moving[second])) < 1.0:
+                continue  # what stands still moves as one with everything that does
+            worse = apartness(frame.tracks, first, second)
+            if worse is None:
+                continue
+            count, mean = self._pairs.get((a, b), (0, 0.0))
+            count += 1
+            mean += (worse - mean) / min(count, MEMORY)
+            self._pairs[a, b] = count, mean
+            alike = _likeness(self.objects[a].colors, self.objects[b].colors)
+            if count >= TOGETHER and mean < JOIN + JOIN_ALIKE * alike:
+                soft[a] = np.maximum(soft[a], soft.pop(b))
+                self._rename(b, a)
+
+    def _rename(self, object_id: int, into: int) -> None:
+        """An object turns out to be another one, or (0) none."""
+        item = self.objects.pop(object_id)
+        self.became[object_id] = into
+        if into:
+            self.objects[into].proved |= item.proved
+
+    # ---- the end of a frame ---------------------------------------------------------------------------------------------
+
+    def _conclude(self, frame: _Frame, soft: dict[int, Image]) -> NDArray[np.int32]:
+        """(h, w) ids; objects grow older, are hidden, come back, or turn out to be none."""
+        out = np.zeros(frame.occupied.shape, np.int32)
+        for key, p in soft.items():
+            item, mask, core = self.objects[key], p > 0.5, p > 0.8
+            if mask.sum() < HIDDEN:
+                item.hidden, item.soft = True, np.zeros_like(p)
+                continue
+            moves = bool(core.any()) and float((frame.still.misfit[core] > 1.0).mean()) > 0.5
+            moves = moves and float((frame.still.speaks[core] > 0.15).mean()) > 0.3
+            item.hidden, item.soft = False, p
+            item.seen, item.moved = item.seen + 1, item.moved + moves
+            item.size = max(0.98 * item.size, float(mask.sum()))
+            if item.seen in (PROBATION, REVIEW):
+                item.proved = item.moved >= 0.6 * item.seen
+                if not item.proved:
+                    self._rename(key, 0)
+                    continue
+            colors = color_histogram(frame.lab, core)
+            if moves:
+                item.colors = 0.9 * item.colors + 0.1 * colors if item.colors.any() else colors
+            elif mask.sum() < RESIDUE * item.size and similarity(item.colors, colors) < SAME_LOOK:
+                item.hidden, item.soft = True, np.zeros_like(p)  # it has left, and this is what was behind it
+                continue
+            old = self._acquaintance(colors, besides=key) if item.seen <= YOUNG else None
+            if old is not None:
+                old.hidden, old.soft = False, p
+                self._rename(key, old.object_id)
+                key = old.object_id
+            out[mask] = key
+        return out
+
+
+# ---- helpers -----------------------------------------------------------------------------------------------------------
+
+
+def _bodies(tracks: Trajectories, region: BoolArray) -> list[BoolArray]:
+    """Divides a region (h, w) into rigid bodies: the one that most of it follows, then that of the rest, and so on."""
+    grid = pixel_grid(*region.shape)
+    rng = np.random.default_rng(tracks.index)
+    found: list[BoolArray] = []
+    left = region.copy()
+    for _ in range(4):
+        ys, xs = np.nonzero(left)
+        best = np.zeros_like(left)
+        radius = max(6.0, 0.25 * np.sqrt(len(ys)))
+        for trial in range(TRIALS + 1 if len(ys) >= LEAST_PART else 0):
+            k = rng.integers(len(ys))
+            patch = left & (np.linalg.norm(grid - np.array([xs[k], ys[k]]), axis=-1) < radius) if trial else left
+            inliers = _inliers(tracks, patch, left, 16 if trial == 0 else 8) if patch.sum() >= 40 else best
+            best = inliers if inliers.sum() > best.sum() else best
+        for _ in range(2):
+            best = _inliers(tracks, best, left) if best.sum() >= LEAST_PART else best
+        parts = _parts(_opened(best, 3), LEAST_PART)
+        if not parts:
+            break
+        found.append(np.any(parts, axis=0))
+        left &= ~_grown(best, 2)
+    return found
+
+
+def _inliers(tracks: Trajectories, patch: BoolArray, region: BoolArray, rounds: int = 8) -> BoolArray:
+    """(h, w) pixels of the region that follow the body of a patch."""
+    body = fit_body(tracks, patch, rounds=rounds)
+    if body is None:
+        return np.zeros_like(region)
+    return np.asarray(region & (cv2.blur(np.minimum(misfit(tracks, body, region), CAP), (3, 3)) < FITS))
+
+
+def _likeness(a: FloatArray, b: FloatArray) -> float:
+    """0 to 1: how much two histograms look alike beyond what counts."""
+    return float(np.clip((similarity(a, b) - ALIKE) / (1 - ALIKE), 0, 1))
+
+
+def _grown(mask: BoolArray, by: int) -> BoolArray:
+    return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((2 * by + 1,) * 2, np.uint8)) > 0)
+
+
+def _opened(mask: BoolArray, side: int) -> BoolArray:
+    return np.asarray(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((side, side), np.uint8)) > 0)
+
+
+def _parts(mask: BoolArray, least: int) -> list[BoolArray]:
+    """The connected parts (h, w) of a mask that have so many pixels."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    return [labels == k for k in range(1, count) if stats[k, cv2.CC_STAT_AREA] >= least]
+
+
+def _touch(a: BoolArray, b: BoolArray) -> bool:
+    """Whether two regions lie side by side along a good part of the smaller one."""
+    return bool((_grown(a, TOUCHING) & b).sum() > 2 * np.sqrt(min(a.sum(), b.sum())))
+
+
+def _softmax(x: FloatArray) -> FloatArray:
+    e = np.exp(x - x.max(-1, keepdims=True))
+    return e / e.sum(-1, keepdims=True)

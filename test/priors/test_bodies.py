@@ -1,0 +1,175 @@
+"""Rigid bodies told apart by their motion over several frames."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "geometry"))
+from boards import CAMERA, WALL, Board, path, shot
+
+from motion4d_ros.config import Config
+from motion4d_ros.priors.base import PosePrior
+from motion4d_ros.priors.body_motion import (
+    CAP,
+    SPAN,
+    Trajectories,
+    apartness,
+    fit_body,
+    misfit,
+    stillness,
+    trajectories,
+)
+from motion4d_ros.priors.body_segments import BodySegments
+from motion4d_ros.priors.flow import FlowCache, pixel_grid
+from motion4d_ros.priors.motion_masks import MotionMasks
+from motion4d_ros.types import PoseStatus, Scale
+
+SHAPE = (60, 80)
+LEFT = np.zeros(SHAPE, bool)
+LEFT[10:50, 5:35] = True
+RIGHT = np.zeros(SHAPE, bool)
+RIGHT[10:50, 40:75] = True
+
+
+def turning(where: np.ndarray, rate: float, axis: tuple[float, float, float], shift: float) -> np.ndarray:
+    """(F, h, w, 2) flow of a bulging thing that turns about `axis` by `rate` rad a frame and drifts, orthographically."""
+    grid = pixel_grid(*SHAPE)
+    centre = grid[where].mean(0)
+    flat = grid - centre
+    bulge = 15.0 * np.exp(-((flat / 15.0) ** 2).sum(-1))
+    points = np.dstack([flat, bulge])
+    flow = []
+    for offset in (1, 2, 3, 4, -1, -2, -3, -4):
+        R = cv2.Rodrigues(np.array(axis) * rate * offset)[0]
+        flow.append((points @ R.T)[..., :2] - flat + shift * offset * np.array([1.0, 0.3]))
+    return np.stack(flow).astype(np.float32)
+
+
+def two_turning_things(noise: float = 0.1) -> Trajectories:
+    flow = turning(LEFT, 0.1, (0.0, 1.0, 0.0), 1.0)
+    other = turning(RIGHT, 0.08, (1.0, 0.3, 0.5), -0.5)
+    flow[:, RIGHT] = other[:, RIGHT]
+    flow += np.random.default_rng(0).normal(0, noise, flow.shape).astype(np.float32)
+    offsets = [1, 2, 3, 4, -1, -2, -3, -4]
+    valid = np.ones((8, *SHAPE), bool)
+    return Trajectories(10, offsets, flow, valid, np.array([0.3 + 0.08 * abs(k) for k in offsets], np.float32))
+
+
+def test_one_body_explains_a_turning_thing_and_no_other() -> None:
+    tracks = two_turning_things()
+    body = fit_body(tracks, LEFT)
+    assert body is not None
+    off = misfit(tracks, body, LEFT | RIGHT)
+    assert np.percentile(off[LEFT], 90) < 0.6
+    assert np.median(off[RIGHT]) > 2.0
+    assert (off[~(LEFT | RIGHT)] == CAP).all()
+
+
+def test_a_fifth_of_wrong_pixels_does_not_bend_the_fit() -> None:
+    tracks = two_turning_things()
+    wrong = RIGHT.copy()
+    wrong[:, 46:] = False  # 240 px beside the 1200 that are right
+    body = fit_body(tracks, LEFT | wrong)
+    assert body is not None
+    off = misfit(tracks, body, LEFT | RIGHT)
+    assert np.median(off[LEFT]) < 0.6
+    assert np.median(off[wrong]) > 1.5
+
+
+def test_halves_of_one_thing_are_one_and_two_things_are_two() -> None:
+    tracks = two_turning_things()
+    half = LEFT.copy()
+    half[:, 14:] = False
+    one, two = apartness(tracks, half, LEFT & ~half), apartness(tracks, LEFT, RIGHT)
+    assert one is not None and two is not None
+    assert one < 0.2 < 0.8 < two
+
+
+def test_too_few_pixels_tell_nothing() -> None:
+    tracks = two_turning_things()
+    speck = np.zeros(SHAPE, bool)
+    speck[20:24, 20:24] = True
+    assert fit_body(tracks, speck) is None
+    assert apartness(tracks, speck, LEFT) is None
+
+
+NEAR = Board((-0.9, -0.4, 0.1, 0.5), 2.5, 7, velocity=(0.05, 0.01))
+FAR = Board((0.0, -0.6, 1.1, 0.4), 3.0, 11, velocity=(-0.05, 0.0))
+
+
+def cached(count: int, boards: tuple[Board, ...], step: float = 0.0) -> tuple[FlowCache, list[np.ndarray], dict]:
+    """A cache of frames, the numbers of the boards in them, and the true poses."""
+    cache, labels, poses = FlowCache(keep=count), [], {}
+    for index in range(count):
+        poses[index] = path(index, step) if step else np.eye(4)
+        frame, _, shown = shot(boards, poses[index], index)
+        cache.push(frame)
+        labels.append(shown)
+    return cache, labels, poses
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / max(1, (a | b).sum()))
+
+
+@pytest.mark.parametrize("posed", [True, False])
+def test_a_moving_camera_sees_still_things_still_and_moving_ones_move(posed: bool) -> None:
+    still_board = Board((-1.9, -0.9, -0.9, 0.6), 3.0, 2)  # parallax, but no motion
+    cache, labels, poses = cached(9, (WALL, still_board, NEAR), step=0.04)
+    tracks = trajectories(cache, 4, 8)
+    assert tracks is not None and sorted(tracks.offsets) == [-4, -3, -2, -1, 1, 2, 3, 4]
+    still = stillness(cache, tracks, None, poses if posed else {}, CAMERA)
+    assert np.median(still.misfit[labels[4] == 3]) > 1.1
+    assert np.percentile(still.misfit[labels[4] == 1], 80) < 1.0
+    assert np.percentile(still.misfit[labels[4] == 2], 80) < 1.0
+
+
+def test_two_things_that_pass_in_front_of_each_other_keep_apart() -> None:
+    cache, labels, _ = cached(16, (WALL, NEAR, FAR))
+    bodies = BodySegments(cache)
+    said = [bodies.step(index, 15) for index in range(16)]
+    names = set()
+    for number in (2, 3):
+        scores = []
+        for k in range(2, 14):
+            assert said[k] is not None
+            final = np.vectorize(bodies.final)(said[k])
+            ids, counts = np.unique(final[(labels[k] == number) & (final > 0)], return_counts=True)
+            best = int(ids[counts.argmax()])
+            names.add((number, best))
+            scores.append(iou(final == best, labels[k] == number))
+        assert np.mean(scores) > 0.75
+    assert len(names) == len({name for _, name in names}) == 2  # one steady id each
+    assert bodies.stray is not None and bodies.stray < 0.02
+
+
+def test_a_frame_that_stands_alone_says_nothing() -> None:
+    cache, _, _ = cached(1, (WALL, NEAR))
+    assert BodySegments(cache).step(0, 0) is None
+
+
+def test_hindsight_finds_what_flow_between_two_frames_confuses() -> None:
+    """The same two things, by the mask source as a whole: labels of earlier frames are corrected, the last ones too."""
+    clip = [shot((WALL, NEAR, FAR), np.eye(4), index) for index in range(20)]
+    source, masks = MotionMasks(Config()), {}
+    for frame, _, _ in clip:
+        source.look(frame, PosePrior(np.eye(4), PoseStatus.OK, Scale.UNKNOWN), None)
+        masks[frame.index] = source.masks(frame, None)
+        masks.update(source.revised_masks())
+    before = masks[19].copy()
+    source.finish()
+    revised = source.revised_masks()
+    masks.update(revised)
+    assert any(index > 19 - SPAN for index in revised) or (before == masks[19]).all()
+    for number in (2, 3):
+        scores = []
+        for k in range(20):
+            truth = clip[k][2] == number
+            scores.append(max((iou(masks[k] == i, truth) for i in np.unique(masks[k][masks[k] > 0])), default=0.0))
+        assert np.mean(scores) > 0.7
+    assert len(np.unique(masks[10][masks[10] > 0])) == 2
