@@ -82,6 +82,10 @@ class Keyframes:
         }
         return sorted((k for k, area in areas.items() if area > 0), key=lambda k: -areas[k])[:most]
 
+    def newest_before(self, index: int) -> int | None:
+        """Index of the newest keyframe older than frame `index`."""
+        return max((keyframe.index for keyframe in self._keyframes if keyframe.index < index), default=None)
+
     def unlink(self, horizon: Horizon, before: int, frames: Set[int], label: int | None = None) -> None:
         """Forgets what keyframes older than `before` measured of an object, or of all, in `frames`: :meth:`correct`
         measures it again.
