@@ -18,10 +18,9 @@ from motion4d_ros.fit.breath import Breath
 from motion4d_ros.fit.horizon import Horizon
 from motion4d_ros.fit.keyframes import Keyframes
 from motion4d_ros.fit.motions import Motions
-from motion4d_ros.fit.object_motion import ObjectMotion
+from motion4d_ros.fit.object_motion import Bending, ObjectMotion, Step
 from motion4d_ros.fit.points import PointTable, from_chains
 from motion4d_ros.priors.base import TrackSource
-from motion4d_ros.types import FloatArray
 
 
 class Geometry:
@@ -66,10 +65,11 @@ class Geometry:
         self.keyframes.unlink(horizon, horizon.frames[-1].index + 1, {state.index for state in horizon.frames})
         self._measure_again(horizon, chains)
 
-    def relative_motions(self, start: int, end: int) -> dict[int, FloatArray]:
-        """(4, 4) motion of every object between two frames, by label; 0 is the static scene."""
-        motions: dict[int, FloatArray] = {0: np.eye(4)}
-        motions.update({label: motion.between(start, end) for label, motion in self.motions.items()})
+    def relative_motions(self, start: int, end: int) -> dict[int, Step]:
+        """Motion of every object between two frames, by label; 0 is the static scene."""
+        motions: dict[int, Step] = {0: np.eye(4)}
+        for label, motion in self.motions.items():
+            motions[label] = Bending(motion, start, end) if motion.parts else motion.between(start, end)
         return motions
 
     def remove(self, object_id: int) -> None:
@@ -97,9 +97,8 @@ class Geometry:
 
     def _measure_again(self, horizon: Horizon, chains: PointTable) -> None:
         """Links keyframes to the frames to which they have not been linked, and adjusts all to what that has found."""
-        bending = {label for label, motion in self.motions.items() if motion.parts}
-        self.keyframes.correct(horizon, self.relative_motions, bending)
-        self.keyframes.link(horizon, self.relative_motions, self.tracked.reunions.links, bending)
+        self.keyframes.correct(horizon, self.relative_motions)
+        self.keyframes.link(horizon, self.relative_motions, self.tracked.reunions.links)
         self._breath()
         self.table = self.keyframes.table(horizon)
         self._solve(horizon, self._with_fallback(self.table, chains))

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from motion4d_ros.fit.breath import Breath
 from motion4d_ros.fit.horizon import FrameState, Horizon
+from motion4d_ros.fit.object_motion import Step
 from motion4d_ros.fit.points import PointTable
 from motion4d_ros.fit.retrack import NOWHERE_PX, Measured, View, expected, labels_at, measure, measure_object
-from motion4d_ros.types import BACKGROUND, FloatArray
+from motion4d_ros.types import BACKGROUND
 
-Motions = Callable[[int, int], dict[int, FloatArray]]
-"""(from frame index, to frame index) -> rigid motion (4, 4) of every body, by label."""
+Motions = Callable[[int, int], dict[int, Step]]
+"""(from frame index, to frame index) -> motion of every object, by label."""
 
 SEED_SIGMA_PX = 0.15
 STALE_PX = 1.0  # an object's warp that the scene has moved by more since is not what would be measured from now
@@ -82,6 +83,10 @@ class Keyframes:
         }
         return sorted((k for k, area in areas.items() if area > 0), key=lambda k: -areas[k])[:most]
 
+    def newest_before(self, index: int) -> int | None:
+        """Index of the newest keyframe older than frame `index`."""
+        return max((keyframe.index for keyframe in self._keyframes if keyframe.index < index), default=None)
+
     def unlink(self, horizon: Horizon, before: int, frames: Set[int], label: int | None = None) -> None:
         """Forgets what keyframes older than `before` measured of an object, or of all, in `frames`: :meth:`correct`
         measures it again.
@@ -121,7 +126,6 @@ class Keyframes:
         horizon: Horizon,
         motions: Motions,
         reunions: Set[tuple[int, int]] = frozenset(),
-        bending: Set[int] = frozenset(),
     ) -> int:
         """Measures every keyframe in every frame within reach, and in those `reunions` (keyframe, frame) names, where
         it has not been measured; the number of links.
@@ -136,11 +140,11 @@ class Keyframes:
                 self._breath()
                 back = motions(state.index, keyframe.index)
                 source, target = views[keyframe.index], views[state.index]
-                keyframe.found[state.index] = measure(source, target, back, keyframe.uv_px, horizon.camera, bending)
+                keyframe.found[state.index] = measure(source, target, back, keyframe.uv_px, horizon.camera)
                 links += 1
         return links
 
-    def correct(self, horizon: Horizon, motions: Motions, bending: Set[int] = frozenset()) -> int:
+    def correct(self, horizon: Horizon, motions: Motions) -> int:
         """Measures objects again in frames where the scene has moved them since; how often it did."""
         views = _Views(horizon)
         measured = 0
@@ -158,9 +162,7 @@ class Keyframes:
                     if shift < STALE_PX or keyframe.times[index, label] >= MOST_MEASUREMENTS:
                         continue
                     keyframe.times[index, label] += 1
-                    again = measure_object(
-                        source, target, label, back, keyframe.uv_px[rows], horizon.camera, label not in bending
-                    )
+                    again = measure_object(source, target, label, back, keyframe.uv_px[rows], horizon.camera)
                     link.put(rows, again)
                     measured += 1
         return measured

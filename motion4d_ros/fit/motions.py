@@ -49,8 +49,9 @@ class Motions:
                 if motion is None:
                     continue
                 self.by_id[label] = motion
+            new = [state.index for state in horizon.frames if state.index > max(motion.poses)]
             self._continue(motion, chosen, xyz, horizon)
-            if self.reunions.seek(motion, horizon):
+            if (new and self.reunions.watch(motion, horizon, new)) or self.reunions.seek(motion, horizon):
                 continue  # as found, until its points have been measured anew: the old ones led it astray
             self._adjust(motion, chosen, xyz, horizon)
         for motion in self.by_id.values():  # objects without a single point: carried on

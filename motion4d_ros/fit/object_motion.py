@@ -60,6 +60,12 @@ class ObjectMotion:
         """(4, 4) motion, map frame, from frame `start` to frame `end`."""
         return self.matrix(end) @ np.linalg.inv(self.matrix(start))
 
+    def moved(self, xyz_map: FloatArray, start: int, end: int) -> FloatArray:
+        """(M, 3) where points that are at `xyz_map` (M, 3) m in frame `start` are at `end`, as the parts go."""
+        steps = np.stack([body.between(start, end) for body in self.bodies])
+        blend = np.einsum("mk,kij->mij", self.shares(xyz_map, start), steps)
+        return np.asarray(np.einsum("mij,mj->mi", blend[:, :3, :3], xyz_map) + blend[:, :3, 3])
+
     def extrapolate(self, index: int, direction: int) -> Pose:
         """Pose at `index`, one step in `direction` beyond the known ones, at constant velocity."""
         last = self.poses[index - direction]
@@ -100,3 +106,34 @@ class ObjectMotion:
                 del table[old]
         for part in self.parts:
             part.forget_before(index)
+
+
+@dataclass(frozen=True)
+class Bending:
+    """How an object in several parts moves from one frame to another."""
+
+    motion: ObjectMotion
+    start: int  # frame index
+    end: int
+
+    def moved(self, xyz_map: FloatArray) -> FloatArray:
+        """(M, 3) map points at the start -> (M, 3) at the end, m."""
+        return self.motion.moved(xyz_map, self.start, self.end)
+
+    def back(self) -> Bending:
+        """The way back."""
+        return Bending(self.motion, self.end, self.start)
+
+
+Step = FloatArray | Bending
+"""How something moves from one frame to another: a rigid motion (4, 4), map frame, or that of its parts."""
+
+
+def moved(step: Step, xyz_map: FloatArray) -> FloatArray:
+    """(M, 3) map points after a step, m."""
+    return step.moved(xyz_map) if isinstance(step, Bending) else xyz_map @ step[:3, :3].T + step[:3, 3]
+
+
+def back(step: Step) -> Step:
+    """The inverse of a step."""
+    return step.back() if isinstance(step, Bending) else np.linalg.inv(step)

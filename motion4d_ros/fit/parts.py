@@ -16,11 +16,13 @@ from scipy.cluster.vq import kmeans2
 
 from motion4d_ros.fit.bundle import Body, BundleOptions, Observations, residual_px, solve
 from motion4d_ros.geometry.neighbours import nearest
+from motion4d_ros.geometry.robust import median_radius
 from motion4d_ros.types import FloatArray
 
 ROUNDS = 2
 MIN_PART_POINTS = 24  # a group of fewer points has no motion of its own
 NEIGHBOURS = 6
+JOINED = 1.0  # median distances of a part's points from their middle
 UNEXPLAINED_PX = 0.7  # a point whose mean distance is larger is not explained
 
 
@@ -46,7 +48,9 @@ def mean_residual(body: Body, seen: Observations) -> FloatArray:
 
 
 def split(body: Body, seen: Observations, groups: int, options: BundleOptions, seed: int) -> Split | None:
-    """Divides the points of `body` into `groups` bodies; None when one of them would be too small."""
+    """Divides the points of `body` into `groups` bodies; None when one of them would be too small, or lies apart: masks
+    that swap two objects for a few frames give each points of the other.
+    """
     spread = body.points - body.points.mean(0)
     _, assignment = kmeans2(spread, groups, minit="++", seed=seed)
     result: Split | None = None
@@ -56,7 +60,18 @@ def split(body: Body, seen: Observations, groups: int, options: BundleOptions, s
             return None
         errors = np.stack([mean_residual(_whole(part, body), seen) for part in result.bodies], 1)
         assignment = _smoothed(body.points, errors.argmin(1), groups)
-    return _adjust_each(body, seen, assignment, groups, options)
+    result = _adjust_each(body, seen, assignment, groups, options)
+    return result if result is not None and hang_together([part.points for part in result.bodies]) else None
+
+
+def hang_together(parts: list[FloatArray]) -> bool:
+    """Whether each of the `parts`, (N_k, 3) m, lies within `JOINED` radii of the largest of another one."""
+    reach = JOINED * median_radius(max(parts, key=len))
+    for number, part in enumerate(parts):
+        others = np.concatenate([*parts[:number], *parts[number + 1 :]])
+        if nearest(others, part, 1)[0].min() > reach:
+            return False
+    return True
 
 
 def _adjust_each(

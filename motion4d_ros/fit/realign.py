@@ -29,6 +29,8 @@ TURN_STEP_DEG = 18.0
 MOST_TURN_DEG = 90.0
 NEAR_TURN_DEG = 36.0
 SHIFT_PX = (-6, -3, 0, 3, 6)
+WIDE_SHIFTS = np.stack(np.meshgrid(*2 * [np.arange(-12.0, 13.0, 2.0)]), -1).reshape(-1, 2)  # px
+ALIKE = 0.02  # scores that differ by less
 FACING = 0.35  # cosine between the directions from which a point was and would be seen
 BEHIND = 0.94  # something of another label nearer than this share of a point's depth hides it
 MIN_VISIBLE = 40  # points that have to be seen at a pose
@@ -159,6 +161,25 @@ def polish(
     found = [_refined(template, scene, state.T_cam_map @ motion) for motion in candidates]
     T, score = max(found, key=lambda pair: pair[1])
     return np.asarray(state.T_map_cam @ T), score
+
+
+def sought(
+    template: Template, state: FrameState, label: int, candidates: Sequence[FloatArray]
+) -> tuple[FloatArray, float]:
+    """The best of some motions (4, 4) in frame `state` after shifts within reach in the image and a few small steps,
+    and its score; the earlier of two that look alike.
+    """
+    scene = _scene(state, label)
+    best, best_score = candidates[0], NOTHING_TO_SEE
+    if scene is None or template.count < MIN_VISIBLE:
+        return best, best_score
+    for motion in candidates:
+        T: FloatArray = np.asarray(state.T_cam_map @ motion, float)
+        scores = _scores(template, scene, T, WIDE_SHIFTS)
+        T, score = _refined(template, scene, _shifted(template, scene, T, WIDE_SHIFTS[int(scores.argmax())]))
+        if score > best_score + ALIKE:
+            best, best_score = np.asarray(state.T_map_cam @ T), score
+    return best, best_score
 
 
 def _scene(state: FrameState, label: int) -> _Scene | None:

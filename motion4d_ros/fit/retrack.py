@@ -11,13 +11,13 @@ warp of an object is corrected by the rigid motion that is still missing (`regis
 
 from __future__ import annotations
 
-from collections.abc import Set
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from motion4d_ros.fit.object_motion import Bending, Step, back, moved
 from motion4d_ros.fit.registration import FEWEST_PIXELS, moved_px, registration
 from motion4d_ros.priors.flow import consistency, dis_flow, sample
 from motion4d_ros.types import BACKGROUND, BoolArray, Camera, FloatArray, IntArray
@@ -77,15 +77,18 @@ class Measured:
         return Measured(warped.copy(), np.zeros(count, bool), np.full(count, np.inf, np.float32), warped)
 
 
+def _transformed(T: FloatArray, xyz: FloatArray) -> FloatArray:
+    """(N, 3) points moved by T (4, 4)."""
+    return xyz @ T[:3, :3].T + T[:3, 3]
+
+
 def labels_at(labels: IntArray, uv_px: FloatArray) -> IntArray:
     """(N,) labels (H, W) at pixels (N, 2)."""
     column, row = np.rint(uv_px).astype(int).T
     return labels[row, column]
 
 
-def expected(
-    source: View, target: View, motions: dict[int, FloatArray], uv_source: FloatArray, camera: Camera
-) -> FloatArray:
+def expected(source: View, target: View, motions: dict[int, Step], uv_source: FloatArray, camera: Camera) -> FloatArray:
     """(N, 2) where the scene expects points `uv_source` (N, 2) of `source` in `target`; far outside: nowhere.
 
     `motions` as for :func:`correspondence`.
@@ -97,17 +100,17 @@ def expected(
     T_target_map = np.linalg.inv(target.T_map_cam)
     for label, motion in motions.items():
         chosen = labels == label
-        T = T_target_map @ np.linalg.inv(motion) @ source.T_map_cam
-        where[chosen] = camera.project(xyz_cam[chosen] @ T[:3, :3].T + T[:3, 3])
+        there = moved(back(motion), _transformed(source.T_map_cam, xyz_cam[chosen]))
+        where[chosen] = camera.project(_transformed(T_target_map, there))
     return np.nan_to_num(where, nan=NOWHERE_PX)
 
 
 def correspondence(
-    source: View, target: View, motions: dict[int, FloatArray], camera: Camera, target_camera: Camera | None = None
+    source: View, target: View, motions: dict[int, Step], camera: Camera, target_camera: Camera | None = None
 ) -> tuple[NDArray[np.float32], BoolArray]:
     """For every pixel of `target`: where the scene says it was in `source` (H, W, 2), and whether it was seen there.
 
-    `motions[label]` is the rigid motion (4, 4), map frame, from the target's time to the source's; labels without an
+    `motions[label]` is how the object moves, map frame, from the target's time to the source's; labels without an
     entry are invalid. `target_camera` is that of a target cut out of its picture.
     """
     seen_by = target_camera or camera
@@ -116,15 +119,14 @@ def correspondence(
     T_source_map = np.linalg.inv(source.T_map_cam)
     for label, motion in motions.items():
         row, column = np.nonzero((target.labels == label) & (target.depth_m > 0))
-        T = T_source_map @ motion @ target.T_map_cam
         xyz_cam = seen_by.unproject(np.stack([column, row], 1).astype(np.float64), target.depth_m[row, column])
-        moved = xyz_cam @ T[:3, :3].T + T[:3, 3]
-        uv = camera.project(moved)
+        before = _transformed(T_source_map, moved(motion, _transformed(target.T_map_cam, xyz_cam)))
+        uv = camera.project(before)
         inside = np.isfinite(uv).all(1) & (uv >= 0).all(1)
         inside &= (uv[:, 0] <= camera.width - 1) & (uv[:, 1] <= camera.height - 1)
         at = np.where(inside[:, None], uv, 0.0)
         there = sample(source.depth_m, at)
-        near = np.abs(there - moved[:, 2]) < DEPTH_TOLERANCE * np.maximum(there, 1e-3)  # not so where depth is unknown
+        near = np.abs(there - before[:, 2]) < DEPTH_TOLERANCE * np.maximum(there, 1e-3)  # not so where depth is unknown
         where[row, column] = uv
         ok[row, column] = inside & near & (sample(source.labels, at, nearest=True) == label)
     return where, ok
@@ -133,13 +135,12 @@ def correspondence(
 def measure(
     source: View,
     target: View,
-    motions: dict[int, FloatArray],
+    motions: dict[int, Step],
     uv_source: FloatArray,
     camera: Camera,
-    bending: Set[int] = frozenset(),
 ) -> Measured:
     """Where the points `uv_source` (N, 2) of the keyframe `source` are in `target`; `motions` as for
-    :func:`correspondence`. The warp of `bending` objects is not corrected: no rigid motion is theirs.
+    :func:`correspondence`.
     """
     result = Measured.nowhere(expected(source, target, motions, uv_source, camera))
     labels = labels_at(source.labels, uv_source)
@@ -149,8 +150,7 @@ def measure(
             warp = _Warp(source, target, motions, camera, camera, finest_scale=STATIC_FINEST_SCALE)
             result.put(rows, warp.measure(uv_source[rows], result.warped_px[rows]))
         else:
-            rigid = label not in bending
-            result.put(rows, measure_object(source, target, label, motions, uv_source[rows], camera, rigid))
+            result.put(rows, measure_object(source, target, label, motions, uv_source[rows], camera))
     return result
 
 
@@ -158,23 +158,24 @@ def measure_object(
     source: View,
     target: View,
     label: int,
-    motions: dict[int, FloatArray],
+    motions: dict[int, Step],
     uv_source: FloatArray,
     camera: Camera,
-    rigid: bool = True,
 ) -> Measured:
-    """The same for points of one object alone: its warp is corrected, and measured again."""
+    """The same for points of one object alone: its warp is corrected, unless it bends, and measured again."""
     guess = expected(source, target, motions, uv_source, camera)
     if label not in motions or not (target.labels == label).any() or len(uv_source) == 0:
         return Measured.nowhere(guess)
     corner, part, part_camera = _cut_out(target, label, camera)
-    motion = {label: motions[label]}
+    step = motions[label]
+    motion = {label: step}
     warp = _Warp(source, part, motion, camera, part_camera)
     shown = int((source.labels == label).sum())
-    correction = warp.correction(label, max(FEWEST_PIXELS, SHOWN_SHARE * shown)) if rigid else None
-    if correction is not None:
-        motion[label] = motion[label] @ correction
-        warp = _Warp(source, part, motion, camera, part_camera)
+    if not isinstance(step, Bending):  # no rigid motion is missing there
+        correction = warp.correction(label, max(FEWEST_PIXELS, SHOWN_SHARE * shown))
+        if correction is not None:
+            motion[label] = step @ correction
+            warp = _Warp(source, part, motion, camera, part_camera)
     guess = expected(source, target, motion, uv_source, camera)
     result = warp.measure(uv_source, guess - corner, EDGE_SIGMA_PX)
     result.uv_px += corner
@@ -201,7 +202,7 @@ class _Warp:
         self,
         source: View,
         target: View,
-        motions: dict[int, FloatArray],
+        motions: dict[int, Step],
         camera: Camera,
         target_camera: Camera,
         finest_scale: int = 0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from motion4d_ros.fit.coasting import bridge, coast, moved_alike, onward
 from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.inertia import WELL_SEEN
 from motion4d_ros.fit.keyframes import Keyframes
+from motion4d_ros.fit.lookout import seen_elsewhere
 from motion4d_ros.fit.object_motion import ObjectMotion
 from motion4d_ros.fit.reacquire import describe, find_motion
 from motion4d_ros.fit.realign import (
@@ -84,6 +85,26 @@ class Reunions:
             motion.placed[returned] = areas[best]
             self._place(motion, horizon, best, again, since)
         return False
+
+    def watch(self, motion: ObjectMotion, horizon: Horizon, new: Sequence[int]) -> bool:
+        """Looks whether an object is where it was tracked in the frames `new`; whether it had to be moved there.
+
+        Its points there were something else's, and are to be measured anew before anything is adjusted to them.
+        """
+        lost = [k for k in (motion.detached_at, motion.doubted_at) if k is not None]
+        if motion.parts or lost or new[0] <= horizon.first_index:
+            return False
+        views = self.keyframes.best_for(motion.object_id, horizon, new[0], TEMPLATE_VIEWS - 1)
+        newest = self.keyframes.newest_before(new[0])
+        views = [*views, newest] if newest is not None and newest not in views else views
+        template = make_template([(horizon.get(k), motion.matrix(k)) for k in views], motion.object_id)
+        if template is None:
+            return False
+        self._breath()
+        found = seen_elsewhere(motion, template, horizon, new, self.options.reunion_pixels)
+        for k, pose in found.items():
+            motion.set_matrix(k, pose)
+        return bool(found)
 
     def forget_before(self, index: int) -> None:
         """Drops what is older than frame `index`."""

@@ -18,11 +18,13 @@ LENGTH = 8
 OPTIONS = BundleOptions(iterations=12)
 
 
-def hinge(opening: float) -> tuple[FloatArray, Observations]:
-    """Two plates of 60 points, joined at x = 0; in the image plane the right one turns by `opening` rad."""
+def hinge(opening: float, apart_m: float = 0.0) -> tuple[FloatArray, Observations]:
+    """Two plates of 60 points, joined at x = 0; in the image plane the right one turns by `opening` rad. Or, `apart_m`
+    to its right, something else that turns.
+    """
     rng = np.random.default_rng(0)
     left = np.c_[rng.uniform(-0.3, -0.03, 60), rng.uniform(-0.15, 0.15, (60, 2)) * [1, 0.2]] + [0, 0, 2]
-    right = left * [-1, 1, 1]
+    right = left * [-1, 1, 1] + [apart_m, 0, 0]
     xyz = np.zeros((120, LENGTH, 3))
     for k in range(LENGTH):
         turn = Rotation.from_rotvec([0, 0, opening * k / (LENGTH - 1)]).as_matrix()
@@ -73,6 +75,12 @@ def test_what_is_rigid_is_explained_and_too_few_points_are_not_divided() -> None
     body = rigid_fit(xyz, seen)
     assert unexplained(body, seen) == 0.0
     assert split(body, seen, 6, OPTIONS, seed=0) is None  # 20 points each are too few
+
+
+def test_what_lies_apart_is_no_part() -> None:
+    """Points of another object, called by this one's name while a mask source swaps the two."""
+    xyz, seen = hinge(opening=1.0, apart_m=0.3)
+    assert split(rigid_fit(xyz, seen), seen, 2, OPTIONS, seed=0) is None
 
 
 def test_residuals_ignore_what_was_not_seen() -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from motion4d_ros.fit.horizon import Horizon
 from motion4d_ros.fit.keyframes import Keyframes
+from motion4d_ros.fit.object_motion import Bending, ObjectMotion
 from motion4d_ros.fit.retrack import View, correspondence, measure, measure_object
 from motion4d_ros.types import Camera, FloatArray
 
@@ -107,6 +108,29 @@ def test_of_a_turn_that_the_warp_has_missed_nothing_is_left() -> None:
     assert abs(missed) < 0.05 * 0.12
     assert np.quantile(np.linalg.norm(seen.uv_px - truth, axis=1)[seen.found], 0.9) < 0.25
     assert np.quantile(np.linalg.norm(seen.warped_px - truth, axis=1), 0.9) < 0.25  # what is measured from is corrected
+
+
+def test_a_bending_body_is_followed_with_the_motion_of_its_parts() -> None:
+    """Twelve pixels each way are more than flow may find beyond the warp of the whole, which rests."""
+    aside = 12 * PLANE_M / CAMERA.fx
+    left = np.broadcast_to(np.arange(CAMERA.width) < 64, CAMERA.size)
+    labels = np.ones(CAMERA.size, np.int32)
+    halves = [plane_image(A, np.array([way * aside, 0.0])) for way in (-1, 1)]
+    target = View(np.where(left, *halves).astype(np.uint8), labels, plane_depth(A), A)
+    whole = ObjectMotion(1, np.zeros(3), {0: (np.eye(3), np.zeros(3)), 1: (np.eye(3), np.zeros(3))})
+    places = CAMERA.unproject(grid(4), np.full(len(grid(4)), PLANE_M))
+    for way, mine in ((-1, places[:, 0] < 0), (1, places[:, 0] > 0)):
+        part = ObjectMotion(
+            1, np.zeros(3), {0: (np.eye(3), np.zeros(3)), 1: (np.eye(3), np.array([way * aside, 0, 0]))}
+        )
+        part.points = dict(enumerate(places[mine]))
+        whole.parts.append(part)
+    uv = grid(20)
+    uv = uv[(np.abs(uv[:, 0] - 64) > 16) & (np.abs(uv[:, 0] - 64) < 36)]
+    truth = uv + np.where(uv[:, :1] < 64, -12.0, 12.0) * np.array([1.0, 0.0])
+    seen = measure(view(A, labels), target, {1: Bending(whole, 1, 0)}, uv, CAMERA)
+    assert seen.found.mean() > 0.7
+    assert np.quantile(np.linalg.norm(seen.uv_px - truth, axis=1)[seen.found], 0.9) < 0.2
 
 
 def test_what_something_else_covers_is_not_found() -> None:
