@@ -101,26 +101,25 @@ def solve(body: Body, seen: Observations, options: BundleOptions) -> float:
 
     Levenberg-Marquardt damping keeps the free gauge (a common motion of all poses and points) where it was.
     """
-    damping, cost = 1e-4, np.inf
+    damping, cost = 1e-4, _cost(body, seen, options)
+    lin: _Linearised | None = None  # about `body` as it is; made again only after it has moved
     for _ in range(options.iterations):
-        lin = _linearise(body, seen, options)
+        lin = lin or _linearise(body, seen, options)
         trial = _step(body, seen, options, lin, damping)
         new_cost = _cost(trial, seen, options)
-        reference = _cost(body, seen, options)
-        if np.isfinite(new_cost) and new_cost <= reference:
+        if np.isfinite(new_cost) and new_cost <= cost:
             body.R, body.t, body.points = trial.R, trial.t, trial.points
             body.depth_scale, body.depth_offset = trial.depth_scale, trial.depth_offset
+            lin = None
             damping = max(damping / 5, 1e-7)
-            if reference - new_cost < 1e-4 * reference:
-                cost = new_cost
+            gain, before, cost = cost - new_cost, cost, new_cost
+            if gain < 1e-4 * before:
                 break
-            cost = new_cost
         else:
             damping *= 20
-            cost = reference
             if damping > 1e4:
                 break
-    lin = _linearise(body, seen, options)
+    lin = lin or _linearise(body, seen, options)
     body.inliers = seen.visible & (np.abs(lin.residual[..., :2]).max(-1) < 3.0)
     _covariances(body, seen, options, lin)
     return float(cost)

@@ -19,6 +19,7 @@ from motion4d_ros.types import FloatArray, Frame
 
 Preset = Literal["ultrafast", "fast", "medium"]
 
+MOST_SAMPLES = 30_000  # read in one go: OpenCV refuses targets with a side of 2**15 or more
 SMALLEST_SIDE = 32  # px; DIS needs a few 8 px patches, smaller images are enlarged first
 PRESETS = {
     "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
@@ -57,8 +58,10 @@ def dis_flow(
 
 def pixel_grid(height: int, width: int) -> NDArray[np.float32]:
     """(H, W, 2) pixel coordinates (x, y) of every pixel centre."""
-    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    return np.stack([x, y], -1)
+    grid = np.empty((height, width, 2), np.float32)
+    grid[..., 0] = np.arange(width, dtype=np.float32)
+    grid[..., 1] = np.arange(height, dtype=np.float32)[:, None]
+    return grid
 
 
 def remap(image: NDArray[Any], xy: NDArray[Any], nearest: bool = False, border: float | None = None) -> NDArray[Any]:
@@ -89,10 +92,13 @@ def sample(image: NDArray[Any], uv_px: FloatArray, nearest: bool = False) -> NDA
     channels = image.shape[2:]
     if len(uv_px) == 0:
         return np.zeros((0, *channels), image.dtype)
-    points = np.nan_to_num(np.asarray(uv_px, np.float32)).clip(-1e4, 1e5)
-    parts = [  # OpenCV refuses targets with a side of 2**15 or more
+    points = np.clip(np.asarray(uv_px, np.float32), -1e4, 1e5)
+    points[np.isnan(points)] = 0.0
+    if len(points) <= MOST_SAMPLES:
+        return remap(image, points[:, None, :], nearest).reshape(-1, *channels)
+    parts = [
         remap(image, chunk[:, None, :], nearest).reshape(-1, *channels)
-        for chunk in np.array_split(points, len(points) // 30_000 + 1)
+        for chunk in np.array_split(points, len(points) // MOST_SAMPLES + 1)
     ]
     return np.concatenate(parts)
 
