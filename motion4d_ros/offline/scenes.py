@@ -46,6 +46,6 @@ class Scenes:
     def sentences(self, log: FrameLog) -> list[str]:
         """For the list of warnings: one line per scene that is not the first."""
         return [
-            f"frame {scene['first_frame']}: a new scene begins ({scene['began']}), with an origin and a scale of its own"
+            f"frame {scene['first_frame']}: a new scene begins ({scene['began']}), with its own origin and scale"
             for scene in self.as_metrics(log)[1:]
         ]

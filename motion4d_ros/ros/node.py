@@ -35,7 +35,7 @@ from motion4d_ros.ros.status import Meters, diagnostic_array, status_message
 from motion4d_ros.ros.synchroniser import installed_classes
 from motion4d_ros.ros.transforms import TransformSource, have_tf2
 from motion4d_ros.ros.worker import Worker, WorkerReport
-from motion4d_ros.types import Estimate, Health, Motion4DError
+from motion4d_ros.types import CAMERA_CHANGED, CAMERA_LOST, Estimate, Health, Motion4DError
 
 STOP_S = 2.0
 """Within this time a worker ends, whatever it is doing."""

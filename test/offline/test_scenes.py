@@ -58,7 +58,7 @@ def test_the_scenes_are_told(results):
     begin = CUT + AFTER + 1
     assert [(s["first_frame"], s["last_frame"]) for s in scenes] == [(0, begin - 1), (begin, FRAMES - 1)]
     assert scenes[1]["began"] == "camera lost"
-    assert f"frame {begin}: a new scene begins (camera lost), with an origin and a scale of its own" in result.warnings
+    assert f"frame {begin}: a new scene begins (camera lost), with its own origin and scale" in result.warnings
     assert f"New scenes begin with frame {begin} (camera lost)" in (out / "report.html").read_text()
 
 
@@ -70,9 +70,8 @@ def test_tracks_live_in_the_scene_of_their_query(results, name):
         known = np.isfinite(content["tracks"]).all(-1)
         tracks, occluded = content["tracks"], content["occluded"]
     assert known.shape == (3, FRAMES)
-    for row, (own, other) in enumerate(
-        [(slice(0, begin), slice(begin, None)), (slice(begin, None), slice(0, begin)), (slice(0, begin), slice(begin, None))]
-    ):
+    before, after = slice(0, begin), slice(begin, None)
+    for row, (own, other) in enumerate([(before, after), (after, before), (before, after)]):
         assert known[row, own].all() and not known[row, other].any() and occluded[row, other].all()
     if name == "tracks.npz":
         assert np.allclose(tracks[0, 2], (80, 60)) and np.allclose(tracks[1, 20], (80, 60))

@@ -215,6 +215,18 @@ def test_the_camera_changes_in_the_middle(harness: Callable[..., Harness]) -> No
     assert h.engine.calls.count("reset") == 1 and "camera_changed" in codes(h), "it is said"
 
 
+def test_a_camera_that_is_lost_for_good_begins_a_new_scene(harness: Callable[..., Harness]) -> None:
+    h = harness()
+    h.connect()
+    h.stream(3)
+    h.settled(3)
+    h.engine.restart = CAMERA_LOST
+    h.send(2 * 10**9)
+    assert h.settled(4).processed == 4, "the frame is the first of the new scene"
+    assert h.engine.calls.count("reset") == 1 and len(h.engine.frames) == 1
+    assert "restarted" in codes(h), "it is said"
+
+
 def test_an_input_that_dies_is_named(harness: Callable[..., Harness]) -> None:
     h = harness(parameters={"masks.source": "topic", "sync_queue": 4, "silence": 0.3})
     h.connect()
