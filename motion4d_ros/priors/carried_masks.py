@@ -24,6 +24,7 @@ GROUP_EVIDENCE = 0.7  # and those that hang together with it
 MIN_AREA_SHARE = 0.0012  # of the image
 SHADOW_SHARE = 0.2  # of a group that a person left out of the object, from which it is not taken in
 RETURN_LIKENESS = 0.55  # of colours, at which a newcomer is taken for an object that was hidden
+OWN_COLORS = 0.5  # log-ratio of an object's colours to those around it, from which they are its own
 CLEARLY_BACK = 4  # frames after its return, from which an object is followed back to where it came into view
 COMING_BACK = 12  # frames after its return in which an object may still be coming into view
 BORDER = 10  # px at the edge of the image, where no object is born
@@ -234,18 +235,25 @@ class CarriedMasks:
         return strays
 
     def _complete(self, index: int, evidence: NDArray[np.float32], back: NDArray[np.float32]) -> None:
-        """Objects that have just come back take in what comes into view beside them and moves as they do."""
+        """Objects take in what comes into view beside them and moves as they do: another side of them, or the rest of
+        what has just come back. Of the former only what has their colours: shadows move along, too.
+        """
         score = self._evidence.current
         for item in list(self._carrier.objects.values()):
-            if score is None or item.hidden_for or item.back_at is None or index - item.back_at > COMING_BACK:
+            if score is None or item.hidden_for or item.object_id in self._hidden:
                 continue
             core = item.soft > 0.5
-            if index == item.back_at + CLEARLY_BACK:
-                self._replay_back(index, item.object_id, core, max(item.gone_at, item.back_at - LAG))
+            since = COMING_BACK + 1 if item.back_at is None else index - item.back_at
+            if since == CLEARLY_BACK:
+                self._replay_back(index, item.object_id, core, max(item.gone_at, index - CLEARLY_BACK - LAG))
             near = cv2.dilate(core.astype(np.uint8), np.ones((4 * HALO + 1,) * 2, np.uint8)) > 0
             more = near & (evidence > GROUP_EVIDENCE) & (score > 1.0) & (self._carrier.labels() == 0)
+            if since > COMING_BACK:
+                more &= item.color_ratio(self._carrier.lab, core | more) > OWN_COLORS
             more = cv2.morphologyEx(more.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
-            if core.sum() > 30 and more.sum() > 30 and self._moves_as_one(core, more, back):
+            if min(core.sum(), more.sum()) <= 30 or not self._moves_as_one(core, more, back):
+                continue
+            if since <= COMING_BACK or self._carrier.denied(item.object_id, more) < SHADOW_SHARE:
                 self._carrier.absorb(item.object_id, more, trust=False)
 
     def _groups(self, evidence: NDArray[np.float32]) -> list[BoolArray]:
@@ -384,10 +392,8 @@ class CarriedMasks:
         return segment(self._flow.rgb(frame.index), (points + 0.5) * factor - 0.5, positive, box, soft)
 
     def _shrink(self, mask: BoolArray) -> BoolArray:
-        height, width = self._flow.size
-        small = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(mask.astype(np.float32), self._flow.size[::-1], interpolation=cv2.INTER_AREA)
         return np.asarray(small > 0.5)
 
     def _shrink_labels(self, labels: IntArray) -> NDArray[np.int32]:
-        height, width = self._flow.size
-        return np.asarray(cv2.resize(labels.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST))
+        return np.asarray(cv2.resize(labels.astype(np.int32), self._flow.size[::-1], interpolation=cv2.INTER_NEAREST))

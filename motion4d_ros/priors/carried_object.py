@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from motion4d_ros.priors.mask_cues import Soft, color_histogram, similarity
+from motion4d_ros.priors.mask_cues import RARE, Soft, color_bins, color_histogram, similarity
 from motion4d_ros.types import BoolArray, FloatArray
 
 RING = 15  # px around a mask that count as its surroundings
@@ -77,6 +77,12 @@ class Carried:
     def likeness(self, histogram: FloatArray) -> float:
         """How much colours (a histogram) are those of the object, lately or where it was vouched for: 0..1."""
         return max(similarity(self.inside, histogram), similarity(self.vouched, histogram))
+
+    def color_ratio(self, lab: NDArray[np.float32], region: BoolArray) -> NDArray[np.float32]:
+        """(h, w) log-ratio of the object's colours to those around a `region`, averaged over a few pixels."""
+        bins = color_bins(lab)
+        around = surrounding_colors(lab, region)
+        return cv2.blur(np.log((self.inside[bins] + RARE) / (around[bins] + RARE)).astype(np.float32), (7, 7))
 
     def looks_of(self, lab: NDArray[np.float32], mask: BoolArray, histogram: FloatArray) -> Looks:
         """How much a region (h, w) with the colours `histogram` looks like the object, and unlike what surrounds it."""

@@ -19,6 +19,7 @@ from motion4d_ros.priors.carried_object import STILL, Carried, Memory
 from motion4d_ros.priors.flow import FlowCache, chain, dis_flow, remap, warp
 from motion4d_ros.priors.mask_cues import (
     CLIP,
+    RARE,
     Soft,
     affine_motion,
     bounding_box,
@@ -309,7 +310,7 @@ class MaskCarrier:
         ring = moved[rows, cols] < 0.1
         around = color_histogram(lab[rows, cols], ring)
         bins = color_bins(lab[rows, cols])
-        ratio = np.log((item.inside[bins] + 2e-4) / (around[bins] + 2e-4))
+        ratio = np.log((item.inside[bins] + RARE) / (around[bins] + RARE))
         return np.clip(ratio, -0.5 * CLIP, CLIP)
 
     def _motion_vote(

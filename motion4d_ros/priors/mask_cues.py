@@ -12,6 +12,7 @@ from motion4d_ros.types import UNKNOWN_LABEL, BoolArray, FloatArray
 Soft = NDArray[np.float32]
 
 HISTOGRAM_BINS = 16  # per channel of Lab
+RARE = 2e-4  # share of a histogram that says nothing
 CLIP = 4.0  # largest log-odds any single cue may claim
 
 

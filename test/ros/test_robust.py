@@ -17,6 +17,7 @@ from std_srvs.srv import Trigger
 
 from motion4d_ros.ros import outgoing
 from motion4d_ros.ros.diagnostics import assess
+from motion4d_ros.types import CAMERA_LOST
 
 OK = TransitionCallbackReturn.SUCCESS
 LATER = 100 * 10**9
