@@ -108,13 +108,18 @@ class Carried:
         self.looks = now = self.looks_of(lab, self.soft > 0.5, histogram)
         usual = self.usual = self.usual or now
         if self.faint:
-            stopped = self.pace < STILL and index - self.moved_at <= JUST_STOPPED
+            stopped = self.pace < STILL and abs(index - self.moved_at) <= JUST_STOPPED
             self.faint_for = self.faint_for + 1 if stopped else 0
-        else:
-            self.faint_for = 0
+            return self.faint_for >= FADE_AFTER
+        self.faint_for = 0
+        self.moved_at = index if self.pace > STILL else self.moved_at
+        if self.learns(index):
             self.usual = Looks(*(old + USUAL_RATE * (new - old) for old, new in zip(usual, now, strict=True)))
-            self.moved_at = index if self.pace > STILL else self.moved_at
-        return self.faint_for >= FADE_AFTER
+        return False
+
+    def learns(self, index: int) -> bool:
+        """Whether the mask of frame `index` may tell how the object looks: not while it may have been left behind."""
+        return not self.faint and (self.moved_at == index or abs(index - self.moved_at) > JUST_STOPPED)
 
     def hide(self, index: int) -> None:
         """Nothing of it is in sight in frame `index`."""

@@ -358,7 +358,7 @@ class MaskCarrier:
                 item.hide(index)
                 continue
             item.hidden_for = 0
-            if fresh.any() and not item.faint:
+            if fresh.any() and item.learns(index):
                 item.inside = 0.95 * item.inside + 0.05 * fresh
             still = np.zeros((*soft.shape, 2), np.float32)
             older = [memory for memory in item.recent if index - memory.index <= 3]
