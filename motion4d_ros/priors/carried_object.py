@@ -72,7 +72,8 @@ class Carried:
         now, usual = self.looks, self.usual
         if now is None or usual is None:
             return False
-        return now.likeness < FAINT * usual.likeness or 0 < usual.contrast * FAINT > now.contrast
+        unlike = now.likeness < FAINT * usual.likeness
+        return unlike or (usual.contrast > 0 and now.contrast < FAINT * usual.contrast)
 
     def likeness(self, histogram: FloatArray) -> float:
         """How much colours (a histogram) are those of the object, lately or where it was vouched for: 0..1."""
