@@ -182,6 +182,14 @@ class PoseConfig:
         minimum=0,
         maximum=100,
     )
+    restart_after: int = tunable(
+        40,
+        "visual: frames without a pose, though each shows what the one before showed (a cut, somewhere else), after "
+        "which a new scene begins; 0 = never, wait until something known returns",
+        unit="frames",
+        minimum=0,
+        maximum=100_000,
+    )
 
 
 @dataclass

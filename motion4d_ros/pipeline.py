@@ -35,6 +35,7 @@ from motion4d_ros.fit.refresh import MaskRefresh
 from motion4d_ros.fit.reporting import Reporter
 from motion4d_ros.scene.storage import PLY_FILE, SCENE_FILE, export_ply, save_scene
 from motion4d_ros.types import (
+    CAMERA_LOST,
     Estimate,
     FloatArray,
     Frame,
@@ -92,11 +93,11 @@ class Motion4D:
         """Takes a frame, asks the 2D sources about it, and predicts: the LIVE estimate, within tens of ms.
 
         In realtime mode a frame for which there is no time is only predicted, and let go: its index is -1.
-        A stamp that goes backwards or a camera that changes starts a new scene (and says so in the warnings).
+        Starts a new scene first, and says so in the warnings, if there is a `reason_to_restart`.
         Raises `Motion4DError`, and does not take the frame, for a stamp that stands still, and for a frame that would
         start a new scene while the old one is being fitted (in a pause of `advance`).
         """
-        reason = self.intake.reason_to_restart(frame)
+        reason = self.reason_to_restart(frame)
         if reason and self.breath.taken:
             raise Motion4DError(f"{reason} in the middle of a window: abandon the window and reset first")
         if reason:
@@ -116,6 +117,18 @@ class Motion4D:
         estimate = self.reporter.live(self.mapper, live, state)
         self.pace.took(time.perf_counter() - started, kept=kept)
         return estimate
+
+    def reason_to_restart(self, frame: Frame) -> str:
+        """Why `frame` will start a new scene; empty if it continues the scene. Whoever wants the last word on the
+        frames so far calls `flush` before such a frame is accepted.
+
+        A stamp that goes backwards, a camera that changes, or a camera that is lost for good (`pose.restart_after`;
+        that can wait until a window is fitted). Raises `Motion4DError` for a stamp that stands still.
+        """
+        reason = self.intake.reason_to_restart(frame)
+        if not reason and self.intake.stranded and not self.breath.taken:
+            reason = CAMERA_LOST
+        return reason
 
     def feed(self, period_s: float | None, cost_s: float = 0.0) -> None:
         """What only the owner of the engine knows, and realtime mode paces itself by: the time between frames as they
@@ -305,7 +318,9 @@ class Motion4D:
         return object_id
 
     def query(self, points_tyx: FloatArray) -> QueryTracks:
-        """Trajectories of (Q, 3) query points (frame index, y, x) over all frames so far (archived ones included)."""
+        """Trajectories of (Q, 3) query points (frame index, y, x) over all frames of the scene so far, from
+        `QueryTracks.first_index` on (archived ones included).
+        """
         points = np.asarray(points_tyx, float)
         if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
             raise Motion4DError(f"queries must be finite (Q, 3) rows of t, y, x; got shape {points.shape}")

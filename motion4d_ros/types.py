@@ -22,6 +22,8 @@ IntArray: TypeAlias = NDArray[np.integer]
 BoolArray: TypeAlias = NDArray[np.bool_]
 
 BACKGROUND = 0
+CAMERA_CHANGED = "the camera changed (size or intrinsics)"  # reasons for which a new scene begins
+CAMERA_LOST = "camera lost"
 UNKNOWN_LABEL = -1
 
 
@@ -304,6 +306,7 @@ class QueryTracks:
     tracks_xyz: NDArray[np.float32]  # (Q, T, 3) m, map frame
     confidence: NDArray[np.float32]  # (Q, T) in [0, 1]
     stamps_ns: NDArray[np.int64]  # (T,)
+    first_index: int = 0  # frame number of the first column
 
 
 @dataclass

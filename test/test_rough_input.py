@@ -35,14 +35,22 @@ def camera_only() -> Config:
     return config
 
 
-def run(images: Images) -> dict[int, Estimate]:
+def run(images: Images, config: Config | None = None) -> dict[int, Estimate]:
     """The last word on every frame, after checking what holds for any input."""
-    engine = Motion4D(camera_only())
+    return run_engine(images, config or camera_only())[0]
+
+
+def run_engine(images: Images, config: Config) -> tuple[dict[int, Estimate], Motion4D]:
+    """The same, and the engine."""
+    engine = Motion4D(config)
     last: dict[int, Estimate] = {}
     for k, image in enumerate(images):
         height, width = image.shape[:2]
         camera = Camera(width, width, (width - 1) / 2, (height - 1) / 2, width, height)
-        estimates = engine.push(Frame((k + 1) * PERIOD_NS, image, camera))
+        frame = Frame((k + 1) * PERIOD_NS, image, camera)
+        if engine.reason_to_restart(frame):
+            last.update({estimate.index: estimate for estimate in engine.flush()})
+        estimates = engine.push(frame)
         assert estimates[0].stage is Stage.LIVE
         last.update({estimate.index: estimate for estimate in estimates})
     last.update({estimate.index: estimate for estimate in engine.flush()})
@@ -51,7 +59,7 @@ def run(images: Images) -> dict[int, Estimate]:
         assert estimate.masks.shape == images[k].shape[:2]
         assert np.isfinite(estimate.T_map_cam).all() and np.isfinite(estimate.points.xyz_map).all()
         assert estimate.scale is not Scale.METRIC  # nothing that was given has a length
-    return last
+    return last, engine
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +134,43 @@ def test_after_a_cut_the_pose_is_lost_and_not_guessed(drive: Images) -> None:
     elsewhere = list(make_scene("leave_return", seed=7, frames=8, size=SIZE).images)
     last = run([*drive[:10], *elsewhere])
     assert last[17].pose_status is PoseStatus.LOST and last[17].warnings
+
+
+def restarting(after: int) -> Config:
+    config = camera_only()
+    config.set("pose.restart_after", str(after))
+    return config
+
+
+def test_long_after_a_cut_a_new_scene_begins(drive: Images) -> None:
+    elsewhere = list(make_scene("tabletop_like", seed=31, frames=16, size=SIZE).images)
+    last, engine = run_engine([*drive[:10], *elsewhere], restarting(5))
+    assert engine.health.warnings == {"restarted: camera lost": 1}
+    statuses = [last[k].pose_status for k in range(26)]
+    assert all(status is PoseStatus.OK for status in statuses[:10]), "what was before the cut stays"
+    anew = statuses.index(PoseStatus.OK, 11)
+    assert statuses[anew - 1] is PoseStatus.LOST and anew == 16  # at the sixth frame after five that see something else
+    assert all(status is PoseStatus.OK for status in statuses[anew:])
+    assert np.allclose(last[anew].T_map_cam, np.eye(4)), "the map begins at the new scene's first camera"
+    assert last[25].scale is Scale.RELATIVE, "the rest of the recording is analysed"
+    before, after = ({k: e for k, e in last.items() if (k < anew) == early} for early in (True, False))
+    assert not objects(before) & objects(after), "ids are never used twice"
+    assert engine.query(np.array([[20.0, 60.0, 80.0]])).first_index == anew
+
+
+def test_without_a_limit_the_pose_stays_lost(drive: Images) -> None:
+    elsewhere = list(make_scene("tabletop_like", seed=31, frames=10, size=SIZE).images)
+    last, engine = run_engine([*drive[:10], *elsewhere], restarting(0))
+    assert not engine.health.warnings and last[19].pose_status is PoseStatus.LOST
+
+
+def test_darkness_and_noise_are_waited_out_however_long(drive: Images) -> None:
+    """Nothing to see is no other place: the camera may be where it was when it sees again."""
+    rng = np.random.default_rng(3)
+    black = [np.zeros_like(drive[0])] * 8
+    noise = [rng.integers(0, 256, (*SIZE, 3), np.uint8) for _ in range(4)]
+    last, engine = run_engine([*drive[:8], *black, *noise, *drive[6:]], restarting(3))
+    assert not engine.health.warnings and last[27].pose_status is PoseStatus.OK
 
 
 def test_turning_on_the_spot_has_no_scale_and_no_objects(room: NDArray[np.uint8]) -> None:

@@ -17,6 +17,7 @@ from motion4d_ros.fit.outlines import resize_labels
 from motion4d_ros.priors.base import DepthPrior, PosePrior, SceneHint
 from motion4d_ros.priors.registry import make_depth_source, make_mask_source, make_pose_source, make_track_source
 from motion4d_ros.types import (
+    CAMERA_CHANGED,
     Camera,
     FloatArray,
     Frame,
@@ -80,8 +81,13 @@ class Intake:
         if frame.stamp_ns < self.newest_ns:
             return "the clock jumped back"
         if frame.camera != self._last.output_camera:
-            return "the camera changed (size or intrinsics)"
+            return CAMERA_CHANGED
         return ""
+
+    @property
+    def stranded(self) -> bool:
+        """Whether the pose source has lost the camera and hardly finds it again in this scene."""
+        return bool(getattr(self.poses, "stranded", False))
 
     def take(self, frame: Frame) -> FrameState:
         """Asks every source about the frame and appends it to `pending`."""

@@ -85,7 +85,7 @@ def query_scene(points_tyx: FloatArray, mapper: Mapper, horizon: Horizon, archiv
     result = trace(
         working, first, count, shot, lambda label, index: _moving(mapper, archive, label, index, first, count), camera
     )
-    result.query_points = points_tyx.copy()
+    result.query_points, result.first_index = points_tyx.copy(), first
     result.tracks = ((result.tracks + 0.5) / ratio[::-1] - 0.5).astype(np.float32)
     return result
 

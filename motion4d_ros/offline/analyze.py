@@ -21,9 +21,10 @@ from motion4d_ros.offline.bag_output import write_output_bag
 from motion4d_ros.offline.framelog import FrameLog, write_objects_csv, write_trajectory
 from motion4d_ros.offline.interrupt import Interrupt
 from motion4d_ros.offline.metrics import Timeline, build_metrics, write_metrics
-from motion4d_ros.offline.queries import OnlineTracks, check_queries, final_tracks, read_queries, save_tracks
+from motion4d_ros.offline.queries import OnlineTracks, check_queries, read_queries, save_tracks
 from motion4d_ros.offline.renders import RenderLog
 from motion4d_ros.offline.report.build import ReportInput, write_report
+from motion4d_ros.offline.scenes import Scenes
 from motion4d_ros.offline.sources import FrameSource, SourceOptions, open_source
 from motion4d_ros.offline.sources.files import read_labels
 from motion4d_ros.offline.trajectory import pose_matrix
@@ -165,6 +166,7 @@ class _Run:
         if options.limit is not None:
             self._total = min(options.limit, source.count or options.limit)
         self._online = OnlineTracks(None)
+        self._scenes = Scenes()
         self._failure = ""
         self._broken = False  # the engine has failed in a way nobody foresaw: it is asked for nothing new
         self._interrupted = False
@@ -191,12 +193,12 @@ class _Run:
         """Every file of the contract, then all of them into place at once."""
         log, products, engine = self._log, self._work.products, self._engine
         self._say("tracks")
-        tracks = final_tracks(engine, self._online.points_tyx, log.stamps_ns)
+        tracks = self._online.final(engine, log.stamps_ns)
         save_tracks(products / "tracks.npz", tracks)
         save_tracks(products / "online" / "tracks.npz", self._online.result(log.stamps_ns))
         self._say("objects and trajectory")
         write_objects_csv(products / "objects.csv", log)
-        T_map_cams = engine.T_map_cams
+        T_map_cams = self._scenes.T_map_cams | engine.T_map_cams
         write_trajectory(products / "trajectory.tum", log, T_map_cams)
         self._say("the scene")
         self._save_scene()
@@ -222,10 +224,19 @@ class _Run:
             warnings,
             topics,
         )
+        metrics["scenes"] = self._scenes.as_metrics(log)
         metrics["interrupted"], metrics["failure"] = self._interrupted, self._failure
         self._say("the report")
         report = ReportInput(
-            metrics, log, tracks, T_map_cams, static, self._renders, self._timeline, self._source.report
+            metrics,
+            log,
+            tracks,
+            T_map_cams,
+            static,
+            self._renders,
+            self._timeline,
+            self._source.report,
+            self._scenes.newest_start(log),
         )
         try:
             write_report(products / "report.html", report)
@@ -266,6 +277,8 @@ class _Run:
             self._failure = f"internal error ({type(error).__name__}: {error}); please report it"
 
     def _push(self, frame: Frame, prompt_labels: IntArray | None) -> None:
+        if reason := self._engine.reason_to_restart(frame):
+            self._close_scene(reason)
         with self._timeline.timed("accepting"):
             live = self._engine.accept(frame)
         self._log.add_frame(frame, live)
@@ -275,6 +288,16 @@ class _Run:
             estimates = self._engine.advance(self._stop.requested)
         self._take(estimates)
         self._timeline.mark(len(self._log.stamps_ns), peak_memory_mib())
+
+    def _close_scene(self, reason: str) -> None:
+        """The engine is about to forget its scene: its last word is asked for first."""
+        with self._timeline.timed("fitting"):
+            estimates = self._engine.flush(self._stop.requested)
+        self._take(estimates)
+        frames = len(self._log.stamps_ns)
+        with self._timeline.timed("queries"):
+            self._online.close_scene(self._engine, frames)
+        self._scenes.close(self._engine, frames, reason)
 
     def _take(self, estimates: list[Estimate]) -> None:
         with self._timeline.timed("writing"):
@@ -309,6 +332,7 @@ class _Run:
         statuses = [self._log.facts[i].estimate.pose_status for i in range(self._log.finished)]
         if lost := statuses.count(PoseStatus.LOST):
             found.append(f"camera pose lost in {lost} of {len(statuses)} frames: nothing in 3D holds there")
+        found += self._scenes.sentences(self._log)
         if self._log.finished == 1:
             found.append("only one frame: nothing is known about motion")
         if self._interrupted:

@@ -62,12 +62,15 @@ class OnlineTracks:
     """The query tracks as they stood when each frame's window closed: columns are frozen as time goes by.
 
     With given queries these never change; without, a grid is laid on every object when a window first shows it.
+    A track lives in the scene of its query: it is occluded in frames of other scenes.
     """
 
     def __init__(self, points_tyx: FloatArray | None) -> None:
         self._grid = points_tyx is None
         self.points_tyx = np.zeros((0, 3)) if points_tyx is None else points_tyx
         self._known: set[int] = set()
+        self._scene_start = 0  # first frame of the newest scene
+        self._closed: list[tuple[IntArray, QueryTracks]] = []  # of earlier scenes: queries, and their last word
         self._frozen = 0  # columns [0, frozen) are final
         self._answered = np.zeros(len(self.points_tyx), bool)  # queries whose frame has been seen
         self._state = empty_tracks(self.points_tyx, np.zeros(0, np.int64))
@@ -79,18 +82,33 @@ class OnlineTracks:
         if self._grid:
             self._lay_grids(estimates)
         end = max(estimate.index for estimate in estimates) + 1
-        asked = self.points_tyx[:, 0] < end
+        rows = self._of_this_scene(end)
         self._grow(end)
-        if asked.any():
-            answer = engine.query(self.points_tyx[asked])
-            end = min(end, answer.tracks.shape[1])
-            rows = np.flatnonzero(asked)
-            for position, row in enumerate(rows):
-                start = self._frozen if self._answered[row] else 0  # a new query also learns its past
-                for name in ("tracks", "occluded", "tracks_xyz", "confidence"):
-                    getattr(self._state, name)[row, start:end] = getattr(answer, name)[position, start:end]
+        if len(rows):
+            answer = engine.query(self.points_tyx[rows])
+            end = min(end, answer.first_index + answer.tracks.shape[1])
+            fresh = ~self._answered[rows]  # a new query also learns its past
+            _copy(answer, self._state, rows, max(self._frozen, self._scene_start), end)
+            _copy(answer, self._state, rows[fresh], self._scene_start, end, np.flatnonzero(fresh))
             self._answered[rows] = True
         self._frozen = max(self._frozen, end)
+
+    def close_scene(self, engine: Motion4D, frames: int) -> None:
+        """Keeps the engine's last word on the scene that ends with frame number `frames` - 1; a new one follows."""
+        rows = self._of_this_scene(frames)
+        if len(rows):
+            self._closed.append((rows, engine.query(self.points_tyx[rows])))
+        self._scene_start = self._frozen = frames
+
+    def final(self, engine: Motion4D, stamps_ns: list[int]) -> QueryTracks:
+        """All queries over the frames with `stamps_ns`, as believed at the end of their scenes."""
+        count = len(stamps_ns)
+        result = empty_tracks(self.points_tyx, np.array(stamps_ns, np.int64))
+        rows = self._of_this_scene(count)
+        newest = [(rows, engine.query(self.points_tyx[rows]))] if len(rows) else []
+        for asked, answer in [*self._closed, *newest]:
+            _copy(answer, result, asked, answer.first_index, min(count, answer.first_index + answer.tracks.shape[1]))
+        return result
 
     def result(self, stamps_ns: list[int]) -> QueryTracks:
         """The frozen columns of all frames with `stamps_ns`; never answered ones are occluded and NaN."""
@@ -104,6 +122,11 @@ class OnlineTracks:
             state.confidence[:, :count],
             np.array(stamps_ns, np.int64),
         )
+
+    def _of_this_scene(self, end: int) -> IntArray:
+        """Rows of the queries about frames of the newest scene before frame number `end`."""
+        t = self.points_tyx[:, 0]
+        return np.flatnonzero((t >= self._scene_start) & (t < end))
 
     def _lay_grids(self, estimates: list[Estimate]) -> None:
         for estimate in sorted(estimates, key=lambda e: e.index):
@@ -141,17 +164,18 @@ def empty_tracks(points_tyx: FloatArray, stamps_ns: IntArray) -> QueryTracks:
     )
 
 
-def final_tracks(engine: Motion4D, points_tyx: FloatArray, stamps_ns: list[int]) -> QueryTracks:
-    """All queries over the frames with `stamps_ns`, as believed at the end."""
-    count = len(stamps_ns)
-    result = empty_tracks(points_tyx, np.array(stamps_ns, np.int64))
-    asked = points_tyx[:, 0] < count
-    if asked.any():
-        answer = engine.query(points_tyx[asked])
-        columns = min(count, answer.tracks.shape[1])
-        for name in ("tracks", "occluded", "tracks_xyz", "confidence"):
-            getattr(result, name)[asked, :columns] = getattr(answer, name)[:, :columns]
-    return result
+def _copy(
+    answer: QueryTracks, to: QueryTracks, rows: IntArray, start: int, end: int, asked: IntArray | None = None
+) -> None:
+    """Copies frames [start, end) of an `answer` into the `rows` of tracks that begin with frame 0.
+
+    `asked`: the rows of the answer (None: all, in order).
+    """
+    first = answer.first_index
+    start = max(start, first)
+    chosen = slice(None) if asked is None else asked
+    for name in ("tracks", "occluded", "tracks_xyz", "confidence"):
+        getattr(to, name)[rows, start:end] = getattr(answer, name)[chosen, start - first : end - first]
 
 
 def save_tracks(path: Path, tracks: QueryTracks) -> None:

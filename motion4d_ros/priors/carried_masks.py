@@ -14,16 +14,19 @@ from motion4d_ros.priors.background import StaticBackground, recut, view_of
 from motion4d_ros.priors.base import DepthPrior, PosePrior, SceneHint
 from motion4d_ros.priors.flow import FlowCache, warp
 from motion4d_ros.priors.mask_carrier import MaskCarrier
-from motion4d_ros.priors.mask_cues import affine_motion, color_histogram, similarity
+from motion4d_ros.priors.mask_cues import affine_motion, color_histogram, grow_labels, similarity
 from motion4d_ros.priors.motion_evidence import MotionEvidence, rigid_flow, shadow_like
 from motion4d_ros.priors.prompt_region import segment
-from motion4d_ros.types import UNKNOWN_LABEL, BoolArray, FloatArray, Frame, IntArray, Motion4DError, Prompt
+from motion4d_ros.types import BoolArray, FloatArray, Frame, IntArray, Motion4DError, Prompt
 
 BIRTH_EVIDENCE = 1.2  # log-odds that a group of moving pixels must reach
 GROUP_EVIDENCE = 0.7  # and those that hang together with it
 MIN_AREA_SHARE = 0.0012  # of the image
 SHADOW_SHARE = 0.2  # of a group that a person left out of the object, from which it is not taken in
 RETURN_LIKENESS = 0.55  # of colours, at which a newcomer is taken for an object that was hidden
+OWN_COLORS = 0.5  # log-ratio of an object's colours to those around it, from which they are its own
+CLEARLY_BACK = 4  # frames after its return, from which an object is followed back to where it came into view
+COMING_BACK = 12  # frames after its return in which an object may still be coming into view
 BORDER = 10  # px at the edge of the image, where no object is born
 LAG = 12  # frames after which outlines are looked at again
 HALO = 5  # px around known objects where flow is smeared
@@ -216,6 +219,7 @@ class CarriedMasks:
 
     def _strays(self, index: int, evidence: NDArray[np.float32], back: NDArray[np.float32]) -> list[BoolArray]:
         """Groups of moving pixels that belong to no known object; those that do are added to it."""
+        self._complete(index, evidence, back)
         strays = []
         for group in self._groups(evidence):
             if self._is_thin(group) or not self._moves_now(group) or self._is_shadow(index, group):
@@ -229,6 +233,28 @@ class CarriedMasks:
             elif self._carrier.denied(owner, group) < SHADOW_SHARE:
                 self._carrier.absorb(owner, group, self.vouch_absorbed)
         return strays
+
+    def _complete(self, index: int, evidence: NDArray[np.float32], back: NDArray[np.float32]) -> None:
+        """Objects take in what comes into view beside them and moves as they do: another side of them, or the rest of
+        what has just come back. Of the former only what has their colours: shadows move along, too.
+        """
+        score = self._evidence.current
+        for item in list(self._carrier.objects.values()):
+            if score is None or item.hidden_for or item.object_id in self._hidden:
+                continue
+            core = item.soft > 0.5
+            since = COMING_BACK + 1 if item.back_at is None else index - item.back_at
+            if since == CLEARLY_BACK:
+                self._replay_back(index, item.object_id, core, max(item.gone_at, index - CLEARLY_BACK - LAG))
+            near = cv2.dilate(core.astype(np.uint8), np.ones((4 * HALO + 1,) * 2, np.uint8)) > 0
+            more = near & (evidence > GROUP_EVIDENCE) & (score > 1.0) & (self._carrier.labels() == 0)
+            if since > COMING_BACK:
+                more &= item.color_ratio(self._carrier.lab, core | more) > OWN_COLORS
+            more = cv2.morphologyEx(more.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8)) > 0
+            if min(core.sum(), more.sum()) <= 30 or not self._moves_as_one(core, more, back):
+                continue
+            if since <= COMING_BACK or self._carrier.denied(item.object_id, more) < SHADOW_SHARE:
+                self._carrier.absorb(item.object_id, more, trust=False)
 
     def _groups(self, evidence: NDArray[np.float32]) -> list[BoolArray]:
         """Connected groups of moving pixels that no known object accounts for.
@@ -280,14 +306,15 @@ class CarriedMasks:
         return float(cv2.distanceTransform(group.astype(np.uint8), cv2.DIST_L2, 3).max()) < 3.0
 
     def _returned(self, mask: BoolArray) -> int | None:
-        """The hidden object that looks like the new one, if any."""
-        histogram = color_histogram(self._carrier.lab, mask)
+        """The object that was out of sight, or whose mask stays behind and fades, and that looks like the new one."""
+        lab = self._carrier.lab
+        histogram = color_histogram(lab, mask)
         best, best_score = None, RETURN_LIKENESS
         for item in self._carrier.objects.values():
-            if item.hidden_for > 0 and item.object_id not in self._hidden:
-                score = similarity(item.inside, histogram)
-                if score > best_score:
-                    best, best_score = item.object_id, score
+            looks = item.looks_of(lab, mask, histogram)
+            possible = item.uncovered(mask) < 0.3 if item.hidden_for else item.better_elsewhere(looks)
+            if looks.likeness > best_score and possible and item.object_id not in self._hidden:
+                best, best_score = item.object_id, looks.likeness
         return best
 
     def _moves_now(self, group: BoolArray) -> bool:
@@ -305,26 +332,29 @@ class CarriedMasks:
 
     # ---- hindsight and prompts ---------------------------------------------------------------------------------------
 
-    def _replay(
-        self, start: int, object_id: int, mask: BoolArray, back_to: int | None = None, given: bool = False
-    ) -> None:
-        """Carries one object from frame `start` to the newest, and back to `back_to`; takes the result over."""
+    def _replay(self, start: int, object_id: int, mask: BoolArray, given: bool = False) -> None:
+        """Carries one object from frame `start` to the newest, and takes the result over."""
         last = self._carrier.last_index
         ahead = [i for i in self._flow.indices if start < i <= (start if last is None else last)]
-        behind = [i for i in self._flow.indices if (start if back_to is None else back_to) <= i < start][::-1]
-        final = None
-        for indices in (behind, ahead):
-            alone = MaskCarrier(self._flow)
-            alone.place(start, object_id, mask, given=given)
-            for index in indices:
-                alone.advance(index)
-                self._write(index, object_id, alone.objects[object_id].soft > 0.5)
-            final = alone.objects[object_id]
+        alone = MaskCarrier(self._flow)
+        alone.place(start, object_id, mask, given=given)
+        for index in ahead:
+            alone.advance(index)
+            self._write(index, object_id, alone.objects[object_id].soft > 0.5)
         self._write(start, object_id, mask)
-        if not ahead or final is None:
-            self._carrier.place(start, object_id, mask, given=given)
+        if ahead:
+            self._carrier.objects[object_id] = alone.objects[object_id]
         else:
-            self._carrier.objects[object_id] = final
+            self._carrier.place(start, object_id, mask, given=given)
+
+    def _replay_back(self, index: int, object_id: int, mask: BoolArray, back_to: int) -> None:
+        """Follows one object back from frame `index`, the newest, without changing how it is carried on."""
+        alone = MaskCarrier(self._flow)
+        alone.place(index, object_id, mask)
+        for earlier in [i for i in self._flow.indices if back_to <= i < index][::-1]:
+            alone.advance(earlier)
+            self._write(earlier, object_id, alone.objects[object_id].soft > 0.5)
+        self._write(index, object_id, mask)
 
     def _write(self, index: int, object_id: int, mask: BoolArray, over: int = 0) -> None:
         """Changes one object in the labels given out for an earlier frame; it may replace background and `over`."""
@@ -362,24 +392,8 @@ class CarriedMasks:
         return segment(self._flow.rgb(frame.index), (points + 0.5) * factor - 0.5, positive, box, soft)
 
     def _shrink(self, mask: BoolArray) -> BoolArray:
-        height, width = self._flow.size
-        small = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(mask.astype(np.float32), self._flow.size[::-1], interpolation=cv2.INTER_AREA)
         return np.asarray(small > 0.5)
 
     def _shrink_labels(self, labels: IntArray) -> NDArray[np.int32]:
-        height, width = self._flow.size
-        return np.asarray(cv2.resize(labels.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST))
-
-
-def grow_labels(labels: NDArray[np.int32], size: tuple[int, int]) -> NDArray[np.int32]:
-    """Labels (h, w) at the input's `size` (height, width), with smooth outlines."""
-    if labels.shape == size:
-        return labels
-    out = np.zeros(size, np.int32)
-    best = np.full(size, 0.5, np.float32)
-    for object_id in np.unique(labels[labels > 0]):
-        soft = cv2.resize((labels == object_id).astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
-        wins = soft > best
-        out[wins], best[wins] = object_id, soft[wins]
-    out[cv2.resize((labels == UNKNOWN_LABEL).astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST) > 0] = -1
-    return out
+        return np.asarray(cv2.resize(labels.astype(np.int32), self._flow.size[::-1], interpolation=cv2.INTER_NEAREST))

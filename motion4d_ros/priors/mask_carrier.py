@@ -8,16 +8,18 @@ edge-aware filter settle the outline.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.geometry.smoothing import domain_transform
+from motion4d_ros.priors.carried_object import STILL, Carried, Memory
 from motion4d_ros.priors.flow import FlowCache, chain, dis_flow, remap, warp
 from motion4d_ros.priors.mask_cues import (
     CLIP,
+    RARE,
     Soft,
     affine_motion,
     bounding_box,
@@ -38,37 +40,6 @@ from motion4d_ros.types import BoolArray, FloatArray
 BAND = 9  # px on either side of an outline, where memories are asked
 
 
-@dataclass(eq=False)
-class Memory:
-    """A frame an object remembers: what it looked like and which pixels were the object's."""
-
-    index: int
-    lab: NDArray[np.float32]  # (h, w, 3)
-    soft: Soft  # (h, w) probability of the object
-    flow: NDArray[np.float32]  # (h, w, 2) from the newest frame to this one, kept up to date by chaining
-    weight: float
-    gray: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0), np.uint8))  # of anchors only
-
-
-@dataclass(eq=False)
-class Carried:
-    """One object being carried."""
-
-    object_id: int
-    soft: Soft  # (h, w) probability in the newest frame
-    anchor: Memory | None = None  # where a person or the discovery vouched for the mask
-    recent: list[Memory] = field(default_factory=list)
-    inside: FloatArray = field(default_factory=lambda: np.zeros(0))  # colour histogram of the object
-    hidden_for: int = 0  # frames since it was last seen
-    given: bool = False  # whether the anchor is a person's outline, which knows a shadow from the thing that casts it
-    alike: Soft | None = None  # (h, w) how far the object still looks as it did at the anchor, 0..1
-
-    @property
-    def area(self) -> float:
-        """Pixels (working size) the object covers."""
-        return float((self.soft > 0.5).sum())
-
-
 @dataclass(frozen=True)
 class CarrierSettings:
     """Weights of the cues; the defaults serve hand-held video of 240..480 px."""
@@ -87,7 +58,6 @@ class CarrierSettings:
     motion_claim: float = 0.5  # most that common motion alone may claim; shadows move along, too
     evidence_weight: float = 0.8
     static_weight: float = 1.2  # of evidence that a pixel stands still, while its object moves
-    apart: float = 0.6  # px a frame against the surroundings, from which an object counts as moving
     stranger: float = 0.3  # share of the evidence that counts where something moves differently (a limb, another thing)
     smooth_weight: float = 1.6
     smooth_reach: float = 10.0  # px
@@ -136,7 +106,9 @@ class MaskCarrier:
         soft = np.clip(cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.7), 0.02, 0.98)
         item = self.objects.get(object_id) or Carried(object_id, soft)
         item.soft = soft
-        item.hidden_for = 0
+        item.back_at = index if item.hidden_for else item.back_at
+        item.hidden_for = item.faint_for = 0
+        item.usual = item.left = None
         memory = Memory(index, lab, soft, np.zeros((*soft.shape, 2), np.float32), 1.0)
         item.recent = [memory]
         if trust:
@@ -144,7 +116,9 @@ class MaskCarrier:
             item.anchor = Memory(index, lab, soft, memory.flow.copy(), weight, self.flow.gray(index))
             item.alike = None
             item.given = item.given if given is None else given
-        item.inside = color_histogram(lab, soft > 0.7)
+            item.vouched = color_histogram(lab, soft > 0.7)
+        if trust or not len(item.inside):  # what comes back shows but a part of itself at first
+            item.inside = color_histogram(lab, soft > 0.7)
         self.objects[object_id] = item
 
     def absorb(self, object_id: int, mask: BoolArray, trust: bool = True) -> None:
@@ -208,9 +182,7 @@ class MaskCarrier:
             if item.hidden_for == 0 or where.sum() < 30:
                 continue
             if similarity(item.inside, color_histogram(self._lab, where)) > 0.5:
-                anchor, inside = item.anchor, item.inside
                 self.place(self._last, item.object_id, where, trust=False)
-                item.anchor, item.inside = anchor, inside
 
     def labels(self) -> NDArray[np.int32]:
         """(h, w) ids of the newest frame; where objects claim the same pixel the surer one has it."""
@@ -252,7 +224,8 @@ class MaskCarrier:
         prior = moved[rows, cols]
         support = logit(prior)
         band = outline_band(prior, BAND)
-        numerator = opt.prior * prior[band]
+        known = trust[rows, cols, 0][band]  # what has only just come into view was neither inside nor outside
+        numerator = opt.prior * (known * prior[band] + (1 - known) * 0.5)
         denominator = np.full(int(band.sum()), opt.prior, np.float32)
         allowed = np.ones(prior.shape, np.float32)  # share of what motion claims that stands
         for memory in memories:
@@ -267,11 +240,11 @@ class MaskCarrier:
             denominator += weight * d
         support[band] = logit(numerator / denominator)
         votes = support + opt.bias + opt.color_weight * self._color_vote(item, lab, moved, rows, cols)
-        shared, pace_apart = self._motion_vote(moved, index, previous, rows, cols)
+        shared, item.pace = self._motion_vote(moved, index, previous, rows, cols)
         votes = votes + opt.motion_weight * np.minimum(shared, shared * allowed)
         if evidence is not None:
             core = moved > 0.8
-            moves = pace_apart > opt.apart or (core.any() and float(np.median(evidence[core])) > 0.5)
+            moves = item.pace > STILL or (core.any() and float(np.median(evidence[core])) > 0.5)
             strange = np.linalg.norm(back - own, axis=-1)[rows, cols]
             pace = float(np.median(np.linalg.norm(own[core], axis=-1))) if core.any() else 0.0
             local = evidence[rows, cols]
@@ -337,7 +310,7 @@ class MaskCarrier:
         ring = moved[rows, cols] < 0.1
         around = color_histogram(lab[rows, cols], ring)
         bins = color_bins(lab[rows, cols])
-        ratio = np.log((item.inside[bins] + 2e-4) / (around[bins] + 2e-4))
+        ratio = np.log((item.inside[bins] + RARE) / (around[bins] + RARE))
         return np.clip(ratio, -0.5 * CLIP, CLIP)
 
     def _motion_vote(
@@ -380,12 +353,12 @@ class MaskCarrier:
                     state = local + opt.smooth_weight * mean
                 soft[rows, cols] = np.clip(sigmoid(state), 0.02, 0.98)
             item.soft = keep_main_parts(soft)
-            if item.area < 12:
-                item.hidden_for += 1
+            fresh = color_histogram(lab, item.soft > 0.85)
+            if item.area < 12 or (fresh.any() and item.left_behind(index, lab, fresh)):
+                item.hide(index)
                 continue
             item.hidden_for = 0
-            fresh = color_histogram(lab, item.soft > 0.85)
-            if fresh.any():
+            if fresh.any() and item.learns(index):
                 item.inside = 0.95 * item.inside + 0.05 * fresh
             still = np.zeros((*soft.shape, 2), np.float32)
             older = [memory for memory in item.recent if index - memory.index <= 3]

@@ -7,11 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from motion4d_ros.types import BoolArray, FloatArray
+from motion4d_ros.types import UNKNOWN_LABEL, BoolArray, FloatArray
 
 Soft = NDArray[np.float32]
 
 HISTOGRAM_BINS = 16  # per channel of Lab
+RARE = 2e-4  # share of a histogram that says nothing
 CLIP = 4.0  # largest log-odds any single cue may claim
 
 
@@ -133,3 +134,17 @@ def bounding_box(mask: BoolArray, margin: int) -> tuple[slice, slice] | None:
         slice(max(0, rows[0] - margin), min(height, rows[-1] + margin + 1)),
         slice(max(0, cols[0] - margin), min(width, cols[-1] + margin + 1)),
     )
+
+
+def grow_labels(labels: NDArray[np.int32], size: tuple[int, int]) -> NDArray[np.int32]:
+    """Labels (h, w) at the input's `size` (height, width), with smooth outlines."""
+    if labels.shape == size:
+        return labels
+    out = np.zeros(size, np.int32)
+    best = np.full(size, 0.5, np.float32)
+    for object_id in np.unique(labels[labels > 0]):
+        soft = cv2.resize((labels == object_id).astype(np.float32), size[::-1], interpolation=cv2.INTER_LINEAR)
+        wins = soft > best
+        out[wins], best[wins] = object_id, soft[wins]
+    out[cv2.resize((labels == UNKNOWN_LABEL).astype(np.uint8), size[::-1], interpolation=cv2.INTER_NEAREST) > 0] = -1
+    return out

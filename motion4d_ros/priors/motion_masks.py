@@ -24,8 +24,9 @@ from motion4d_ros.priors.base import DepthPrior, PosePrior, SceneHint
 from motion4d_ros.priors.body_motion import SPAN
 from motion4d_ros.priors.body_segments import BodySegments
 from motion4d_ros.priors.carried_masks import CarriedMasks
+from motion4d_ros.priors.carried_object import Carried
 from motion4d_ros.priors.flow import FlowCache, chain, warp
-from motion4d_ros.priors.mask_carrier import Carried, MaskCarrier
+from motion4d_ros.priors.mask_carrier import MaskCarrier
 from motion4d_ros.priors.mask_cues import affine_motion, color_histogram, similarity
 from motion4d_ros.types import BoolArray, Camera, FloatArray, Frame, IntArray, PoseStatus, Prompt, Scale
 
@@ -352,11 +353,6 @@ class MotionMasks(CarriedMasks):
         others = [other.soft > 0.5 for key, other in self._carrier.objects.items() if key != item.object_id]
         free = ~np.any(others, axis=0) if others else np.ones(near.shape, bool)
         return np.asarray(near & free & (evidence > 0.7))
-
-    def _replay_back(self, index: int, object_id: int, mask: BoolArray, back_to: int) -> None:
-        item = self._carrier.objects[object_id]
-        self._replay(index, object_id, mask, back_to)
-        self._carrier.objects[object_id] = item
 
     def _drop(self, object_id: int) -> None:
         self._carrier.remove(object_id)

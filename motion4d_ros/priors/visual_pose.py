@@ -10,7 +10,8 @@ Life of a run:
    is bundle-adjusted. Moving objects are left out by consensus and by the masks that are known.
 4. *Loss.* A few frames are bridged by prediction (PREDICTED), then the pose is LOST, never guessed. Lost frames
    are compared with the whole map, after a while only some of them, so that tracking resumes where the camera looks at
-   known things again.
+   known things again. If it has come to see something else for good (:attr:`VisualPose.stranded`), the engine may begin
+   a new scene.
 
 Scale is RELATIVE (the median depth at initialisation is `RELATIVE_DEPTH`) unless something gives metres: metric depth
 or odometry that comes with the frames, `pose.known_height` or `pose.known_distance`.
@@ -77,12 +78,22 @@ class VisualPose:
         self._tracked_at_keyframe = 0
         self._since_keyframe = 0
         self.lost_for = 0  # consecutive frames without a measured pose
+        self._elsewhere = 0  # of these, frames that show what the one before showed
+        self._unplaced: Features | None = None  # the newest frame, if it has no measured pose
         self.cue = ""  # in words: what fixed the scale
 
     @property
     def scale(self) -> Scale:
         """What a length of 1 means so far."""
         return self._scale
+
+    @property
+    def stranded(self) -> bool:
+        """Whether the camera has seen something unknown for `pose.restart_after` frames: it will hardly come back.
+
+        Frames count that have no pose but recognise their predecessor, which darkness, blur and noise do not.
+        """
+        return 0 < self._config.pose.restart_after <= self._elsewhere
 
     def revised_poses(self) -> dict[int, FloatArray]:
         """Poses of earlier frames that initialisation changed since the last call: frame index -> T_map_cam (4, 4)."""
@@ -96,9 +107,9 @@ class VisualPose:
                 self.reset()
             self._input_size = frame.camera.size
         features = self._features(frame, hint)
-        if self._map is None:
-            return self._before_map(frame, features)
-        return self._track(features)
+        found = self._before_map(frame, features) if self._map is None else self._track(features)
+        self._note_where(features)
+        return found
 
     # ---- features ---------------------------------------------------------------------------------------------------
 
@@ -341,6 +352,15 @@ class VisualPose:
         self._pose = inverse_pose(keyframe.T_cam_map)
         self._tracked_at_keyframe = int((features.point >= 0).sum())
         self._since_keyframe = 0
+
+    def _note_where(self, features: Features) -> None:
+        """Counts the frames that have no pose although they show something, and go on showing it."""
+        if self.lost_for == 0:
+            self._elsewhere, self._unplaced = 0, None
+            return
+        before, self._unplaced = self._unplaced, features
+        if before is not None and len(match(before.descriptor, features.descriptor)[0]) >= 2 * MIN_INLIERS:
+            self._elsewhere += 1
 
     # ---- both -------------------------------------------------------------------------------------------------------
 

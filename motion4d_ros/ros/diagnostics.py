@@ -76,6 +76,9 @@ RULES: dict[str, Rule] = {
              "mend their spelling: ros2 param list"),
         Rule("pose_lost", "scene", Level.WARN, "the camera's pose is lost",
              "move slowly over textured, static things; or give poses (pose.source odometry or tf)"),
+        Rule("restarted", "scene", Level.WARN,
+             "the camera was lost for good: the scene began anew, and the map has a new origin",
+             "give poses (pose.source odometry or tf) if the map must last, or set pose.restart_after to 0"),
         Rule("scale_unknown", "scene", Level.WARN, "the scale of the scene is unknown",
              "move the camera sideways, or give depth (depth.source topic or model)"),
     )
@@ -114,6 +117,7 @@ class Snapshot:
     prompt_problem_age_s: float = float("inf")
     jump_age_s: float = float("inf")
     camera_changed_age_s: float = float("inf")
+    camera_lost_age_s: float = float("inf")  # since a new scene began because of that
     exception_age_s: float = float("inf")
     last_exception: str = ""
     oom_age_s: float = float("inf")
@@ -215,6 +219,8 @@ def _scene_findings(s: Snapshot) -> list[tuple[str, str]]:
         return found
     if s.health.pose_status is PoseStatus.LOST:
         found.append(("pose_lost", ""))
+    if s.camera_lost_age_s < RECENT_S:
+        found.append(("restarted", f"{s.camera_lost_age_s:.0f} s ago"))
     if s.health.windows and s.health.scale is Scale.UNKNOWN:
         found.append(("scale_unknown", ""))
     return found

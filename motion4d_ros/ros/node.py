@@ -35,7 +35,7 @@ from motion4d_ros.ros.status import Meters, diagnostic_array, status_message
 from motion4d_ros.ros.synchroniser import installed_classes
 from motion4d_ros.ros.transforms import TransformSource, have_tf2
 from motion4d_ros.ros.worker import Worker, WorkerReport
-from motion4d_ros.types import Estimate, Health, Motion4DError
+from motion4d_ros.types import CAMERA_CHANGED, CAMERA_LOST, Estimate, Health, Motion4DError
 
 STOP_S = 2.0
 """Within this time a worker ends, whatever it is doing."""
@@ -299,7 +299,8 @@ class Motion4DNode(LifecycleNode):
             snapshot.qos_problem, snapshot.tf_problem = inputs.qos_problem, report.tf_problem
             snapshot.last_rejection = report.last_rejection or inputs.last_rejection
             snapshot.processed_age_s, snapshot.oom_age_s = now - report.processed_at, now - report.oom_at
-            snapshot.camera_changed_age_s = now - report.camera_changed_at
+            snapshot.camera_changed_age_s = now - report.reset_at.get(CAMERA_CHANGED, float("-inf"))
+            snapshot.camera_lost_age_s = now - report.reset_at.get(CAMERA_LOST, float("-inf"))
             snapshot.exception_age_s, snapshot.last_exception = now - report.exception_at, report.last_exception
             snapshot.worker_alive = worker.alive
             if self._builder is not None:

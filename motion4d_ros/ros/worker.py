@@ -24,11 +24,9 @@ from motion4d_ros.ros.frames import FrameContext, ImageGroup
 from motion4d_ros.ros.interrupt import Interrupted, interrupt
 from motion4d_ros.ros.memory import free_gpu_memory, is_out_of_memory, lower_budgets
 from motion4d_ros.ros.queue import FrameQueue
-from motion4d_ros.types import Camera, Estimate, Frame, Motion4DError
+from motion4d_ros.types import CAMERA_CHANGED, Camera, Estimate, Frame, Motion4DError
 
 Result = TypeVar("Result")
-
-CAMERA_CHANGED = "the camera changed (size or intrinsics)"
 
 
 class Abandoned(Exception):
@@ -48,7 +46,7 @@ class WorkerReport:
     exception_at: float = float("-inf")
     oom_at: float = float("-inf")
     processed_at: float = float("-inf")
-    camera_changed_at: float = float("-inf")
+    reset_at: dict[str, float] = field(default_factory=dict)  # by reason
     last_rejection: str = ""
     tf_problem: str = ""
     resets: int = 0
@@ -239,11 +237,13 @@ class Worker:
                 return
             frame, context = self._build(group)
             self.report.tf_problem = ""
-            if in_pause and frame.camera != self._camera:
+            changed = self._camera is not None and frame.camera != self._camera
+            if in_pause and changed:
                 self._held = group
                 raise Abandoned(CAMERA_CHANGED)
-            if self._camera is not None and frame.camera != self._camera:
-                self.reset(CAMERA_CHANGED)
+            reason = CAMERA_CHANGED if changed else self.engine.reason_to_restart(frame)
+            if reason and not in_pause:
+                self.reset(reason)
                 self._last_stamp_ns = group.stamp_ns
             self.engine.feed(self._queue.period_s, self._cost_s)
             asked = time.perf_counter()
@@ -295,8 +295,7 @@ class Worker:
         self._unrefined = False
         self._last_stamp_ns = None
         self._camera = None
-        if reason == CAMERA_CHANGED:
-            self.report.camera_changed_at = time.monotonic()
+        self.report.reset_at[reason] = time.monotonic()
         self.engine.reset(reason)
         self._on_reset(jumped)
 

@@ -44,6 +44,9 @@ class EngineDouble:
         self.flushed = False
         self.on_accept = None  # a test's hook, called with the running number
 
+    def reason_to_restart(self, frame):
+        return ""
+
     def accept(self, frame):
         index = len(self.frames)
         if self.on_accept is not None:

@@ -63,6 +63,7 @@ def test_gaps_interrupt_a_curve():
 def metrics(**changes):
     base = {
         "failure": "",
+        "scenes": [{"first_frame": 0, "last_frame": 49, "scale": "metric", "began": ""}],
         "interrupted": False,
         "input": {"missing": []},
         "configuration": {"pose.source": "odometry", "depth.source": "topic", "masks.source": "topic"},
@@ -88,6 +89,7 @@ def metrics(**changes):
         ({"tracks": {"visible_share": 0.9, "mean_confidence": 0.2}}, "contradicts"),
         ({"tracks": {"visible_share": 0.1, "mean_confidence": 0.9}}, "hidden most of the time"),
         ({"failure": "the disk ended"}, "the disk ended"),
+        ({"scenes": [{}, {"first_frame": 30, "began": "camera lost"}]}, "begin with frame 30 (camera lost)"),
         ({"interrupted": True}, "interrupted"),
     ],
 )

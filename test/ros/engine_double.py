@@ -41,6 +41,7 @@ class DoubleEngine:
         self.accept_s = 0.0
         self.deaf = False  # a window that never pauses
         self.rendered = 0
+        self.restart = ""  # why the next frame starts a new scene
 
     def _maybe_fail(self, method: str) -> None:
         self.calls.append(method)
@@ -55,6 +56,10 @@ class DoubleEngine:
         self.frames = [*self.frames, frame][-self.config.window.horizon :]
         self.pending.append(frame)
         return self._estimate(frame, Stage.LIVE)
+
+    def reason_to_restart(self, frame: Frame) -> str:
+        reason, self.restart = self.restart, ""
+        return reason
 
     def feed(self, period_s: float | None, cost_s: float = 0.0) -> None:
         self.period_s = period_s

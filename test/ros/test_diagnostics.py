@@ -47,6 +47,7 @@ CASES: dict[str, dict[str, Any]] = {
     "no_tf2": {"lacks_tf2": True},
     "unknown_parameters": {"unknown_parameters": ("windw.length",)},
     "pose_lost": {"health": Health(frames=9, windows=1, scale=Scale.METRIC, pose_status=PoseStatus.LOST)},
+    "restarted": {"camera_lost_age_s": 3.0},
     "scale_unknown": {"health": Health(frames=9, windows=1)},
 }
 

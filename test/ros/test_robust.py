@@ -17,6 +17,7 @@ from std_srvs.srv import Trigger
 
 from motion4d_ros.ros import outgoing
 from motion4d_ros.ros.diagnostics import assess
+from motion4d_ros.types import CAMERA_LOST
 
 OK = TransitionCallbackReturn.SUCCESS
 LATER = 100 * 10**9
@@ -213,6 +214,18 @@ def test_the_camera_changes_in_the_middle(harness: Callable[..., Harness]) -> No
     assert h.settled(6).processed == 6
     assert h.engine.frames[-1].camera.size == (64, 96)
     assert h.engine.calls.count("reset") == 1 and "camera_changed" in codes(h), "it is said"
+
+
+def test_a_camera_that_is_lost_for_good_begins_a_new_scene(harness: Callable[..., Harness]) -> None:
+    h = harness()
+    h.connect()
+    h.stream(3)
+    h.settled(3)
+    h.engine.restart = CAMERA_LOST
+    h.send(2 * 10**9)
+    assert h.settled(4).processed == 4, "the frame is the first of the new scene"
+    assert h.engine.calls.count("reset") == 1 and len(h.engine.frames) == 1
+    assert "restarted" in codes(h), "it is said"
 
 
 def test_an_input_that_dies_is_named(harness: Callable[..., Harness]) -> None:

@@ -44,6 +44,7 @@ class ReportInput:
     renders: RenderLog
     timeline: Timeline
     source: SourceReport
+    newest_start: int = 0  # first frame of the newest scene: earlier ones have another origin, and are not drawn
 
 
 def write_report(path: Path, data: ReportInput) -> None:
@@ -94,7 +95,7 @@ def _content(data: ReportInput, path: Path) -> dict[str, Any]:
         "settings": list(metrics["configuration"].items()),
         "versions": list(metrics["versions"].items()),
         "version": metrics["motion4d"]["version"],
-        "scene_json": _safe_json(pack_scene(log, data.tracks, data.T_map_cams, data.static)),
+        "scene_json": _safe_json(pack_scene(log, data.tracks, data.T_map_cams, data.static, data.newest_start)),
         "page_json": _safe_json(page),
         "style": (_HERE / "style.css").read_text(encoding="utf-8"),
         "script": (_HERE / "viewer.js").read_text(encoding="utf-8"),
@@ -159,8 +160,9 @@ def _phase_bar(object_id: int, states: dict[int, ObjectState], frames: int) -> l
 
 
 def _plan(data: ReportInput, unit: str) -> tuple[str, bool]:
-    """The map from above as SVG, and whether the camera's path is in it."""
-    right, forward = plan_axes(data.T_map_cams)
+    """The map of the newest scene from above as SVG, and whether the camera's path is in it."""
+    T_map_cams = {i: T for i, T in data.T_map_cams.items() if i >= data.newest_start}
+    right, forward = plan_axes(T_map_cams)
     axes = np.stack([right, forward], 1)
     xyz, rgb = data.static.xyz_map.astype(float), data.static.rgb
     if len(xyz) > 2500:
@@ -170,13 +172,13 @@ def _plan(data: ReportInput, unit: str) -> tuple[str, bool]:
     for object_id, states in sorted(data.log.objects().items()):
         path = np.full((data.log.finished, 3), np.nan)
         for index, state in states:
-            if state.phase is not ObjectPhase.LOST:
+            if state.phase is not ObjectPhase.LOST and index >= data.newest_start:
                 path[index] = state.T_map_object[:3, 3]
         flat = path @ axes
         trails.append(Line(flat[:, 0], flat[:, 1], palette.css(object_id), str(object_id)))
     camera = None
-    if data.T_map_cams:
-        centres = np.stack([data.T_map_cams[i][:3, 3] for i in sorted(data.T_map_cams)]) @ axes
+    if T_map_cams:
+        centres = np.stack([T_map_cams[i][:3, 3] for i in sorted(T_map_cams)]) @ axes
         camera = Line(centres[:, 0], centres[:, 1], charts.INK, "camera")
     colours = ["#{:02x}{:02x}{:02x}".format(*pixel) for pixel in rgb.tolist()]
     return charts.plan(xyz @ axes, colours, trails, camera, unit), camera is not None

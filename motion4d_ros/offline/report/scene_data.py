@@ -42,11 +42,13 @@ def plan_axes(T_map_cams: dict[int, FloatArray]) -> tuple[FloatArray, FloatArray
 
 
 def pack_scene(
-    log: FrameLog, tracks: QueryTracks, T_map_cams: dict[int, FloatArray], static: StaticPoints
+    log: FrameLog, tracks: QueryTracks, T_map_cams: dict[int, FloatArray], static: StaticPoints, first: int = 0
 ) -> dict[str, Any]:
-    """Everything the viewer draws, as plain JSON with base64 arrays (little endian)."""
-    frames = log.finished
-    keyframes = np.unique(np.linspace(0, frames - 1, min(frames, MAX_KEYFRAMES)).round().astype(int)).tolist()
+    """Everything the viewer draws, from frame number `first` on, as plain JSON with base64 arrays (little endian)."""
+    last = log.finished - 1
+    T_map_cams = {i: T for i, T in T_map_cams.items() if i >= first}
+    count = min(last + 1 - first, MAX_KEYFRAMES)
+    keyframes = np.unique(np.linspace(first, last, count).round().astype(int)).tolist()
     xyz, colours = _thin_static(static)
     sizes, size_unit = _sizes(xyz)
     box_of = _Box(_interesting(log, T_map_cams, xyz, keyframes))

@@ -81,7 +81,13 @@ def distrust(metrics: dict[str, Any]) -> list[str]:
     if lost := poses.get("lost", 0):
         found.append(
             f"The camera pose was lost in {lost} of {frames} frames: nothing in 3D holds there. After a cut it stays "
-            "lost until something known is seen again: analyse what comes after a cut on its own."
+            "lost until something known is seen again, or until a new scene begins (pose.restart_after)."
+        )
+    if later := metrics["scenes"][1:]:
+        told = ", ".join(f"frame {scene['first_frame']} ({scene['began']})" for scene in later)
+        found.append(
+            f"New scenes begin with {told}: positions, lengths and ids cannot be compared across. The map and the 3D "
+            "view show the last one."
         )
     if predicted := poses.get("predicted", 0):
         found.append(f"The camera pose was only predicted in {predicted} of {frames} frames.")
