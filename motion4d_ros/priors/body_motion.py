@@ -1,8 +1,8 @@
 """Which pixels move as one rigid body? Flow over several frames, explained by factorisation.
 
-Dense flow is chained from one frame to a few before and after it, so that every pixel is a short trajectory. The image of
-a rigid body under an affine camera spans few dimensions (Tomasi and Kanade, "Shape and Motion from Image Streams under
-Orthography", IJCV 1992): all displacements of a body's pixels p to frame f are
+Dense flow is chained from one frame to a few before and after it, so that every pixel is a short trajectory. The image
+of a rigid body under an affine camera spans few dimensions (Tomasi and Kanade, "Shape and Motion from Image Streams
+under Orthography", IJCV 1992): all displacements of a body's pixels p to frame f are
 
     d_f(p) = A_f (1, x, y) + b_f z(p)
 
@@ -23,7 +23,7 @@ from motion4d_ros.priors.flow import FlowCache, chain, pixel_grid, remap
 from motion4d_ros.priors.motion_evidence import explain, photometric_gain
 from motion4d_ros.types import BoolArray, Camera, FloatArray
 
-Image = NDArray[np.float32]
+Image = NDArray[np.float32]  # (h, w) unless said otherwise
 
 SPAN = 4  # frames to either side
 CLOSED = 0.8  # px that forward and backward flow may differ on every link
@@ -62,7 +62,7 @@ def trajectories(cache: FlowCache, index: int, newest: int, span: int = SPAN) ->
     offsets, flows, valid = [], [], []
     for sign in (1, -1):
         flow: Image | None = None
-        closed = np.ones((height, width), bool)
+        closed: BoolArray = np.ones((height, width), bool)
         for step in range(1, span + 1):
             start, end = index + sign * (step - 1), index + sign * step
             if not cache.has(end) or end > newest:
@@ -80,7 +80,7 @@ def trajectories(cache: FlowCache, index: int, newest: int, span: int = SPAN) ->
     return Trajectories(index, offsets, np.stack(flows), np.stack(valid), sigma)
 
 
-# ---- bodies ------------------------------------------------------------------------------------------------------------
+# ---- bodies ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -141,9 +141,10 @@ def misfit(tracks: Trajectories, body: Body, where: BoolArray) -> Image:
 def apartness(tracks: Trajectories, a: BoolArray, b: BoolArray) -> float | None:
     """How much speaks against two regions (h, w) that touch being one body, standard deviations; None: no telling.
 
-    By how much one body explains that region worse which suffers more, and by how much its relief jumps along the seam. Each
-    alone may deceive: two things that only drift past each other are one with a step in it, to the affine camera, while
-    the relief of one thing is continuous where its parts touch. Both regions have the same say, whatever their size.
+    By how much one body explains that region worse which suffers more, and by how much its relief jumps along the
+    seam. Each alone may deceive: two things that only drift past each other are one with a step in it, to the affine
+    camera, while the relief of one thing is continuous where its parts touch. Both regions have the same say, whatever
+    their size.
     """
     weight = np.zeros(a.shape, np.float32)
     for region in (a, b):
@@ -161,7 +162,7 @@ def apartness(tracks: Trajectories, a: BoolArray, b: BoolArray) -> float | None:
 
 
 def _jump(tracks: Trajectories, joint: Body, a: BoolArray, b: BoolArray) -> float:
-    """Standard deviations of flow by which the relief of two regions differs along their seam; 0 where they have none."""
+    """Standard deviations of flow by which the relief of two regions differs along their seam; 0 without one."""
     sides = []
     kernel = np.ones((2 * SEAM + 1,) * 2, np.uint8)
     for region, other in ((a, b), (b, a)):
@@ -195,7 +196,7 @@ def _relief(left: FloatArray, parallax: FloatArray, weight: FloatArray, prior: f
     return (weight * along).sum(0) / ((weight * (parallax**2).sum(-1)[:, None]).sum(0) + prior)
 
 
-# ---- the static scene --------------------------------------------------------------------------------------------------
+# ---- the static scene -----------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -203,9 +204,7 @@ class Still:
     """How well the static scene explains the trajectories of a frame."""
 
     misfit: Image  # (h, w) standard deviations, as of a body; near 0 stands still, above 1 hardly
-    speaks: (
-        Image  # (h, w) in about [-4, 4]: how much better the measured flow explains the pictures than stillness does
-    )
+    speaks: Image  # (h, w) in about [-4, 4]: how much better flow explains the pictures than stillness does
     stray: float  # share of the free picture that seems to move: what is wrong with the camera's motion or with flow
 
 
@@ -223,8 +222,8 @@ def stillness(
     camera: Camera | None,
 ) -> Still:
     """Compares trajectories with what a static scene shows: by homographies or epipolar lines, and by triangulation
-    where `poses` (4, 4, map <- camera) of all frames are known. The explanation that leaves less of the picture in motion
-    is taken. `exclude` (h, w) where known things move; `camera` at the size of the flow.
+    where `poses` (4, 4, map <- camera) of all frames are known. The explanation that leaves less of the picture in
+    motion is taken. `exclude` (h, w) where known things move; `camera` at the size of the flow.
     """
     options = [_by_two_views(cache, tracks, exclude)]
     if camera is not None and all(tracks.index + offset in poses for offset in [0, *tracks.offsets]):
@@ -277,11 +276,12 @@ def _by_triangulation(
         turned.append(ray @ T[:3, :3].T)
         shift.append(T[:3, 3])
         seen.append(((grid + tracks.flow[k] - centre) / focal).astype(np.float32))
-    w = np.zeros((height, width), np.float32)
+    w: Image = np.zeros((height, width), np.float32)
     sigma = tracks.sigma.copy()
     weight = tracks.valid / sigma[:, None, None] ** 2
     for _ in range(3):
-        above = below = np.float32(0)
+        above: FloatArray = np.zeros((height, width), np.float32)
+        below: FloatArray = np.zeros((height, width), np.float32)
         for r, t, uv, share in zip(turned, shift, seen, weight, strict=True):
             z = np.maximum(r[..., 2] + w * t[2], 0.1)[..., None]
             slope = (uv * t[2] - t[:2]) / z

@@ -1,10 +1,10 @@
 """Segments frames into rigid bodies that move, one after another, with a few frames of hindsight.
 
 Every frame begins with the outlines of the one before, carried along. In turns, each object's motion is fitted to its
-pixels over the frames around (`body_motion`), and pixels go to whom explains them: an object or the static scene. What
-moves and is explained by nobody is divided into bodies by trying patches (RANSAC), which are joined to an object that they move
-as one with, or become objects. Rather too many at first: two that touch are one as soon as a single motion has explained both of
-them for some frames; who looks alike is believed sooner.
+pixels over the frames around (`body_motion`), and pixels go to what explains them: an object or the static scene. What
+moves and is explained by nothing is divided into bodies by trying patches (RANSAC), which are joined to an object that
+they move as one with, or become objects. Rather too many at first: two that touch are one as soon as a single motion
+has explained both of them for some frames; what looks alike is believed sooner.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from motion4d_ros.priors.body_motion import (
 )
 from motion4d_ros.priors.flow import FlowCache, pixel_grid, warp
 from motion4d_ros.priors.mask_cues import bounding_box, color_bins, color_histogram, similarity, to_lab
+from motion4d_ros.priors.regions import grown, opened, parts, touch
 from motion4d_ros.types import BoolArray, Camera, FloatArray
 
 LEAST_BIRTH, LEAST_PART = 90, 50  # px of a new object, and of a part that is added to one
@@ -139,7 +140,7 @@ class BodySegments:
         prior = self._carried(index)
         others = np.zeros(self.flow.size, bool) if occupied is None else occupied
         known = np.max([others.astype(np.float32), *prior.values()], axis=0) > 0.3
-        exclude = _grown(known, 5) if known.any() else None
+        exclude = grown(known, 5) if known.any() else None
         still = stillness(self.flow, tracks, exclude, poses or {}, camera)
         self._strays.append(still.stray)
         self.stray = float(np.mean(self._strays))
@@ -157,7 +158,7 @@ class BodySegments:
         self.last = index
         return self._conclude(frame, soft)
 
-    # ---- whose is a pixel? ----------------------------------------------------------------------------------------------
+    # ---- whose is a pixel? ------------------------------------------------------------------------------------------
 
     def _carried(self, index: int) -> dict[int, Image]:
         """(h, w) soft outlines of the frame before, in this one."""
@@ -174,7 +175,7 @@ class BodySegments:
         soft = {key: mask.astype(np.float32) for key, mask in masks.items()}
         shape = frame.occupied.shape
         near = np.max([np.zeros(shape), *(np.maximum(soft[key], prior[key]) for key in soft)], axis=0) > 0.2
-        region = _grown(near, REACH)
+        region = grown(near, REACH)
         box = bounding_box(region, 0)
         if box is None or not near.any():
             return {key: np.zeros(shape, np.float32) for key in masks}, {}
@@ -211,7 +212,7 @@ class BodySegments:
                 soft[key] = full
         return soft, fits
 
-    # ---- new bodies -----------------------------------------------------------------------------------------------------
+    # ---- new bodies -------------------------------------------------------------------------------------------------
 
     def _newcomers(self, frame: _Frame, soft: dict[int, Image], fits: dict[int, Image]) -> list[BoolArray]:
         """Bodies among the pixels (h, w) that move and that nobody explains."""
@@ -219,7 +220,7 @@ class BodySegments:
         if float((off > 1.0).mean()) > MOST_MOVING:
             return []
         taken = np.max([frame.occupied.astype(np.float32), *soft.values()], axis=0) > 0.5
-        alone = _opened((off > MOVES) & ~_grown(taken, 2), 5)
+        alone = opened((off > MOVES) & ~grown(taken, 2), 5)
         wrong = np.zeros_like(taken)
         for key, fit in fits.items():
             wrong |= (soft[key] > 0.5) & (cv2.blur(fit, (5, 5)) > UNEXPLAINED) & (off > MOVES)
@@ -227,11 +228,13 @@ class BodySegments:
         inner[BORDER:-BORDER, BORDER:-BORDER] = True
         inner &= tracks.seen >= min(FOLLOWED, len(tracks.offsets))
         found: list[BoolArray] = []
-        for region in _parts((alone | _opened(wrong, 5)) & inner, LEAST_PART):
+        for region in parts((alone | opened(wrong, 5)) & inner, LEAST_PART):
             if frame.still.speaks[region].mean() > 0.2:
                 found += _bodies(tracks, region)
         while len(found) > 1:  # parts of one body
-            pairs = [(a, b) for a, b in itertools.combinations(range(len(found)), 2) if _touch(found[a], found[b])]
+            pairs = [
+                (a, b) for a, b in itertools.combinations(range(len(found)), 2) if touch(found[a], found[b], TOUCHING)
+            ]
             worse = {pair: apartness(tracks, found[pair[0]], found[pair[1]]) for pair in pairs}
             told = {pair: value for pair, value in worse.items() if value is not None and value < JOIN}
             if not told:
@@ -246,7 +249,7 @@ class BodySegments:
         colors = color_histogram(frame.lab, part)
         best, least = None, np.inf
         for key, mask in masks.items():
-            if mask.sum() < LEAST_BIRTH or not _touch(mask, part):
+            if mask.sum() < LEAST_BIRTH or not touch(mask, part, TOUCHING):
                 continue
             worse = apartness(frame.tracks, mask, part)
             allowed = ADD + ADD_ALIKE * _likeness(self.objects[key].colors, colors)
@@ -276,7 +279,7 @@ class BodySegments:
         best = max(hidden, key=lambda item: similarity(item.colors, colors), default=None)
         return best if best is not None and similarity(best.colors, colors) > SAME_LOOK else None
 
-    # ---- one or two? ----------------------------------------------------------------------------------------------------
+    # ---- one or two? ------------------------------------------------------------------------------------------------
 
     def _are_two(self, a: int, b: int) -> bool:
         return self._apart.get((min(a, b), max(a, b)), 0) >= APART
@@ -287,7 +290,7 @@ class BodySegments:
         if len(large) < 2:
             return
         union = np.max([soft[key] for key in large], axis=0) > 0.5
-        _, groups = cv2.connectedComponents(_grown(union, 5).astype(np.uint8))
+        _, groups = cv2.connectedComponents(grown(union, 5).astype(np.uint8))
         home = {key: set(np.unique(groups[soft[key] > 0.5]).tolist()) for key in large}
         moving = frame.still.misfit
         for a, b in itertools.combinations(sorted(large), 2):
@@ -296,7 +299,7 @@ class BodySegments:
             first, second = soft[a] > 0.5, soft[b] > 0.5
             if not first.any() or not second.any():
                 continue
-            if not _touch(first, second):
+            if not touch(first, second, TOUCHING):
                 if not home[a] & home[b]:
                     self._apart[a, b] = self._apart.get((a, b), 0) + 1
                 continue
@@ -321,7 +324,7 @@ class BodySegments:
         if into:
             self.objects[into].proved |= item.proved
 
-    # ---- the end of a frame ---------------------------------------------------------------------------------------------
+    # ---- the end of a frame -----------------------------------------------------------------------------------------
 
     def _conclude(self, frame: _Frame, soft: dict[int, Image]) -> NDArray[np.int32]:
         """(h, w) ids; objects grow older, are hidden, come back, or turn out to be none."""
@@ -356,7 +359,7 @@ class BodySegments:
         return out
 
 
-# ---- helpers -----------------------------------------------------------------------------------------------------------
+# ---- helpers --------------------------------------------------------------------------------------------------------
 
 
 def _bodies(tracks: Trajectories, region: BoolArray) -> list[BoolArray]:
@@ -376,11 +379,11 @@ def _bodies(tracks: Trajectories, region: BoolArray) -> list[BoolArray]:
             best = inliers if inliers.sum() > best.sum() else best
         for _ in range(2):
             best = _inliers(tracks, best, left) if best.sum() >= LEAST_PART else best
-        parts = _parts(_opened(best, 3), LEAST_PART)
-        if not parts:
+        whole = parts(opened(best, 3), LEAST_PART)
+        if not whole:
             break
-        found.append(np.any(parts, axis=0))
-        left &= ~_grown(best, 2)
+        found.append(np.any(whole, axis=0))
+        left &= ~grown(best, 2)
     return found
 
 
@@ -395,25 +398,6 @@ def _inliers(tracks: Trajectories, patch: BoolArray, region: BoolArray, rounds: 
 def _likeness(a: FloatArray, b: FloatArray) -> float:
     """0 to 1: how much two histograms look alike beyond what counts."""
     return float(np.clip((similarity(a, b) - ALIKE) / (1 - ALIKE), 0, 1))
-
-
-def _grown(mask: BoolArray, by: int) -> BoolArray:
-    return np.asarray(cv2.dilate(mask.astype(np.uint8), np.ones((2 * by + 1,) * 2, np.uint8)) > 0)
-
-
-def _opened(mask: BoolArray, side: int) -> BoolArray:
-    return np.asarray(cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((side, side), np.uint8)) > 0)
-
-
-def _parts(mask: BoolArray, least: int) -> list[BoolArray]:
-    """The connected parts (h, w) of a mask that have so many pixels."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    return [labels == k for k in range(1, count) if stats[k, cv2.CC_STAT_AREA] >= least]
-
-
-def _touch(a: BoolArray, b: BoolArray) -> bool:
-    """Whether two regions lie side by side along a good part of the smaller one."""
-    return bool((_grown(a, TOUCHING) & b).sum() > 2 * np.sqrt(min(a.sum(), b.sum())))
 
 
 def _softmax(x: FloatArray) -> FloatArray:

@@ -6,8 +6,8 @@ frames an object is born, its outline is fitted to colours, and from then on it 
 it came from, once it has moved in most of its first frames.
 
 A few frames later more is known: rigid bodies are told apart by their motion over all frames around (`body_segments`).
-Where the static scene is so well explained that little else seems to move, they have the last word: frames are labelled anew, and
-what is carried on is corrected.
+Where the static scene is so well explained that little else seems to move, they have the last word: frames are labelled
+anew, and what is carried on is corrected.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from motion4d_ros.priors.carried_masks import CarriedMasks
 from motion4d_ros.priors.carried_object import Carried
 from motion4d_ros.priors.flow import FlowCache, chain, warp
 from motion4d_ros.priors.mask_carrier import MaskCarrier
-from motion4d_ros.priors.mask_cues import affine_motion, color_histogram, similarity
+from motion4d_ros.priors.mask_cues import color_histogram, similarity
+from motion4d_ros.priors.regions import fit_outline, near_each_other, two_motions
 from motion4d_ros.types import BoolArray, Camera, FloatArray, Frame, IntArray, PoseStatus, Prompt, Scale
 
 BIRTH_HITS = 2  # frames a group must show before it is tried as an object
@@ -92,7 +93,9 @@ class MotionMasks(CarriedMasks):
     def finish(self) -> None:
         """The input ends: the last frames are looked at again with what there is."""
         newest = self._carrier.last_index
-        for index in self._flow.indices if newest is not None and self._bodies.last is not None else []:
+        if newest is None or self._bodies.last is None:
+            return
+        for index in self._flow.indices:
             self._look_again(index, newest)
 
     def look(self, frame: Frame, pose: PosePrior, depth: DepthPrior | None) -> None:
@@ -194,7 +197,7 @@ class MotionMasks(CarriedMasks):
                 self._labels[i] = labels
                 self._background.occupy(i, labels > 0)
                 self._revised.add(i)
-        backward = np.zeros((*self._flow.size, 2), np.float32)
+        backward: NDArray[np.float32] = np.zeros((*self._flow.size, 2), np.float32)
         held = [i for i in self._flow.indices if index <= i <= newest][::-1]
         for later, earlier in itertools.pairwise(held):
             backward = chain(backward, self._flow.between(later, earlier))
@@ -358,79 +361,3 @@ class MotionMasks(CarriedMasks):
         self._carrier.remove(object_id)
         self._hidden.discard(object_id)
         self._lives.pop(object_id, None)
-
-
-def two_motions(
-    flow: NDArray[np.float32], where: BoolArray, apart: float = 2.0
-) -> tuple[BoolArray, BoolArray, float] | None:
-    """Two parts of the region `where` (h, w) that move by affine motions of their own, at least `apart` px different.
-
-    Third: how clear that is, the difference of the motions over what they leave unexplained. None when one motion
-    serves, or when a part is small (below a quarter) or scattered.
-    """
-    if where.sum() < 120:
-        return None
-    one = np.linalg.norm(flow - affine_motion(flow, where), axis=-1)
-    if float(np.percentile(one[where], 75)) < 0.5 * apart:
-        return None
-    _, labels, _ = cv2.kmeans(
-        np.float32(flow[where]), 2, np.zeros(0, np.int32), (cv2.TERM_CRITERIA_EPS, 20, 0.1), 2, cv2.KMEANS_PP_CENTERS
-    )
-    first = np.zeros(where.shape, bool)
-    first[where] = labels.ravel() == 0
-    for _ in range(4):
-        second = where & ~first
-        if min(first.sum(), second.sum()) < 0.25 * where.sum():
-            return None
-        a, b = affine_motion(flow, first), affine_motion(flow, second)
-        difference = np.linalg.norm(flow - a, axis=-1) - np.linalg.norm(flow - b, axis=-1)
-        first = where & (cv2.blur(difference, (7, 7)) < 0)
-    second = where & ~first
-    if min(first.sum(), second.sum()) < 0.25 * where.sum():
-        return None
-    gap = np.median(np.linalg.norm(a - b, axis=-1)[where])
-    left = np.median(np.where(first, np.linalg.norm(flow - a, axis=-1), np.linalg.norm(flow - b, axis=-1))[where])
-    if gap < apart or left > 0.35 * gap:
-        return None
-    whole = [_largest_share(part) for part in (first, second)]
-    return (first, second, float(gap / max(left, 0.05))) if min(whole) > 0.8 else None
-
-
-def near_each_other(a: BoolArray, b: BoolArray, distance: int) -> bool:
-    """Whether two regions (h, w) come within `distance` px of each other; empty ones are said to."""
-    if not a.any() or not b.any():
-        return True
-    grown = cv2.dilate(a.astype(np.uint8), np.ones((2 * distance + 1,) * 2, np.uint8)) > 0
-    return bool((grown & b).any())
-
-
-def _largest_share(mask: BoolArray) -> float:
-    """Share of a mask's pixels that hang together with its largest part."""
-    _, _, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
-    return float(stats[1:, cv2.CC_STAT_AREA].max() / max(1, mask.sum())) if len(stats) > 1 else 0.0
-
-
-def fit_outline(rgb: NDArray[np.uint8], group: BoolArray, margin: int = 12) -> BoolArray:
-    """(h, w) the outline that colours suggest for a roughly found `group` (GrabCut in a band around its edge)."""
-    mask = group.astype(np.uint8)
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
-    closed = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, kernel, iterations=2))
-    wide = cv2.dilate(closed, np.ones((2 * margin + 1,) * 2, np.uint8))
-    rows, cols = np.flatnonzero(wide.any(1)), np.flatnonzero(wide.any(0))
-    box = slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
-    depth = cv2.distanceTransform(closed, cv2.DIST_L2, 3)[box]
-    state = np.full(depth.shape, cv2.GC_BGD, np.uint8)
-    state[cv2.dilate(closed, kernel)[box] > 0] = cv2.GC_PR_BGD
-    state[closed[box] > 0] = cv2.GC_PR_FGD
-    state[depth > 0.6 * depth.max()] = cv2.GC_FGD
-    models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.setRNGSeed(0)
-    try:
-        picture = np.ascontiguousarray(rgb[box][..., ::-1])
-        cv2.grabCut(picture, state, None, *models, 3, cv2.GC_INIT_WITH_MASK)
-    except cv2.error:  # one colour only
-        return closed > 0
-    out = np.zeros(group.shape, bool)
-    out[box] = (state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD)
-    overlap = (out & (closed > 0)).sum() / max(1, (out | (closed > 0)).sum())
-    return out if overlap > 0.5 else np.asarray(closed > 0)

@@ -37,7 +37,7 @@ RIGHT[10:50, 40:75] = True
 
 
 def turning(where: np.ndarray, rate: float, axis: tuple[float, float, float], shift: float) -> np.ndarray:
-    """(F, h, w, 2) flow of a bulging thing that turns about `axis` by `rate` rad a frame and drifts, orthographically."""
+    """(F, h, w, 2) flow of a bulging thing that turns about `axis` by `rate` rad a frame and drifts."""
     grid = pixel_grid(*SHAPE)
     centre = grid[where].mean(0)
     flat = grid - centre
