@@ -56,7 +56,7 @@ APART = 4  # frames of separation after which two stay two
 PROBATION, REVIEW = 5, 12  # frames after which it is asked whether an object has moved in most of them
 HIDDEN = 25  # px below which an object is out of sight
 RESIDUE = 0.5  # share of its size to which an object has shrunk where only its background may be left of it
-SAME_LOOK = 0.6  # likeness of colours above which a newcomer is a hidden object, and below which a residue is none
+SAME_LOOK = 0.5  # likeness of colours above which a newcomer is a hidden object, and below which a residue is none
 YOUNG = 10  # frames in which a newcomer may still turn out to be an old acquaintance
 JUDGED = 64  # frames over which it is judged how well the static scene is explained
 MOST_MOVING = 0.5  # of the picture, beyond which nothing is born
@@ -96,7 +96,7 @@ class BodySegments:
     next_id: int = 1
     objects: dict[int, Segment] = field(default_factory=dict)
     became: dict[int, int] = field(default_factory=dict)  # id -> the object it turned out to be; 0: nothing
-    stray: float | None = None  # mean share of the picture that moves without being an object: low = to be trusted
+    stray: float | None = None  # median share of the picture that moves without being an object: low = to be trusted
     last: int | None = None  # newest segmented frame
     _strays: deque[float] = field(default_factory=lambda: deque(maxlen=JUDGED))
     _pairs: dict[tuple[int, int], tuple[int, float]] = field(default_factory=dict)  # comparisons and mean apartness
@@ -143,7 +143,7 @@ class BodySegments:
         exclude = grown(known, 5) if known.any() else None
         still = stillness(self.flow, tracks, exclude, poses or {}, camera)
         self._strays.append(still.stray)
-        self.stray = float(np.mean(self._strays))
+        self.stray = float(np.median(self._strays))  # of the first frames much is not known to be an object yet
         rgb = self.flow.rgb(index)
         lab = to_lab(rgb)
         frame = _Frame(rgb, lab, color_bins(lab), tracks, still, others)
@@ -161,12 +161,11 @@ class BodySegments:
     # ---- whose is a pixel? ------------------------------------------------------------------------------------------
 
     def _carried(self, index: int) -> dict[int, Image]:
-        """(h, w) soft outlines of the frame before, in this one."""
+        """(h, w) soft outlines of the frame before, in this one, of what is in sight."""
         if self.last is None or not self.flow.has(self.last):
             return {}
         back = self.flow.between(index, self.last)
-        nothing = np.zeros(self.flow.size, np.float32)
-        return {key: nothing if item.hidden else warp(item.soft, back) for key, item in self.objects.items()}
+        return {key: warp(item.soft, back) for key, item in self.objects.items() if not item.hidden}
 
     def _assign(
         self, frame: _Frame, masks: dict[int, BoolArray], prior: dict[int, Image]
@@ -347,7 +346,9 @@ class BodySegments:
             colors = color_histogram(frame.lab, core)
             if moves:
                 item.colors = 0.9 * item.colors + 0.1 * colors if item.colors.any() else colors
-            elif mask.sum() < RESIDUE * item.size and similarity(item.colors, colors) < SAME_LOOK:
+            elif mask.sum() < RESIDUE * item.size and (
+                similarity(item.colors, colors) < SAME_LOOK or self._stands_alone(key, mask, soft)
+            ):
                 item.hidden, item.soft = True, np.zeros_like(p)  # it has left, and this is what was behind it
                 continue
             old = self._acquaintance(colors, besides=key) if item.seen <= YOUNG else None
@@ -357,6 +358,12 @@ class BodySegments:
                 key = old.object_id
             out[mask] = key
         return out
+
+    @staticmethod
+    def _stands_alone(key: int, mask: BoolArray, soft: dict[int, Image]) -> bool:
+        """Whether no other object is near that could cover a thing that has stopped."""
+        others = [p > 0.5 for other, p in soft.items() if other != key]
+        return not any((grown(mask, TOUCHING) & other).any() for other in others)
 
 
 # ---- helpers --------------------------------------------------------------------------------------------------------
