@@ -116,6 +116,11 @@ class MasksConfig:
         minimum=0,
         maximum=2048,
     )
+    bodies: bool = tunable(
+        True,
+        "motion: tell rigid bodies apart by their motion over several frames, and correct masks in hindsight, where "
+        "the static scene is well explained; costs .2 to .5 s a frame",
+    )
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Scores what is found with nothing but a camera: by the 2D sources alone, and by the whole engine.
 
     python -m motion4d_ros.evaluation.monocular [--data ../shared/data] [--only car_shadow,tabletop] [--limit N]
-                                                [--sources-only] [--write docs/monocular.md]
+                                                [--sources-only] [--set key=value] [--write docs/monocular.md]
 
 Poses, depth and masks of the clips are withheld and serve as truth. The sources are run causally, frame after frame;
 the engine is `Motion4D` with its default configuration. Masks are scored twice: *online*, as they were given out with
@@ -27,6 +27,7 @@ from motion4d_ros.evaluation.metrics.points3d import point_errors
 from motion4d_ros.evaluation.metrics.segmentation import match_labels, score_masks
 from motion4d_ros.evaluation.metrics.trajectory import absolute_trajectory_error, align_umeyama
 from motion4d_ros.evaluation.synthetic import PRESETS, make_scene
+from motion4d_ros.offline.command import add_config_options, read_config
 from motion4d_ros.pipeline import Motion4D
 from motion4d_ros.priors.carried_masks import CarriedMasks
 from motion4d_ros.priors.geometric_depth import GeometricDepth
@@ -170,7 +171,7 @@ def run_masks(source: CarriedMasks, clip: Clip, prompt: bool) -> tuple[IntArray,
     return np.stack(online), np.stack([final[f.index] for f in clip.frames]), seconds / len(clip.frames)
 
 
-def mask_rows(clip: Clip) -> list[list[str]]:
+def mask_rows(clip: Clip, base: Config) -> list[list[str]]:
     """Rows of the table of masks for one clip: the sources alone."""
     assert clip.masks is not None
     sources: list[tuple[str, Callable[[Config], CarriedMasks], bool]] = [
@@ -179,7 +180,7 @@ def mask_rows(clip: Clip) -> list[list[str]]:
     ]
     rows = []
     for name, make, prompted in sources:
-        online, final, seconds = run_masks(make(Config()), clip, prompted)
+        online, final, seconds = run_masks(make(base), clip, prompted)
         rows.append(_mask_row(clip, f"{name}, alone", online, final, seconds))
     return rows
 
@@ -219,12 +220,12 @@ def _mean_j(labels: IntArray, truth: IntArray, object_id: int, found: int | None
     return float(np.mean(values)) if values else float("nan")
 
 
-def engine_rows(clip: Clip, prompt: bool) -> tuple[list[str], list[str]]:
+def engine_rows(clip: Clip, prompt: bool, base: Config) -> tuple[list[str], list[str]]:
     """What `Motion4D` makes of a clip: its row of the table of masks, and of the table of poses and tracks.
 
     `prompt`: the first frame's true masks are given (`masks.source: prompt`), else nothing is.
     """
-    config = Config()
+    config = base.copy()
     config.update({"run.threads": 1, "run.archive": True, "masks.source": "prompt" if prompt else "motion"})
     engine = Motion4D(config)
     online: dict[int, Estimate] = {}
@@ -324,15 +325,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--limit", type=int, default=1000, help="frames of each clip at most")
     parser.add_argument("--sources-only", action="store_true", help="without the engine, which takes seconds a frame")
     parser.add_argument("--write", type=Path, help="Markdown file whose tables get the new rows (`<!-- tables -->`)")
+    add_config_options(parser.add_argument_group("settings, as of `motion4d analyze`"))
     options = parser.parse_args(arguments)
     cv2.setNumThreads(1)
+    try:
+        config, _ = read_config(options)
+    except Motion4DError as error:
+        print(f"monocular: {error}")
+        return 2
     for name in options.only.split(","):
         try:
             clip = load_clip(name, options.data, options.limit)
         except Motion4DError as error:
             print(f"monocular: {error}")
             return 2
-        rows = measure(clip, with_engine=not options.sources_only)
+        rows = measure(clip, config, with_engine=not options.sources_only)
         for title, new in rows.items():
             print(f"{title}\n{table(HEADS[title], new)}\n", flush=True)
         if options.write:
@@ -340,17 +347,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(clip: Clip, with_engine: bool) -> dict[str, list[list[str]]]:
+def measure(clip: Clip, config: Config, with_engine: bool) -> dict[str, list[list[str]]]:
     """All rows of one clip, by table."""
     rows: dict[str, list[list[str]]] = {title: [] for title in HEADS}
     masks, poses_and_depth, tracks = rows.values()
     if clip.masks is not None:
-        masks += mask_rows(clip)
+        masks += mask_rows(clip, config)
     poses_and_depth.append(pose_and_depth_row(clip))
     for prompt in (True, False) if with_engine else ():
         if clip.masks is None and prompt:
             continue
-        mask_row, track_row = engine_rows(clip, prompt)
+        mask_row, track_row = engine_rows(clip, prompt, config)
         masks += [mask_row] if mask_row else []
         tracks.append(track_row)
     return rows

@@ -34,10 +34,9 @@ def look_back(mapper: Mapper, horizon: Horizon, tracks: TrackSource) -> None:
     missed = {index: labels for index, labels in missed.items() if labels}
     with mapper.clock("geometry"):
         mapper.geometry.reconsider(horizon, tracks, missed.keys())
-    for index, labels in missed.items():
-        for label in labels:
-            _settle(mapper, horizon.get(index), label, before[index])
     mapper.adopt_motions(horizon)
+    for index, labels in missed.items():
+        _settle(mapper, horizon.get(index), labels, before[index])
 
 
 def _relabelled(mapper: Mapper, state: FrameState) -> set[int]:
@@ -52,9 +51,7 @@ def _relabelled(mapper: Mapper, state: FrameState) -> set[int]:
     ]
     if not doubtful:
         return set()
-    probability = mapper.view(state).labels.cpu().numpy()
-    names = label_names(mapper).astype(np.int64)
-    shown = np.where(probability.max(-1) > LIKELY, names[probability.argmax(-1)], UNKNOWN_LABEL)
+    shown = _shown(mapper, state)
     least = mapper.geometry.options.reunion_pixels
     missed = {label for label in doubtful if (shown == label).sum() >= least}
     if missed:
@@ -63,14 +60,26 @@ def _relabelled(mapper: Mapper, state: FrameState) -> set[int]:
     return missed
 
 
-def _settle(mapper: Mapper, state: FrameState, label: int, before: IntArray) -> None:
-    """An object that the images have confirmed in a frame also counts as voted there; of others, the labels become what
-    they were `before` (H, W).
+def _shown(mapper: Mapper, state: FrameState) -> IntArray:
+    """(H, W) the labels that the scene renders in a frame, UNKNOWN_LABEL where it isn't sure."""
+    probability = mapper.view(state).labels.cpu().numpy()
+    names = label_names(mapper).astype(np.int64)
+    return np.where(probability.max(-1) > LIKELY, names[probability.argmax(-1)], UNKNOWN_LABEL)
+
+
+def _settle(mapper: Mapper, state: FrameState, labels: set[int], before: IntArray) -> None:
+    """Objects that the images have confirmed in a frame are labelled, and voted for, where they are rendered by now; of
+    others, the labels become what they were `before` (H, W). Their outline was drawn before they were measured.
     """
-    if not _is_measured(mapper, state.index, label):
-        state.labels = np.where((state.labels == label) | (before == label), before, state.labels)
-    elif state.voted is not None:
-        state.voted = np.where((state.labels == label) | (state.voted == label), state.labels, state.voted)
+    confirmed = {label for label in labels if _is_measured(mapper, state.index, label)}
+    drawn = _of(labels, state.labels) | _of(labels, before)
+    state.labels = np.where(drawn, before, state.labels)
+    if not confirmed:
+        return
+    shown = _shown(mapper, state)
+    theirs = _of(confirmed, shown) | (_of(confirmed, state.labels) & (shown != UNKNOWN_LABEL))
+    unsure = (shown == UNKNOWN_LABEL) & (state.labels == 0)
+    state.labels = np.where(theirs, shown, np.where(unsure, UNKNOWN_LABEL, state.labels)).astype(before.dtype)
 
 
 def _is_measured(mapper: Mapper, index: int, label: int) -> bool:

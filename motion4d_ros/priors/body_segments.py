@@ -59,6 +59,7 @@ PROBATION, REVIEW = 5, 12  # frames after which it is asked whether an object ha
 HIDDEN = 25  # px below which an object is out of sight
 RESIDUE = 0.5  # share of its size to which an object has shrunk where only its background may be left of it
 SAME_LOOK = 0.5  # likeness of colours above which a newcomer is a hidden object, and below which a residue is none
+ASTRAY, UNEXPECTED = 30.0, 0.2  # px off the expected place, and what that weighs against likeness of colours
 YOUNG = 10  # frames in which a newcomer may still turn out to be an old acquaintance
 MOST_STRAY = 0.012  # share of the picture that may move besides the objects where bodies are believed
 MOST_NOISE = 0.33  # standard deviations of flow that the static scene may leave there
@@ -78,6 +79,21 @@ class Segment:
     moved: int = 0  # frames in which it moved
     hidden: bool = False
     proved: bool = False  # has moved for long enough to be shown
+    place: FloatArray = field(default_factory=lambda: np.zeros(2))  # px, its middle when it was last seen
+    pace: FloatArray = field(default_factory=lambda: np.zeros(2))  # px a frame, of late
+    index: int = 0  # frame in which it was last seen
+
+    def expected(self, index: int) -> tuple[FloatArray, float]:
+        """Where it would be in frame `index` if it had gone on, px, and how far off that may well be."""
+        ahead = index - self.index
+        return self.place + ahead * self.pace, ASTRAY + float(np.linalg.norm(self.pace)) * ahead
+
+    def seen_at(self, index: int, mask: BoolArray) -> None:
+        """Notes where it is in frame `index`."""
+        place = np.argwhere(mask).mean(0)[::-1]
+        if self.seen and index > self.index:
+            self.pace = 0.7 * self.pace + 0.3 * (place - self.place) / (index - self.index)
+        self.place, self.index = place, index
 
 
 @dataclass
@@ -272,7 +288,7 @@ class BodySegments:
             return
         if part.sum() < LEAST_BIRTH:
             return
-        known = self._acquaintance(colors)
+        known = self._acquaintance(frame.tracks.index, part, colors)
         if known is None:
             known = Segment(self.next_id, part.astype(np.float32), colors)
             self.objects[known.object_id] = known
@@ -281,14 +297,21 @@ class BodySegments:
         masks[known.object_id] = part
         prior[known.object_id] = 0.6 * cv2.GaussianBlur(part.astype(np.float32), (0, 0), 2.0)
 
-    def _acquaintance(self, colors: FloatArray, besides: int = 0) -> Segment | None:
-        """The hidden object that looks most like it, if any does."""
+    def _acquaintance(self, index: int, mask: BoolArray, colors: FloatArray, besides: int = 0) -> Segment | None:
+        """The hidden object that a newcomer looks like, if any: the likest, and the one that was expected there."""
+        place = np.argwhere(mask).mean(0)[::-1]
+
+        def unlikely(item: Segment) -> float:
+            expected, astray = item.expected(index)
+            far = min(2.0, float(np.linalg.norm(place - expected)) / astray)
+            return UNEXPECTED * far - similarity(item.colors, colors)
+
         hidden = [
             item
             for item in self.objects.values()
             if item.hidden and item.proved and item.object_id != besides and not self._are_two(item.object_id, besides)
         ]
-        best = max(hidden, key=lambda item: similarity(item.colors, colors), default=None)
+        best = min(hidden, key=unlikely, default=None)
         return best if best is not None and similarity(best.colors, colors) > SAME_LOOK else None
 
     # ---- one or two? ------------------------------------------------------------------------------------------------
@@ -341,6 +364,7 @@ class BodySegments:
     def _conclude(self, frame: _Frame, soft: dict[int, Image]) -> NDArray[np.int32]:
         """(h, w) ids; objects grow older, are hidden, come back, or turn out to be none."""
         out = np.zeros(frame.occupied.shape, np.int32)
+        index = frame.tracks.index
         for key, p in soft.items():
             item, mask, core = self.objects[key], p > 0.5, p > 0.8
             if mask.sum() < HIDDEN:
@@ -349,6 +373,7 @@ class BodySegments:
             moves = bool(core.any()) and float((frame.still.misfit[core] > 1.0).mean()) > 0.5
             moves = moves and float((frame.still.speaks[core] > 0.15).mean()) > 0.3
             item.hidden, item.soft = False, p
+            item.seen_at(index, mask)
             item.seen, item.moved = item.seen + 1, item.moved + moves
             item.size = max(0.98 * item.size, float(mask.sum()))
             if item.seen in (PROBATION, REVIEW):
@@ -364,9 +389,10 @@ class BodySegments:
             ):
                 item.hidden, item.soft = True, np.zeros_like(p)  # it has left, and this is what was behind it
                 continue
-            old = self._acquaintance(colors, besides=key) if item.seen <= YOUNG else None
+            old = self._acquaintance(index, mask, colors, besides=key) if item.seen <= YOUNG else None
             if old is not None:
                 old.hidden, old.soft = False, p
+                old.seen_at(index, mask)
                 self._rename(key, old.object_id)
                 key = old.object_id
             out[mask] = key

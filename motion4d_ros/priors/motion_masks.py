@@ -72,6 +72,7 @@ class MotionMasks(CarriedMasks):
         self._lives: dict[int, _Life] = {}
         self._together: dict[tuple[int, int], int] = {}
         self._apart: set[tuple[int, int]] = set()
+        self._use_bodies = config.masks.bodies
         self._bodies = BodySegments(self._flow)
         self._told: dict[int, NDArray[np.int32]] = {}  # (h, w) what bodies say of the frames held
         self._traced: set[int] = set()
@@ -85,7 +86,7 @@ class MotionMasks(CarriedMasks):
         self._take(frame)
         self._camera = frame.camera
         previous = self._carrier.last_index
-        if previous is not None and self._flow.has(previous):
+        if self._use_bodies and previous is not None and self._flow.has(previous):
             self._look_again(previous - SPAN, previous)
         return super().masks(frame, hint)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from motion4d_ros.config import Config
 from motion4d_ros.evaluation import monocular
 from motion4d_ros.types import Motion4DError
 
@@ -53,7 +54,7 @@ def test_presets_come_with_other_seeds() -> None:
 
 @pytest.mark.slow
 def test_a_clip_from_end_to_end() -> None:
-    rows = monocular.measure(monocular.load_clip("leave_return", Path(), 9), with_engine=True)
+    rows = monocular.measure(monocular.load_clip("leave_return", Path(), 9), Config(), with_engine=True)
     masks, poses, tracks = rows.values()
     assert [row[1] for row in masks] == ["prompt, alone", "motion, alone", "prompt, engine", "motion, engine"]
     assert float(masks[0][3]) > 0.9 and poses[0][1] == "unknown" and len(tracks) == 2
