@@ -226,6 +226,12 @@ class Prompt:
     name: str = ""
     delete: bool = False
 
+    @property
+    def marks(self) -> bool:
+        """Whether it says where something is, not only what it is called."""
+        drawn = len(self.points_px) > 0 or self.box_px is not None or self.mask is not None
+        return drawn or self.xyz_map is not None
+
 
 @dataclass
 class TrackedPoints:

@@ -147,6 +147,17 @@ class BodySegments:
             object_id = self.became[object_id]
         return object_id
 
+    def forget(self, shown: set[int], after: int) -> None:
+        """Drops what has been hidden for more than `after` frames, and all ids that are neither `shown` nor objects."""
+        last = self.last or 0
+        self.objects = {
+            key: item for key, item in self.objects.items() if not item.hidden or last - item.index <= after
+        }
+        kept = shown | set(self.objects)
+        self.became = {key: into for key, into in ((key, self.final(key)) for key in kept) if key != into}
+        self._pairs = {pair: told for pair, told in self._pairs.items() if kept.issuperset(pair)}
+        self._apart = {pair: count for pair, count in self._apart.items() if kept.issuperset(pair)}
+
     def remove(self, object_id: int) -> None:
         """Forgets one object."""
         self.objects.pop(object_id, None)

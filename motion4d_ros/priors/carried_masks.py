@@ -104,8 +104,7 @@ class CarriedMasks:
         if prompt.delete:
             self._remove(object_id)
             return
-        given = len(prompt.points_px) > 0 or prompt.box_px is not None or prompt.mask is not None
-        if not given and prompt.xyz_map is None:
+        if not prompt.marks:
             if prompt.name:
                 return
             raise Motion4DError("empty prompt: give points, a box, a mask, a 3D point, a name or delete")

@@ -41,6 +41,7 @@ JOINED = 6  # frames of one motion before two objects are joined
 APART = 10  # px between objects that are surely not one
 FORGET_AFTER = 64  # frames out of sight
 LEAST_CARRIED = 12  # px of a body that is carried on
+MOST_NAMES = 100  # bodies that have turned out to be others, from which names are tidied up
 TRIED = 4  # frames in a row in which the static scene must have been well explained before bodies have the last word
 
 
@@ -114,6 +115,8 @@ class MotionMasks(CarriedMasks):
         """As for all carried masks; what a person has spoken about is the carrier's from then on."""
         known = prompt.object_id
         super().prompt(frame, prompt)
+        if not prompt.delete and not prompt.marks:
+            return
         for key in [key for key in self._bodies.objects if self._names_of.get(key, key) == known]:
             self._bodies.remove(key)
         self._lives.pop(known, None)
@@ -156,9 +159,19 @@ class MotionMasks(CarriedMasks):
                 self._traced.add(key)
                 self._trace_back(key)
         self._told = {i: labels for i, labels in self._told.items() if self._flow.has(i)}
+        if len(bodies.became) > MOST_NAMES:
+            self._forget_names()
         self._clear = self._clear + 1 if bodies.clear else 0
         if self._trusts_bodies:
             self._take_over(index, newest, given)
+
+    def _forget_names(self) -> None:
+        """Lets go of what no frame held shows any more: memory stays bounded."""
+        shown = {key for labels in self._told.values() for key in np.unique(labels).tolist()}
+        self._bodies.forget(shown, FORGET_AFTER)
+        kept = shown | set(self._bodies.objects)
+        self._traced &= kept
+        self._names_of = {key: name for key, name in self._names_of.items() if key in kept}
 
     def _trace_back(self, key: int) -> None:
         """Follows a body that has proved to move back to where it stood before, as a thing that is carried."""

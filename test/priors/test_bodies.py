@@ -24,10 +24,10 @@ from motion4d_ros.priors.body_motion import (
     stillness,
     trajectories,
 )
-from motion4d_ros.priors.body_segments import BodySegments
+from motion4d_ros.priors.body_segments import BodySegments, Segment
 from motion4d_ros.priors.flow import FlowCache, pixel_grid
 from motion4d_ros.priors.motion_masks import MotionMasks
-from motion4d_ros.types import PoseStatus, Scale
+from motion4d_ros.types import PoseStatus, Prompt, Scale
 
 SHAPE = (60, 80)
 LEFT = np.zeros(SHAPE, bool)
@@ -173,3 +173,32 @@ def test_hindsight_finds_what_flow_between_two_frames_confuses() -> None:
             scores.append(max((iou(masks[k] == i, truth) for i in np.unique(masks[k][masks[k] > 0])), default=0.0))
         assert np.mean(scores) > 0.7
     assert len(np.unique(masks[10][masks[10] > 0])) == 2
+
+
+def test_a_name_changes_nothing_else_and_a_deleted_object_stays_away() -> None:
+    clip = [shot((WALL, NEAR), np.eye(4), index) for index in range(18)]
+    source = MotionMasks(Config())
+    for frame, _, _ in clip[:14]:
+        labels = source.masks(frame, None)
+    (found,) = np.unique(labels[labels > 0]).tolist()
+    source.prompt(clip[13][0], Prompt(clip[13][0].stamp_ns, found, name="board"))
+    labels = source.masks(clip[14][0], None)
+    assert source.names == {found: "board"} and (labels == found).any()
+    source.prompt(clip[14][0], Prompt(clip[14][0].stamp_ns, found, delete=True))
+    for frame, _, _ in clip[15:]:
+        assert not (source.masks(frame, None) == found).any()
+
+
+def test_what_is_long_gone_is_forgotten() -> None:
+    bodies = BodySegments(FlowCache(keep=4), next_id=10)
+    soft, colors = np.zeros(SHAPE, np.float32), np.zeros(8)
+    bodies.objects = {
+        1: Segment(1, soft, colors, hidden=True, index=5),
+        2: Segment(2, soft, colors, hidden=True, index=95),
+        3: Segment(3, soft, colors, index=100),
+    }
+    bodies.last, bodies.became = 100, {4: 5, 5: 3, 6: 0, 7: 3}
+    bodies.forget({4, 6}, after=64)
+    assert set(bodies.objects) == {2, 3}
+    assert bodies.became == {4: 3, 6: 0}
+    assert [bodies.final(k) for k in (3, 4, 6)] == [3, 3, 0]
