@@ -169,7 +169,7 @@ def test_deactivation_in_the_middle_of_real_work(
         assert h.until(lambda: engine.mapper.fitter.iterations > 20, 60.0)
     else:
         assert h.until(lambda: engine.mapper.seconds or engine.breath.seconds > 0, 60.0), "in the fit"
-    send_scene(h, scene, 9, start=3)
+    send_scene(h, scene, 9, start=3, pace_s=0.01)  # before this window can end
     assert h.settled(12, 60.0).processed == 12, "every frame is told about while the work goes on"
     assert engine.health.live_only >= 9 - 2 - 2 and engine.health.frames == 12, "at most a window's worth was kept"
     worker = h.node.worker
@@ -258,7 +258,7 @@ def point_ids(cloud: PointCloud2) -> NDArray[np.uint32]:
     return np.ascontiguousarray(rows[:, offset : offset + 4]).view(np.uint32)[:, 0]
 
 
-def send_scene(h: Harness, scene: SyntheticScene, frames: int, start: int = 0) -> None:
+def send_scene(h: Harness, scene: SyntheticScene, frames: int, start: int = 0, pace_s: float = 0.1) -> None:
     """Some frames of the scene as messages, with whatever inputs the node has asked for."""
     K, size = scene.camera.K, scene.camera
     for t in range(start, start + frames):
@@ -274,4 +274,4 @@ def send_scene(h: Harness, scene: SyntheticScene, frames: int, start: int = 0) -
             pose.pose.pose = outgoing.pose_message(scene.T_map_cam[t])
             h.publisher("odometry", Odometry).publish(pose)
         h.publisher("camera/image_raw").publish(outgoing.image_message(scene.images[t], "rgb8", head))
-        time.sleep(0.1)
+        time.sleep(pace_s)

@@ -33,7 +33,7 @@ def test_an_overloaded_node_drops_the_oldest_and_counts_them(harness: Callable[.
     h.connect()
     h.send(10**8)
     h.settled(1)
-    h.engine.accept_s = 0.2
+    h.engine.accept_s = 0.5
     stamps = h.stream(20, pace_s=0.005)
     counts = h.settled(21, 20.0)
     assert counts.dropped == {"queue full": counts.dropped_total} and counts.dropped_total >= 10
@@ -283,13 +283,13 @@ def test_live_estimates_do_not_wait_for_a_window(harness: Callable[..., Harness]
     h = harness(parameters=SHORT)
     h.listen("tracked_objects")
     h.connect()
-    h.engine.window_s = 3.0
+    h.engine.window_s = 600.0
     h.stream(4)
     assert h.until(lambda: "advance" in h.engine.calls)
     h.stream(3, start_ns=2 * 10**9)
-    began = time.monotonic()
-    assert h.until(lambda: len(h.heard["tracked_objects"]) >= 7) and time.monotonic() - began < 2.0
+    assert h.until(lambda: len(h.heard["tracked_objects"]) >= 7)
     assert {message.stage for message in h.heard["tracked_objects"]} == {"live"} and h.engine.windows == 0
+    h.engine.window_s = 0.0
     assert h.until(lambda: h.engine.windows == 1)
     assert h.settled(7).processed == 7
 
