@@ -25,7 +25,7 @@ MEASURED = 2  # times the points that a motion needs: an object with as many is 
 
 def look_back(mapper: Mapper, horizon: Horizon, tracks: TrackSource) -> None:
     """Measures objects again, and also in frames of the horizon in which they are rendered, but hardly any of their
-    points were found. Motions change, and labels and votes of these frames.
+    points were found. Motions change, and labels of these frames.
     """
     if all(mapper.arbiter.is_steady(label) for label in mapper.geometry.motions):
         return
@@ -68,8 +68,8 @@ def _shown(mapper: Mapper, state: FrameState) -> IntArray:
 
 
 def _settle(mapper: Mapper, state: FrameState, labels: set[int], before: IntArray) -> None:
-    """Objects that the images have confirmed in a frame are labelled, and voted for, where they are rendered by now; of
-    others, the labels become what they were `before` (H, W). Their outline was drawn before they were measured.
+    """Objects that the images have confirmed in a frame are labelled where they are rendered by now, since the outline
+    that points were looked for by was drawn before; of others, the labels become what they were `before` (H, W).
     """
     confirmed = {label for label in labels if _is_measured(mapper, state.index, label)}
     drawn = _of(labels, state.labels) | _of(labels, before)

@@ -71,8 +71,7 @@ def near_each_other(a: BoolArray, b: BoolArray, distance: int) -> bool:
     """Whether two regions (h, w) come within `distance` px of each other; empty ones are said to."""
     if not a.any() or not b.any():
         return True
-    grown = cv2.dilate(a.astype(np.uint8), np.ones((2 * distance + 1,) * 2, np.uint8)) > 0
-    return bool((grown & b).any())
+    return bool((grown(a, distance) & b).any())
 
 
 def _largest_share(mask: BoolArray) -> float:
