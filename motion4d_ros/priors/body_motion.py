@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 
 from motion4d_ros.geometry.two_view import inverse_pose
 from motion4d_ros.priors.flow import FlowCache, chain, pixel_grid, remap
+from motion4d_ros.priors.mask_cues import bounding_box
 from motion4d_ros.priors.motion_evidence import explain, photometric_gain
+from motion4d_ros.priors.regions import grown, parts
 from motion4d_ros.types import BoolArray, Camera, FloatArray
 
 Image = NDArray[np.float32]  # (h, w) unless said otherwise
@@ -33,7 +35,9 @@ TYPICAL = 1.2  # standard deviations: what a pixel that nothing is known of coun
 UNIT = 50.0  # px, unit of x and y in a body's model
 RELIEF = 3.0  # standard deviations of the relief that a pixel may lie off its body's plane
 SAMPLES = 1500  # pixels that a body is fitted to at most
-LOOSE, TIGHT = 12.0, 2.0  # standard deviations at which a pixel counts half, in the first and the last round
+TIGHT, LOOSE = 2.0, 2.0  # misfit at which a pixel counts a quarter: standard deviations, or times the median misfit
+AFFINE_ROUNDS = 4
+SLACKS = (1.0, 3.0)  # what two regions together may leave unexplained at first, times as much: two starts
 ENOUGH = 200  # observations that a fit needs
 SEAM = 8  # px to either side, where two regions touch
 JUMP, SMOOTH = 0.25, 1.0  # weight of a jump of the relief along a seam, and how much of it there always is
@@ -91,11 +95,15 @@ class Body:
     parallax: NDArray[np.float32]  # (F, 2) px per standard deviation of the relief
 
 
-def fit_body(tracks: Trajectories, where: BoolArray, weight: Image | None = None, rounds: int = 8) -> Body | None:
+def fit_body(
+    tracks: Trajectories, where: BoolArray, weight: Image | None = None, rounds: int = 8, slack: float = 1.0
+) -> Body | None:
     """The body that explains the pixels `where` (h, w) best; None when there are too few.
 
-    Alternating least squares over the motion and the relief, with robust weights that tighten from round to round.
-    `weight` (h, w): what each pixel counts.
+    Alternating least squares over the motion and the relief, robust: a pixel's weight falls with what the body leaves
+    unexplained of it, compared with what it leaves of most. The relief is looked for where the affine motion nearly
+    fits: a few pixels of another thing would be its first component, and be explained by it.
+    `weight` (h, w): what each pixel counts; `slack`: how many times as much is believed at first.
     """
     ys, xs = np.nonzero(where)
     if len(ys) > SAMPLES:
@@ -109,8 +117,11 @@ def fit_body(tracks: Trajectories, where: BoolArray, weight: Image | None = None
     sigma = tracks.sigma[:, None]
     base = valid / sigma**2 * (1.0 if weight is None else weight[ys, xs])
     motion = _motion(basis, flow, base)
+    for _ in range(AFFINE_ROUNDS):
+        robust = base * _trust(flow - basis @ motion, valid, sigma, slack)
+        motion = _motion(basis, flow, robust)
     left = flow - basis @ motion
-    robust = base / (1.0 + (left**2).sum(-1) / (LOOSE * sigma) ** 2)
+    robust = base * _trust(left, valid, sigma, slack)
     scaled = (left * np.sqrt(robust)[..., None]).transpose(0, 2, 1).reshape(2 * len(flow), -1)
     parallax = np.linalg.svd(scaled @ scaled.T)[0][:, 0].reshape(-1, 2)
     for k in range(rounds):
@@ -120,9 +131,16 @@ def fit_body(tracks: Trajectories, where: BoolArray, weight: Image | None = None
         both = _motion(np.column_stack([basis, relief]), flow, robust)
         motion, parallax = both[:, :3], both[:, 3]
         left = flow - basis @ motion - parallax[:, None] * relief[:, None]
-        loose = max(TIGHT, LOOSE * 0.1 ** (k / (rounds - 3)))
-        robust = base / (1.0 + (left**2).sum(-1) / (loose * sigma) ** 2)
+        robust = base * _trust(left, valid, sigma, max(1.0, slack * (1 - 2 * k / rounds)))
     return Body(motion.astype(np.float32), parallax.astype(np.float32))
+
+
+def _trust(left: FloatArray, valid: BoolArray, sigma: FloatArray, slack: float) -> FloatArray:
+    """(N,) weights of pixels of which `left` (F, N, 2) is unexplained: Geman and McClure, with a scale of their own."""
+    count = valid.sum(0)
+    off = (np.linalg.norm(left, axis=-1) / sigma * valid).sum(0) / np.maximum(count, 1)
+    scale = slack * max(TIGHT, LOOSE * float(np.median(off[count > 0])))
+    return np.asarray(1.0 / (1.0 + (off / scale) ** 2) ** 2)
 
 
 def misfit(tracks: Trajectories, body: Body, where: BoolArray) -> Image:
@@ -149,16 +167,21 @@ def apartness(tracks: Trajectories, a: BoolArray, b: BoolArray) -> float | None:
     weight = np.zeros(a.shape, np.float32)
     for region in (a, b):
         weight[region] = 0.5 * (a.sum() + b.sum()) / max(1, region.sum())
-    joint = fit_body(tracks, a | b, weight, rounds=16)
-    worst = 0.0
+    alone = []
     for region in (a, b):
         own = fit_body(tracks, region)
-        if own is None or joint is None:
+        if own is None:
             return None
-        worse = misfit(tracks, joint, region)[region].mean() - misfit(tracks, own, region)[region].mean()
-        worst = max(worst, float(worse))
-    assert joint is not None
-    return worst + JUMP * max(0.0, _jump(tracks, joint, a, b) - SMOOTH)
+        alone.append(float(misfit(tracks, own, region)[region].mean()))
+    told = []
+    for slack in SLACKS:
+        joint = fit_body(tracks, a | b, weight, rounds=16, slack=slack)
+        if joint is None:
+            return None
+        together = [float(misfit(tracks, joint, region)[region].mean()) for region in (a, b)]
+        worst = max(0.0, together[0] - alone[0], together[1] - alone[1])
+        told.append(worst + JUMP * max(0.0, _jump(tracks, joint, a, b) - SMOOTH))
+    return min(told)
 
 
 def _jump(tracks: Trajectories, joint: Body, a: BoolArray, b: BoolArray) -> float:
@@ -211,6 +234,9 @@ class Still:
 
 MOVES = 1.15  # misfit from which a pixel counts as moving
 FOLLOWED = 3  # frames in which a pixel must have been followed to be judged
+PAIRED = (-SPAN, SPAN, -SPAN // 2, SPAN // 2)  # offsets of the frames that pictures are compared with
+SWEPT, LEAST_SWEPT = 12, 60  # px around what seems to move where pictures are compared, and least px of such a region
+PLANES, FARTHER = 24, 1.2  # inverse depths that are tried, and times that of the nearest thing known
 BLIND, NEUTRAL = 0.5, 1.25  # most misfit that counts where the pictures speak for stillness, where they don't tell
 AGAINST, FOR = -0.1, 0.15  # of `speaks`
 
@@ -228,13 +254,14 @@ def stillness(
     """
     options = [_by_two_views(cache, tracks, exclude)]
     if camera is not None and all(tracks.index + offset in poses for offset in [0, *tracks.offsets]):
-        options.append(_by_triangulation(tracks, poses, camera))
+        options.append(_by_triangulation(cache, tracks, poses, camera))
     free = tracks.seen >= min(FOLLOWED, len(tracks.offsets))
     if exclude is not None:
         free &= ~exclude
+    spoken = [_pictures(cache, tracks, flows) for _, flows in options]
+    speaks = np.min(spoken, axis=0)  # stillness is heard whichever way it is explained
     best: Still | None = None
-    for off, flows in options:
-        speaks = _pictures(cache, tracks, flows)
+    for off, _ in options:
         off = np.where(speaks < AGAINST, np.minimum(off, BLIND), np.where(speaks < FOR, np.minimum(off, NEUTRAL), off))
         stray = float((off[free] > MOVES).mean()) if free.any() else 1.0
         noise = float(np.median(off[free])) if free.any() else CAP
@@ -262,7 +289,7 @@ def _by_two_views(cache: FlowCache, tracks: Trajectories, exclude: BoolArray | N
 
 
 def _by_triangulation(
-    tracks: Trajectories, poses: dict[int, FloatArray], camera: Camera
+    cache: FlowCache, tracks: Trajectories, poses: dict[int, FloatArray], camera: Camera
 ) -> tuple[Image, dict[int, Image]]:
     """The same with known poses: every pixel is triangulated, linearly and robustly, in all frames at once.
 
@@ -295,11 +322,60 @@ def _by_triangulation(
         weight = tracks.valid / sigma[:, None, None] ** 2 / (1.0 + (off / (2 * sigma[:, None, None])) ** 2)
     for k, valid in enumerate(tracks.valid):  # what poses leave everywhere is no motion
         sigma[k] = max(sigma[k], 1.48 * float(np.median(off[k][valid]))) if valid.any() else sigma[k]
-    total = (np.minimum(off / sigma[:, None, None], CAP) * tracks.valid).sum(0) + TYPICAL
+    summed = (np.minimum(off / sigma[:, None, None], CAP) * tracks.valid).sum(0) + TYPICAL
+    total = (summed / (tracks.seen + 1.0)).astype(np.float32)
+    w = _swept(cache, tracks, list(zip(turned, shift, strict=True)), camera, w, total)
     flows = {
-        offset: (p * focal + centre - grid).astype(np.float32) for offset, p in zip(tracks.offsets, where, strict=True)
+        offset: (_project(r, t, w) * focal + centre - grid).astype(np.float32)
+        for offset, r, t in zip(tracks.offsets, turned, shift, strict=True)
     }
-    return (total / (tracks.seen + 1.0)).astype(np.float32), flows
+    return total, flows
+
+
+def _swept(
+    cache: FlowCache,
+    tracks: Trajectories,
+    rays: list[tuple[Image, FloatArray]],
+    camera: Camera,
+    inverse_depth: Image,
+    off: Image,
+) -> Image:
+    """(h, w) inverse depths: where a pixel seems to move, the one at which the pictures agree best, by plane sweep.
+
+    Flow that is wrong, along an edge or on a pattern seen too coarsely, is triangulated to anywhere. So stillness gets
+    its best chance before the pictures are asked. `rays`, by offset: (h, w, 3) turned rays and (3,) shift.
+    """
+    moving, settled = off > 1.0, inverse_depth[off < 1.0]
+    if not moving.any() or not len(settled):
+        return inverse_depth
+    focal, centre = np.array([camera.fx, camera.fy]), np.array([camera.cx, camera.cy])
+    planes = np.linspace(0.0, FARTHER * float(np.percentile(settled, 99)), PLANES, dtype=np.float32)
+    now = _smooth(cache.gray(tracks.index))
+    views = [
+        (*rays[tracks.offsets.index(offset)], _smooth(cache.gray(tracks.index + offset)))
+        for offset in PAIRED
+        if offset in tracks.offsets
+    ]
+    out = inverse_depth.copy()
+    for part in parts(grown(moving, 2), LEAST_SWEPT):
+        box = bounding_box(part, SWEPT)
+        assert box is not None
+        own = inverse_depth[box]
+        best, least = own.copy(), np.full(own.shape, np.inf, np.float32)
+        for plane in [own, *(np.full_like(own, value) for value in planes)]:
+            cost = np.zeros_like(own)
+            for turned, shift, other in views:
+                difference = now[box] - remap(other, _project(turned[box], shift, plane) * focal + centre)
+                cost += cv2.blur(np.abs(difference - cv2.blur(difference, (15, 15))), (7, 7))
+            better = cost < least
+            best[better], least[better] = plane[better], cost[better]
+        chosen = part[box] & moving[box]
+        out[box][chosen] = best[chosen]
+    return out
+
+
+def _smooth(gray: NDArray[np.uint8]) -> Image:
+    return np.asarray(cv2.GaussianBlur(gray, (0, 0), 0.8), np.float32)
 
 
 def _project(turned: Image, shift: FloatArray, w: Image) -> Image:
@@ -311,7 +387,7 @@ def _project(turned: Image, shift: FloatArray, w: Image) -> Image:
 def _pictures(cache: FlowCache, tracks: Trajectories, static: dict[int, Image]) -> Image:
     """(h, w) the sum over a few frames of how much better flow explains them than stillness (`photometric_gain`)."""
     total = np.zeros(cache.size, np.float32)
-    for offset in (-SPAN, SPAN, -SPAN // 2, SPAN // 2):
+    for offset in PAIRED:
         if offset in static:
             k = tracks.offsets.index(offset)
             now, other = cache.gray(tracks.index), cache.gray(tracks.index + offset)

@@ -48,12 +48,13 @@ SPREAD = 5.0  # px over which the carried outline is uncertain
 ROUNDS, MEAN_FIELD = 3, 3
 FITS = 1.0  # misfit up to which a pixel may belong to a body that is being looked for
 UNEXPLAINED = 1.6  # misfit of an object's own pixels from which another body is looked for among them
+SLIVER = 3  # px, narrowest region of an object in which another body is looked for: something that comes into view
 TRIALS = 12  # patches tried for a body
-JOIN, JOIN_ALIKE = 0.55, 0.15  # apartness up to which two are one: without, and more with likeness of colours
-ADD, ADD_ALIKE = 0.40, 0.15  # the same for a part that is found beside an object: seen in one frame only
+JOIN, JOIN_ALIKE = 0.7, 0.15  # apartness up to which two are one: without, and more with likeness of colours
+ADD, ADD_ALIKE = 0.5, 0.15  # the same for a part that is found beside an object: seen in one frame only
 ALIKE = 0.6  # likeness of colours from which it counts
-TOGETHER, MEMORY = 3, 8  # frames in which two must have been compared, and over which their apartness is averaged
-FULL_VIEW = 2 * SPAN  # frames around, from which it is asked who is one: at the ends too little is seen
+TOGETHER, MEMORY = 3, 4  # frames in which two must have been compared, and over which their apartness is averaged
+FULL_VIEW = SPAN + 2  # frames around, from which it is asked who is one: at the ends too little is seen
 APART = 4  # frames of separation after which two stay two
 PROBATION, REVIEW = 5, 12  # frames after which it is asked whether an object has moved in most of them
 HIDDEN = 25  # px below which an object is out of sight
@@ -267,7 +268,7 @@ class BodySegments:
         inner[BORDER:-BORDER, BORDER:-BORDER] = True
         inner &= tracks.seen >= min(FOLLOWED, len(tracks.offsets))
         found: list[BoolArray] = []
-        for region in parts((alone | opened(wrong, 5)) & inner, LEAST_PART):
+        for region in parts((alone | opened(wrong, SLIVER)) & inner, LEAST_PART):
             if frame.still.speaks[region].mean() > 0.2:
                 found += _bodies(tracks, region)
         while len(found) > 1:  # parts of one body
