@@ -1,4 +1,4 @@
-"""Scenes without a dominant still background: large things that fill most of the picture, each with a motion of its own.
+"""Scenes without a dominant still background: large things fill most of the picture, each with a motion of its own.
 
 What most of such a picture does is not what stands still. They show whether that is noticed; truth is as exact as ever.
 """
@@ -25,8 +25,8 @@ def crowd(b: Builder) -> World:
         y = -0.75 + 0.14 * ((column + 2 * row) % 3) + b.rng.uniform(-0.04, 0.04)
         way = b.rng.uniform(-0.2, 0.2, 2) + 0.12 * b.rng.choice([-1.0, 1.0], 2)
         stops = [(x - w, y, z - v) for w, v in (way, 0 * way, -way, 0 * way, way)]
-        path = motion.waypoints(np.array([-1.0, 0.6, 2.2, 3.8, 5.4]) + b.rng.uniform(-0.6, 0.4), stops)
-        turn = motion.spin(b.rng.normal(size=3), b.rng.uniform(0.2, 0.6))
+        path = motion.waypoints((np.array([-1.0, 0.6, 2.2, 3.8, 5.4]) + b.rng.uniform(-0.6, 0.4)).tolist(), stops)
+        turn = motion.spin(b.rng.normal(size=3).tolist(), b.rng.uniform(0.2, 0.6))
         shape = Sphere(0.28) if k % 4 == 3 else Box(np.array([0.24, 0.2, 0.25]))
         b.add(shape, _TEXTURES[k % 5], 0.35, rigid(path, turn), k + 1)
     camera = motion.slide_camera(_EYE, _AIM, (0.12 * b.sign(), 0.0, 0.0), b.duration_s)
