@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
@@ -77,7 +78,9 @@ class StillGround:
         if self._wait <= 0:
             self._wait = EVERY
             found = self._compare()
-            if found is not None:
+            if found is None:
+                self._wait = 1
+            else:
                 self.share, limit = found
                 self._told.append(self.share / limit)
         if len(self._told) >= TOLD:
@@ -112,7 +115,7 @@ class StillGround:
         for explained in (_on_epipolar_lines, _as_a_plane):
             whole, part = explained(flows[-1], ys, xs), explained(flows[half], ys, xs)
             if whole is None or part is None:
-                continue
+                return None  # the other one alone would be held against the picture
             longer = len(flows) / (half + 1)  # twice as long a way shows twice as much
             off = np.linalg.norm(flows[-1] - whole, axis=-1)
             off = np.maximum(off, longer * np.linalg.norm(flows[half] - part, axis=-1))
@@ -141,8 +144,11 @@ def _on_epipolar_lines(
 ) -> NDArray[np.float32] | None:
     """(h, w, 2) what of `flow` a moving camera before still things explains; fitted to N pixels."""
     a, b = _samples(flow, ys, xs)
-    F = estimated(lambda: cv2.findFundamentalMat(a, b, cv2.USAC_MAGSAC, 0.5, 0.999, 2000))
-    return None if F is None else nearest_on_epipolar_line(F, flow)
+    for method in (cv2.USAC_MAGSAC, cv2.FM_LMEDS):  # the better one finds nothing now and then
+        F = estimated(partial(cv2.findFundamentalMat, a, b, method, 0.5, 0.999, 2000))
+        if F is not None:
+            return nearest_on_epipolar_line(F, flow)
+    return None
 
 
 def _as_a_plane(flow: NDArray[np.float32], ys: NDArray[np.int64], xs: NDArray[np.int64]) -> NDArray[np.float32] | None:
