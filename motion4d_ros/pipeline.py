@@ -303,6 +303,8 @@ class Motion4D:
         health.stride = self.pace.stride
         health.horizon = len(self.horizon)
         health.scale, health.pose_status = self.intake.scale, self.intake.pose_status
+        health.doubt = self.intake.watch.doubt
+        health.warnings.update(self.intake.watch.told)
         health.stage_seconds = dict(self.mapper.seconds) | {"intake": self.intake.seconds}
         health.raster_seconds = self.mapper.fitter.raster_seconds
         return health

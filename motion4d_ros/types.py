@@ -24,6 +24,7 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 BACKGROUND = 0
 CAMERA_CHANGED = "the camera changed (size or intrinsics)"  # reasons for which a new scene begins
 CAMERA_LOST = "camera lost"
+NO_GROUND = "too little of the picture agrees on what stands still"  # a warning begins so
 UNKNOWN_LABEL = -1
 
 
@@ -342,6 +343,7 @@ class Health:
     horizon: int = 0  # frames in the active horizon
     scale: Scale = Scale.UNKNOWN
     pose_status: PoseStatus = PoseStatus.OK
+    doubt: str = ""  # why what is taken for still may itself move now, in words
     stage_seconds: dict[str, float] = field(default_factory=dict)  # total time by stage
     raster_seconds: float = 0.0  # of which inside the raster kernels
     warnings: dict[str, int] = field(default_factory=dict)  # text -> how often

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from motion4d_ros.config import Config
 from motion4d_ros.evaluation.synthetic import make_scene
 from motion4d_ros.pipeline import Motion4D
-from motion4d_ros.types import Camera, Estimate, Frame, PoseStatus, Scale, Stage
+from motion4d_ros.types import NO_GROUND, Camera, Estimate, Frame, PoseStatus, Scale, Stage
 
 SIZE = (120, 160)
 LENGTH = 14
@@ -35,6 +35,16 @@ def camera_only() -> Config:
     return config
 
 
+def frames_of(images: Images) -> list[Frame]:
+    """Images as they come from a camera."""
+    frames = []
+    for k, image in enumerate(images):
+        height, width = image.shape[:2]
+        camera = Camera(width, width, (width - 1) / 2, (height - 1) / 2, width, height)
+        frames.append(Frame((k + 1) * PERIOD_NS, image, camera))
+    return frames
+
+
 def run(images: Images, config: Config | None = None) -> dict[int, Estimate]:
     """The last word on every frame, after checking what holds for any input."""
     return run_engine(images, config or camera_only())[0]
@@ -44,10 +54,7 @@ def run_engine(images: Images, config: Config) -> tuple[dict[int, Estimate], Mot
     """The same, and the engine."""
     engine = Motion4D(config)
     last: dict[int, Estimate] = {}
-    for k, image in enumerate(images):
-        height, width = image.shape[:2]
-        camera = Camera(width, width, (width - 1) / 2, (height - 1) / 2, width, height)
-        frame = Frame((k + 1) * PERIOD_NS, image, camera)
+    for frame in frames_of(images):
         if engine.reason_to_restart(frame):
             last.update({estimate.index: estimate for estimate in engine.flush()})
         estimates = engine.push(frame)
@@ -81,6 +88,7 @@ def objects(last: dict[int, Estimate]) -> set[int]:
 def test_a_drive_as_it_should_be(drive: Images) -> None:
     last = run(drive)
     assert all(estimate.pose_status is PoseStatus.OK for estimate in last.values())
+    assert not groundless(last)
 
 
 def brightness_rolls(images: Images) -> Images:
@@ -194,13 +202,13 @@ def test_nothing_moves_at_all(drive: Images) -> None:
     assert np.allclose(last[7].T_map_cam, last[0].T_map_cam, atol=1e-6)
 
 
-def test_everything_moves() -> None:
+def everything_moves(length: int) -> Images:
     """Tiles that slide each their own way: no still ground to stand on."""
     rng = np.random.default_rng(1)
     tiles = rng.integers(0, 256, (12, 15, 20, 3), np.uint8)
     steps = rng.uniform(-3, 3, (12, 2))
     images = []
-    for k in range(8):
+    for k in range(length):
         image = np.zeros((*SIZE, 3), np.uint8)
         for tile, step, at in zip(tiles, steps, np.ndindex(3, 4), strict=True):
             texture = cv2.resize(tile, (80, 80), interpolation=cv2.INTER_CUBIC)
@@ -208,7 +216,34 @@ def test_everything_moves() -> None:
             moved = cv2.warpAffine(texture, shift, (40, 40), borderMode=cv2.BORDER_WRAP)
             image[at[0] * 40 : at[0] * 40 + 40, at[1] * 40 : at[1] * 40 + 40] = moved
         images.append(image)
-    run(images)
+    return images
+
+
+def groundless(last: dict[int, Estimate]) -> list[int]:
+    return [k for k, estimate in last.items() if any(text.startswith(NO_GROUND) for text in estimate.warnings)]
+
+
+def test_everything_moves() -> None:
+    last, engine = run_engine(everything_moves(LENGTH), camera_only())
+    assert len(groundless(last)) == LENGTH, "it is said of all frames once it is noticed"
+    (text,) = engine.status().warnings
+    assert text == engine.status().doubt and text.endswith("poses, depth, masks are doubtful")
+
+
+def test_no_metre_is_claimed_where_everything_moves() -> None:
+    config = camera_only()
+    config.set("pose.known_distance", "2.0")
+    last, _ = run_engine(everything_moves(LENGTH), config)
+    assert groundless(last)  # `run_engine` has checked that no frame is METRIC
+
+
+@pytest.mark.slow
+def test_a_metre_is_claimed_where_the_ground_is_still(drive: Images) -> None:
+    config = camera_only()
+    config.set("pose.known_distance", "2.0")
+    engine = Motion4D(config)
+    told = [estimate for frame in frames_of(drive) for estimate in engine.push(frame)] + engine.flush()
+    assert told[-1].scale is Scale.METRIC and not groundless(dict(enumerate(told)))
 
 
 @pytest.mark.slow

@@ -43,7 +43,8 @@ class Glimpses:
         source = np.full(small.camera.size, UNKNOWN_LABEL, np.int32) if given is None else given.astype(np.int32)
         T_map_cam, status = self._pose(small, intake)
         state = replace(last, frame=small, T_map_cam=T_map_cam, pose_status=status)
-        state.warnings, state.voted, state.whole, state.outlines = [], None, None, None
+        state.voted, state.whole, state.outlines = None, None, None
+        state.warnings = [intake.watch.doubt] if intake.watch.doubt else []
         state.adopt(source)
         back, trusted = self._flow(small, last)
         return state, live.carried(state.raw_labels, back, trusted)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
+from motion4d_ros.fit.ground_watch import GroundWatch
 from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.live import LiveLabels, carry_labels
 from motion4d_ros.fit.outlines import resize_labels
@@ -42,6 +43,7 @@ class Intake:
         self.depths = make_depth_source(config)
         self.masks = make_mask_source(config)
         self.tracks = make_track_source(config)
+        self.watch = GroundWatch(config)
         self.pending: list[FrameState] = []
         self.predicted: IntArray | None = None  # (H, W) labels of the newest frame, as far as the scene knows them
         self.live: LiveLabels | None = None  # the same, outlined by the source: what is told about the frame
@@ -106,6 +108,7 @@ class Intake:
         state = self._state(frame, whole.camera, pose, depth, labels)
         self._hold(state, whole)
         self.tracks.push(frame, state.raw_labels)
+        self.watch.look(state, self._last, self.tracks)
         self._predict(state)
         self.pending.append(state)
         self.before, self._last, self.newest_ns = self._last, state, frame.stamp_ns
@@ -134,6 +137,7 @@ class Intake:
             if state.index in revised:
                 state.T_map_cam = revised[state.index]
                 state.scale = self.scale if self._found_motion else state.scale
+        self.watch.mark([*horizon.frames, *self.pending])
         fitted_blindly = self._found_motion and any(state.index in revised for state in horizon.frames)
         self._found_motion = False
         return fitted_blindly
@@ -169,6 +173,7 @@ class Intake:
         """Forgets everything but the counters of frames and objects."""
         for source in (self.poses, self.depths, self.masks, self.tracks):
             source.reset()
+        self.watch.reset()
         self.pending = []
         self.predicted = self.live = None
         self._last = self.before = None

@@ -106,4 +106,6 @@ def confidence(w: Tensor, consistent: Tensor) -> Tensor:
 
 def scale_spread(log_scales: Tensor) -> Tensor:
     """Variance of the log-scales of every Gaussian: needles are rarely right."""
+    if not len(log_scales):  # an empty scene: the mean would be NaN
+        return log_scales.sum()
     return log_scales.var(dim=1).mean()

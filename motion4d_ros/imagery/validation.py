@@ -169,6 +169,17 @@ def check_png_chunks(data: bytes, what: str) -> None:
     raise Rejection("data", f"{what}: damaged PNG")
 
 
+def check_intrinsics(fx: float, fy: float, cx: float, cy: float, size: tuple[int, int], what: str) -> None:
+    """Refuses focal lengths and a principal point, px, that no camera with images of `size` (height, width) has."""
+    span = max(size)
+    if fx <= 0 or fy <= 0:
+        raise Rejection("camera_info", f"{what}: fx={fx:g} fy={fy:g}: the camera is not calibrated")
+    if not (span / 1000 < fx < 1000 * span and span / 1000 < fy < 1000 * span):
+        raise Rejection("camera_info", f"{what}: fx={fx:g} fy={fy:g} px for {span} px images is absurd")
+    if abs(cx) > 10 * span or abs(cy) > 10 * span:
+        raise Rejection("camera_info", f"{what}: cx={cx:g} cy={cy:g} lies far off the image")
+
+
 def check_camera_info(message: Any) -> None:
     """Checks that a `CameraInfo` is finite, calibrated and of a sane size."""
     check_size(int(message.width), int(message.height), "camera_info")
@@ -177,14 +188,8 @@ def check_camera_info(message: Any) -> None:
             raise Rejection("camera_info", f"camera_info: {name} holds NaN or infinity: calibrate the camera")
     if len(message.d) > 14:
         raise Rejection("camera_info", f"camera_info: {len(message.d)} distortion coefficients, at most 14 are known")
-    fx, fy = message.k[0], message.k[4]
-    if fx <= 0 or fy <= 0:
-        raise Rejection("camera_info", f"camera_info: fx={fx:g} fy={fy:g}: the camera is not calibrated")
-    span = max(message.width, message.height)
-    if not (span / 1000 < fx < 1000 * span and span / 1000 < fy < 1000 * span):
-        raise Rejection("camera_info", f"camera_info: fx={fx:g} fy={fy:g} px for {span} px images is absurd")
-    if abs(message.k[2]) > 10 * span or abs(message.k[5]) > 10 * span:
-        raise Rejection("camera_info", f"camera_info: cx={message.k[2]:g} cy={message.k[5]:g} lies far off the image")
+    k = message.k
+    check_intrinsics(k[0], k[4], k[2], k[5], (int(message.height), int(message.width)), "camera_info")
 
 
 def check_pose(pose: Any, what: str) -> None:

@@ -19,7 +19,7 @@ from motion4d_ros.config import Config
 from motion4d_ros.offline.framelog import FrameLog
 from motion4d_ros.offline.resources import package_version
 from motion4d_ros.offline.sources import SourceReport
-from motion4d_ros.types import Health, QueryTracks
+from motion4d_ros.types import NO_GROUND, Health, QueryTracks
 
 Item = TypeVar("Item")
 
@@ -87,6 +87,7 @@ def build_metrics(
     duration = (log.stamps_ns[-1] - log.stamps_ns[0]) / 1e9 if frames > 1 else 0.0
     objects = log.objects()
     statuses = [log.facts[i].estimate.pose_status.value for i in range(frames)]
+    told = [log.facts[i].estimate.warnings for i in range(frames)]
     visible = ~tracks.occluded
     return {
         "motion4d": {"version": package_version(), "format": 1},
@@ -111,6 +112,7 @@ def build_metrics(
             "objects": len(objects),
             "queries": len(tracks.query_points),
             "poses": {status: statuses.count(status) for status in sorted(set(statuses))},
+            "frames_without_ground": sum(any(text.startswith(NO_GROUND) for text in texts) for texts in told),
             "bag_messages": topics,
         },
         "tracks": {

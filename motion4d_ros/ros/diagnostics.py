@@ -10,7 +10,7 @@ import enum
 from dataclasses import dataclass, field
 
 from motion4d_ros.ros.queue import Counts
-from motion4d_ros.types import Health, PoseStatus, Scale
+from motion4d_ros.types import NO_GROUND, Health, PoseStatus, Scale
 
 
 class Level(enum.IntEnum):
@@ -79,6 +79,8 @@ RULES: dict[str, Rule] = {
         Rule("restarted", "scene", Level.WARN,
              "the camera was lost for good: the scene began anew, and the map has a new origin",
              "give poses (pose.source odometry or tf) if the map must last, or set pose.restart_after to 0"),
+        Rule("no_ground", "scene", Level.WARN, NO_GROUND,
+             "let more of what stands still into the picture; or give poses (pose.source odometry or tf) and masks"),
         Rule("scale_unknown", "scene", Level.WARN, "the scale of the scene is unknown",
              "move the camera sideways, or give depth (depth.source topic or model)"),
     )
@@ -221,6 +223,8 @@ def _scene_findings(s: Snapshot) -> list[tuple[str, str]]:
         found.append(("pose_lost", ""))
     if s.camera_lost_age_s < RECENT_S:
         found.append(("restarted", f"{s.camera_lost_age_s:.0f} s ago"))
+    if s.health.doubt:
+        found.append(("no_ground", s.health.doubt.removeprefix(f"{NO_GROUND}: ")))
     if s.health.windows and s.health.scale is Scale.UNKNOWN:
         found.append(("scale_unknown", ""))
     return found

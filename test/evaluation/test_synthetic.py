@@ -12,6 +12,7 @@ from rosbags.highlevel import AnyReader
 from motion4d_ros.evaluation.metrics import score_masks
 from motion4d_ros.evaluation.synthetic import (
     PRESETS,
+    UNSTEADY,
     DepthFaults,
     MaskFaults,
     SyntheticScene,
@@ -193,6 +194,16 @@ def test_every_preset_is_what_it_says(name: str) -> None:
         assert span == pytest.approx(0.15, rel=0.05)
     if name in ("leave_return", "stop_and_go"):
         assert span < 1e-9
+
+
+@pytest.mark.parametrize("name", UNSTEADY)
+def test_most_of_an_unsteady_scene_moves(name: str) -> None:
+    scene = make_scene(name, seed=5, frames=24, size=(60, 80))
+    assert ((scene.masks > 0).mean((1, 2)) > 0.6).all()
+    ids, counts = np.unique(scene.masks, return_counts=True)
+    assert (counts.max() > 0.8 * counts.sum()) == name.endswith("wall"), ids
+    span = np.linalg.norm(scene.T_map_cam[:, :3, 3] - scene.T_map_cam[0, :3, 3], axis=-1).max()
+    assert (span > 0.02) == (name == "crowd")  # before all others the camera stands still
 
 
 def test_the_same_seed_gives_the_same_scene_and_another_a_different_one() -> None:

@@ -110,3 +110,4 @@ def test_confidence_loss_drives_w_to_the_indicator() -> None:
 def test_round_gaussians_have_no_scale_spread() -> None:
     assert losses.scale_spread(torch.full((5, 3), -2.0)).item() == 0.0
     assert losses.scale_spread(torch.tensor([[0.0, 0.0, 3.0]])).item() == pytest.approx(3.0)
+    assert losses.scale_spread(torch.zeros(0, 3)).item() == 0.0, "an empty scene"

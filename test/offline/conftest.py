@@ -219,7 +219,7 @@ class BagMaker:
         image_encoding="rgb8", compressed=False, depth_encoding="32FC1", depth_value=2.0, depth_size=None,
         masks_size=None, image_sizes=None, distortion=(), model="plumb_bob", body="camera_optical", pose_gap=(),
         pose_offset_ns=0, stamps=None, image_topic="/camera/image_raw", extra=(), odometry_type="nav_msgs/msg/Odometry",
-        ros1_compression=None,
+        ros1_compression=None, focals=None,
     ):  # fmt: skip
         ros1 = storage == "ros1"
         store = get_typestore(Stores.ROS1_NOETIC if ros1 else Stores.ROS2_JAZZY)
@@ -268,8 +268,9 @@ class BagMaker:
             width, height = (WIDTH, HEIGHT) if a["image_sizes"] is None else a["image_sizes"][index]
             rgb, labels = scene(index, width, height)
             if "info" in a["topics"]:
-                K = np.array([40.0, 0, 23.5, 0, 40.0, 15.5, 0, 0, 1])
-                P = np.array([40.0, 0, 23.5, 0, 0, 40.0, 15.5, 0, 0, 0, 1, 0])
+                focal = 40.0 if a["focals"] is None else a["focals"][index]
+                K = np.array([focal, 0, 23.5, 0, focal, 15.5, 0, 0, 1])
+                P = np.array([focal, 0, 23.5, 0, 0, focal, 15.5, 0, 0, 0, 1, 0])
                 upper = str.upper if ros1 else str
                 fields = {upper("d"): np.array(a["distortion"], float), upper("k"): K, upper("p"): P}
                 fields[upper("r")] = np.eye(3).reshape(-1)

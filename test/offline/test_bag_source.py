@@ -192,6 +192,15 @@ def test_size_change_midway(make_bag, topics):
         frames_of(make_bag(image_sizes=sizes), topics)
 
 
+@pytest.mark.parametrize("storage", ["mcap", "ros1"])
+def test_a_camera_info_that_changes_midway_is_said(make_bag, topics, storage):
+    frames, source = frames_of(make_bag(storage=storage, focals=[40.0] * 6 + [60.0] * 4), topics)
+    assert [frame.camera.fx for frame in frames] == [40.0] * 10
+    assert [count for text, count in source.report.warnings.items() if "changes midway" in text] == [4]
+    _, source = frames_of(make_bag("rounded", storage=storage, focals=[40.0, 40.0001] * 5), topics)
+    assert not any("changes midway" in text for text in source.report.warnings)
+
+
 def test_stamps_that_stand_still_or_go_back(make_bag):
     start = 1_700_000_000_000_000_000
     stamps = [start, start + 10**8, start + 10**8, start + 5 * 10**7, start + 4 * 10**8]

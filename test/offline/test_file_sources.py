@@ -53,6 +53,29 @@ def test_intrinsics(make_images):
     assert frames[0].camera.fy == 51.0 and not source.report.warnings
 
 
+@pytest.mark.parametrize("wrong", [(50.0, 51.0, 9000.0, 15.0), (1e-9, 1e-9, 20.0, 15.0), (1e9, 51.0, 20.0, 15.0)])
+def test_absurd_intrinsics_are_one_line(make_images, wrong):
+    with pytest.raises(Motion4DError, match=r"--intrinsics: [cf]x="):
+        frames_of(make_images(1), intrinsics=wrong)
+
+
+def test_intrinsics_of_another_size_are_suspected(make_images):
+    frames, source = frames_of(make_images(1), intrinsics=(500.0, 500.0, 320.0, 240.0), fps=1.0)
+    assert len(frames) == 1 and "are they of another size?" in source.report.sentences()[0]
+
+
+@pytest.mark.parametrize("share", [0.4, 0.7])
+def test_a_jpeg_that_breaks_off_is_left_out_and_said(tmp_path, share):
+    """OpenCV reads it without a word, and fills what is missing with grey."""
+    rng = np.random.default_rng(0)
+    content = cv2.imencode(".jpg", rng.integers(0, 256, (48, 64, 3), np.uint8))[1].tobytes()
+    for name, data in (("0", content), ("1", content[: int(share * len(content))]), ("2", content[:-2])):
+        (tmp_path / f"{name}.jpg").write_bytes(data)
+    frames, source = frames_of(tmp_path, fps=1.0)
+    assert len(frames) == 2, "whole but for its end mark, as some cameras write them: that one is read"
+    assert "1.jpg cannot be read as an image: left out" in source.report.sentences()
+
+
 def test_unequal_sizes_are_one_line(make_images):
     with pytest.raises(Motion4DError, match=r"img2\.png: 24x16 px, but img0\.png is 48x32"):
         frames_of(make_images(3, sizes=[(48, 32), (48, 32), (24, 16)]))

@@ -60,6 +60,9 @@ def test_gaps_interrupt_a_curve():
     assert [len(piece) for piece in pieces] == [2, 2]
 
 
+COUNTS = {"poses": {"ok": 50}, "frames": 50, "objects": 2, "frames_without_ground": 0}
+
+
 def metrics(**changes):
     base = {
         "failure": "",
@@ -67,7 +70,7 @@ def metrics(**changes):
         "interrupted": False,
         "input": {"missing": []},
         "configuration": {"pose.source": "odometry", "depth.source": "topic", "masks.source": "topic"},
-        "counts": {"poses": {"ok": 50}, "frames": 50, "objects": 2},
+        "counts": COUNTS,
         "tracks": {"visible_share": 0.9, "mean_confidence": 0.9},
     }
     return base | changes
@@ -77,11 +80,12 @@ def metrics(**changes):
     ("changes", "expected"),
     [
         ({}, None),
-        ({"counts": {"poses": {"ok": 40, "lost": 10}, "frames": 50, "objects": 2}}, "lost in 10 of 50"),
-        ({"counts": {"poses": {"ok": 40, "predicted": 10}, "frames": 50, "objects": 2}}, "predicted in 10 of 50"),
-        ({"counts": {"poses": {"ok": 50}, "frames": 50, "objects": 0}}, "No moving object"),
-        ({"counts": {"poses": {"ok": 5}, "frames": 5, "objects": 2}}, "Only 5 frames"),
+        ({"counts": COUNTS | {"poses": {"ok": 40, "lost": 10}}}, "lost in 10 of 50"),
+        ({"counts": COUNTS | {"poses": {"ok": 40, "predicted": 10}}}, "predicted in 10 of 50"),
+        ({"counts": COUNTS | {"objects": 0}}, "No moving object"),
+        ({"counts": COUNTS | {"poses": {"ok": 5}, "frames": 5}}, "Only 5 frames"),
         ({"input": {"missing": ["camera intrinsics"]}}, "focal length is a guess"),
+        ({"counts": COUNTS | {"frames_without_ground": 20}}, "In 20 of 50 frames too little"),
         ({"configuration": {"pose.source": "static"}}, "assumed to stand still"),
         ({"configuration": {"depth.source": "geometry"}}, "viewing direction"),
         ({"configuration": {"pose.source": "visual"}}, "most of the picture agrees on"),

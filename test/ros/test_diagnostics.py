@@ -8,7 +8,7 @@ import pytest
 
 from motion4d_ros.ros.diagnostics import RULES, Level, Snapshot, assess
 from motion4d_ros.ros.queue import Counts
-from motion4d_ros.types import Health, PoseStatus, Scale
+from motion4d_ros.types import NO_GROUND, Health, PoseStatus, Scale
 
 GOOD = {
     "since_activation_s": 100.0, "image_age_s": 0.1, "has_camera": True, "processed_age_s": 0.1,
@@ -48,6 +48,9 @@ CASES: dict[str, dict[str, Any]] = {
     "unknown_parameters": {"unknown_parameters": ("windw.length",)},
     "pose_lost": {"health": Health(frames=9, windows=1, scale=Scale.METRIC, pose_status=PoseStatus.LOST)},
     "restarted": {"camera_lost_age_s": 3.0},
+    "no_ground": {
+        "health": Health(frames=9, windows=1, scale=Scale.RELATIVE, doubt=f"{NO_GROUND}: masks are doubtful")
+    },
     "scale_unknown": {"health": Health(frames=9, windows=1)},
 }
 

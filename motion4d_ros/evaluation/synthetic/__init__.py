@@ -10,9 +10,11 @@ from motion4d_ros.evaluation.synthetic.bag import write_bag
 from motion4d_ros.evaluation.synthetic.degrade import DepthFaults, MaskFaults, degrade_depth, degrade_masks
 from motion4d_ros.evaluation.synthetic.presets import PRESETS, make_scene
 from motion4d_ros.evaluation.synthetic.scene import SyntheticScene
+from motion4d_ros.evaluation.synthetic.unsteady import UNSTEADY
 
 __all__ = [
     "PRESETS",
+    "UNSTEADY",
     "DepthFaults",
     "MaskFaults",
     "SyntheticScene",

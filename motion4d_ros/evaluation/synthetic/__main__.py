@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from motion4d_ros.evaluation.synthetic import PRESETS, make_scene, write_bag
+from motion4d_ros.evaluation.synthetic import PRESETS, UNSTEADY, make_scene, write_bag
 from motion4d_ros.evaluation.synthetic.sheet import write_contact_sheet
 from motion4d_ros.types import Motion4DError
 
@@ -14,7 +14,7 @@ from motion4d_ros.types import Motion4DError
 def main(arguments: list[str] | None = None) -> int:
     """Exit status 0, or 2 after one line on what is wrong."""
     parser = argparse.ArgumentParser(prog="python -m motion4d_ros.evaluation.synthetic", description=__doc__)
-    parser.add_argument("name", choices=sorted(PRESETS), help="which scene")
+    parser.add_argument("name", choices=sorted(PRESETS | UNSTEADY), help="which scene")
     parser.add_argument("--out", type=Path, required=True, help="new folder for bag/, gt.npz, queries.npy, sheet.png")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--frames", type=int, default=48)

@@ -18,7 +18,7 @@ from motion4d_ros.offline.report.charts import Line
 from motion4d_ros.offline.report.overlay import data_uri, make_overlay
 from motion4d_ros.offline.report.scene_data import pack_scene, plan_axes
 from motion4d_ros.offline.sources import SourceReport
-from motion4d_ros.types import FloatArray, ObjectPhase, ObjectState, QueryTracks, StaticPoints
+from motion4d_ros.types import NO_GROUND, FloatArray, ObjectPhase, ObjectState, QueryTracks, StaticPoints
 
 MAX_RENDERS = 8
 _SAID_ELSEWHERE = (
@@ -27,6 +27,7 @@ _SAID_ELSEWHERE = (
     "no --intrinsics:",
     "only one frame:",
     "camera pose lost in",
+    NO_GROUND,
 )
 _HERE = Path(__file__).parent
 _PHASE_STRENGTH = {ObjectPhase.TRACKED: 1.0, ObjectPhase.NEW: 0.75, ObjectPhase.OCCLUDED: 0.4, ObjectPhase.LOST: 0.12}

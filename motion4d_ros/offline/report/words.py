@@ -83,6 +83,12 @@ def distrust(metrics: dict[str, Any]) -> list[str]:
             f"The camera pose was lost in {lost} of {frames} frames: nothing in 3D holds there. After a cut it stays "
             "lost until something known is seen again, or until a new scene begins (pose.restart_after)."
         )
+    groundless = counts["frames_without_ground"]
+    if groundless:
+        found.append(
+            f"In {groundless} of {frames} frames too little of the picture agrees on what stands still: what was taken "
+            "for still may itself move there, and what rests on it (camera path, depth, objects) may be wrong."
+        )
     if later := metrics["scenes"][1:]:
         told = ", ".join(f"frame {scene['first_frame']} ({scene['began']})" for scene in later)
         found.append(
@@ -95,10 +101,10 @@ def distrust(metrics: dict[str, Any]) -> list[str]:
         found.append("The focal length is a guess: depth, and speed towards the camera, scale with it.")
     if configuration.get("pose.source") == "static":
         found.append("The camera was assumed to stand still: if it moved, the world seems to move instead.")
-    if configuration.get("pose.source") == "visual" and frames > 1:
+    if configuration.get("pose.source") == "visual" and frames > 1 and not groundless:
         found.append(
             "The camera's path was found in the images: what most of the picture agrees on was taken to stand still. "
-            "Where most of it moves, path, depth and objects are wrong, and nothing here would show it."
+            "If one thing fills the picture and moves, path, depth and objects are wrong, and nothing here shows it."
         )
     if configuration.get("depth.source") in ("geometry", "none"):
         found.append(

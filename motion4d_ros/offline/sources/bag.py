@@ -22,6 +22,7 @@ from motion4d_ros.offline.sources.matching import MAX_WAITING, Matcher, WaitingI
 from motion4d_ros.types import FloatArray, Frame, IntArray, Motion4DError
 
 _PATIENCE_NS = 1_000_000_000  # recording time after which an image goes without them
+SAME_INTRINSICS = 1e-3  # relative difference between camera infos that is taken for rounding
 
 
 class BagSource:
@@ -138,6 +139,10 @@ class BagSource:
                 queue.append(WaitingImage(message_stamp_ns(message, recorded_ns), recorded_ns, message))
             elif topic == self._info_topic:
                 matcher.camera_info = matcher.camera_info or message
+                if _zoomed(message, matcher.camera_info):
+                    self.report.warn(
+                        f"{topic} changes midway (zoom, another mode?): its first message was used for all"
+                    )
             elif topic in self._tf_topics:
                 matcher.add_transforms(message, static=topic.endswith("static"))
             elif topic == self._odometry_topic:
@@ -292,6 +297,17 @@ def _rectifier(info: Any, size: tuple[int, int], *, rectified: bool, report: Sou
     if not rectifier.is_identity:
         report.used["camera"] += f" (rectified: {info.distortion_model or 'plumb_bob'})"
     return rectifier
+
+
+def _zoomed(info: Any, first: Any) -> bool:
+    """Whether a camera info has other intrinsics than the first one, beyond rounding."""
+    if info is first:
+        return False
+    one, other = (_plain(message, (0, 0)) for message in (info, first))
+    return not all(
+        mine.shape == theirs.shape and np.allclose(mine, theirs, rtol=SAME_INTRINSICS, atol=SAME_INTRINSICS)
+        for mine, theirs in ((one.k, other.k), (one.d, other.d))
+    )
 
 
 def _plain(info: Any, size: tuple[int, int]) -> SimpleNamespace:

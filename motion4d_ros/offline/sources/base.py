@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.imagery.conversions import fit_size
+from motion4d_ros.imagery.validation import check_intrinsics
 from motion4d_ros.types import Camera, FloatArray, Frame, Motion4DError
 
 
@@ -118,6 +119,13 @@ def camera_for(
     """The camera of (height, width) images; without intrinsics a guess of a 45 degree lens, said plainly."""
     height, width = size
     if intrinsics is not None:
+        check_intrinsics(*intrinsics, size, "--intrinsics")
+        _, _, cx, cy = intrinsics
+        if abs(cx - width / 2) > width / 4 or abs(cy - height / 2) > height / 4:
+            report.warn(
+                f"--intrinsics: cx {cx:g}, cy {cy:g} lie far from the middle of {width}x{height} px images: "
+                "are they of another size?"
+            )
         report.used["camera"] = "fx {:g}, fy {:g}, cx {:g}, cy {:g} px (given)".format(*intrinsics)
         return Camera(*intrinsics, width, height)
     focal = 1.2 * max(width, height)

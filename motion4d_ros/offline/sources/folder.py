@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from motion4d_ros.offline.sources.base import SourceOptions, SourceReport, StampClock, camera_for
 from motion4d_ros.offline.sources.files import IMAGE_SUFFIXES, SideFiles, list_files
 from motion4d_ros.types import Camera, Frame, Motion4DError
 
 DEFAULT_FPS = 10.0
+JPEG_BLOCK = 8  # px
 
 
 class FolderSource:
@@ -38,12 +41,12 @@ class FolderSource:
         clock = StampClock(self.report)
         readable = 0
         for index, file in enumerate(self._files):
-            bgr = cv2.imread(str(file), cv2.IMREAD_COLOR)
+            bgr = _read(file)
             if bgr is None:
                 self.report.warn(f"{file.name} cannot be read as an image: left out")
                 continue
             readable += 1
-            size = bgr.shape[:2]
+            size = (bgr.shape[0], bgr.shape[1])
             if camera is None:
                 camera, first = camera_for(size, self._options.intrinsics, self.report), file.name
             if size != camera.size:
@@ -66,3 +69,21 @@ class FolderSource:
 
     def close(self) -> None:
         """Nothing stays open."""
+
+
+def _read(file: Path) -> NDArray[np.uint8] | None:
+    """(H, W, 3) BGR; None for what is no image, or only the beginning of one."""
+    bgr = cv2.imread(str(file), cv2.IMREAD_COLOR)
+    if bgr is None or (file.suffix.lower() in (".jpg", ".jpeg") and _breaks_off(file.read_bytes(), bgr)):
+        return None
+    return np.asarray(bgr, np.uint8)
+
+
+def _breaks_off(jpeg: bytes, bgr: NDArray[Any]) -> bool:
+    """Whether a file holds the beginning of a JPEG only: OpenCV reads it without complaint, and leaves the rest blank.
+
+    Some cameras forget the end mark of whole images: only without it *and* with a blank lower edge is one broken.
+    """
+    scan = jpeg.rfind(b"\xff\xda")  # the last scan: what stands before it may hold a small picture with its own end
+    edge = bgr[-JPEG_BLOCK:]
+    return jpeg.find(b"\xff\xd9", max(0, scan)) < 0 and bool((edge == edge[:1, :1]).all())
