@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from motion4d_ros.geometry.smoothing import domain_transform
 from motion4d_ros.priors.body_motion import (
-    CAP,
     FOLLOWED,
     MOVES,
     SPAN,
@@ -32,12 +31,14 @@ from motion4d_ros.priors.body_motion import (
     stillness,
     trajectories,
 )
-from motion4d_ros.priors.flow import FlowCache, pixel_grid, warp
+from motion4d_ros.priors.body_search import LEAST_PART, bodies_among
+from motion4d_ros.priors.flow import FlowCache, warp
 from motion4d_ros.priors.mask_cues import bounding_box, color_bins, color_histogram, similarity, to_lab
 from motion4d_ros.priors.regions import grown, opened, parts, touch
+from motion4d_ros.priors.segment import Segment
 from motion4d_ros.types import BoolArray, Camera, FloatArray
 
-LEAST_BIRTH, LEAST_PART = 90, 50  # px of a new object, and of a part that is added to one
+LEAST_BIRTH = 90  # px of a new object
 BORDER = 10  # px at the edge of the image, where no object is born: what comes in has not been followed
 REACH = 12  # px that an outline can grow in a frame
 TOUCHING = 8  # px between parts of one thing
@@ -46,10 +47,8 @@ STILL_FIRST = 0.3  # standard deviations by which stillness is preferred
 UNSEEN_COLOR = 1.0  # most that colours never seen on an object speak against it: it may turn
 SPREAD = 5.0  # px over which the carried outline is uncertain
 ROUNDS, MEAN_FIELD = 3, 3
-FITS = 1.0  # misfit up to which a pixel may belong to a body that is being looked for
 UNEXPLAINED = 1.6  # misfit of an object's own pixels from which another body is looked for among them
 SLIVER = 3  # px, narrowest region of an object in which another body is looked for: something that comes into view
-TRIALS = 12  # patches tried for a body
 JOIN, JOIN_ALIKE = 0.7, 0.15  # apartness up to which two are one: without, and more with likeness of colours
 ADD, ADD_ALIKE = 0.5, 0.15  # the same for a part that is found beside an object: seen in one frame only
 ALIKE = 0.6  # likeness of colours from which it counts
@@ -59,42 +58,13 @@ APART = 4  # frames of separation after which two stay two
 PROBATION, REVIEW = 5, 12  # frames after which it is asked whether an object has moved in most of them
 HIDDEN = 25  # px below which an object is out of sight
 RESIDUE = 0.5  # share of its size to which an object has shrunk where only its background may be left of it
+UNEXPECTED = 0.2  # what being off the expected place weighs against likeness of colours
 SAME_LOOK = 0.5  # likeness of colours above which a newcomer is a hidden object, and below which a residue is none
-ASTRAY, UNEXPECTED = 30.0, 0.2  # px off the expected place, and what that weighs against likeness of colours
 YOUNG = 10  # frames in which a newcomer may still turn out to be an old acquaintance
 MOST_STRAY = 0.012  # share of the picture that may move besides the objects where bodies are believed
 MOST_NOISE = 0.33  # standard deviations of flow that the static scene may leave there
 JUDGED = 64  # frames over which it is judged how well the static scene is explained
 MOST_MOVING = 0.5  # of the picture, beyond which nothing is born
-
-
-@dataclass(eq=False)
-class Segment:
-    """One moving body."""
-
-    object_id: int
-    soft: Image  # (h, w) probability in the newest segmented frame
-    colors: FloatArray  # histogram, as it looked while it moved
-    size: float = 0.0  # px, largest of late
-    seen: int = 0  # frames
-    moved: int = 0  # frames in which it moved
-    hidden: bool = False
-    proved: bool = False  # has moved for long enough to be shown
-    place: FloatArray = field(default_factory=lambda: np.zeros(2))  # px, its middle when it was last seen
-    pace: FloatArray = field(default_factory=lambda: np.zeros(2))  # px a frame, of late
-    index: int = 0  # frame in which it was last seen
-
-    def expected(self, index: int) -> tuple[FloatArray, float]:
-        """Where it would be in frame `index` if it had gone on, px, and how far off that may well be."""
-        ahead = index - self.index
-        return self.place + ahead * self.pace, ASTRAY + float(np.linalg.norm(self.pace)) * ahead
-
-    def seen_at(self, index: int, mask: BoolArray) -> None:
-        """Notes where it is in frame `index`."""
-        place = np.argwhere(mask).mean(0)[::-1]
-        if self.seen and index > self.index:
-            self.pace = 0.7 * self.pace + 0.3 * (place - self.place) / (index - self.index)
-        self.place, self.index = place, index
 
 
 @dataclass
@@ -270,7 +240,7 @@ class BodySegments:
         found: list[BoolArray] = []
         for region in parts((alone | opened(wrong, SLIVER)) & inner, LEAST_PART):
             if frame.still.speaks[region].mean() > 0.2:
-                found += _bodies(tracks, region)
+                found += bodies_among(tracks, region)
         while len(found) > 1:  # parts of one body
             pairs = [
                 (a, b) for a, b in itertools.combinations(range(len(found)), 2) if touch(found[a], found[b], TOUCHING)
@@ -418,39 +388,6 @@ class BodySegments:
 
 
 # ---- helpers --------------------------------------------------------------------------------------------------------
-
-
-def _bodies(tracks: Trajectories, region: BoolArray) -> list[BoolArray]:
-    """Divides a region (h, w) into rigid bodies: the one that most of it follows, then that of the rest, and so on."""
-    grid = pixel_grid(*region.shape)
-    rng = np.random.default_rng(tracks.index)
-    found: list[BoolArray] = []
-    left = region.copy()
-    for _ in range(4):
-        ys, xs = np.nonzero(left)
-        best = np.zeros_like(left)
-        radius = max(6.0, 0.25 * np.sqrt(len(ys)))
-        for trial in range(TRIALS + 1 if len(ys) >= LEAST_PART else 0):
-            k = rng.integers(len(ys))
-            patch = left & (np.linalg.norm(grid - np.array([xs[k], ys[k]]), axis=-1) < radius) if trial else left
-            inliers = _inliers(tracks, patch, left, 16 if trial == 0 else 8) if patch.sum() >= 40 else best
-            best = inliers if inliers.sum() > best.sum() else best
-        for _ in range(2):
-            best = _inliers(tracks, best, left) if best.sum() >= LEAST_PART else best
-        whole = parts(opened(best, 3), LEAST_PART)
-        if not whole:
-            break
-        found.append(np.any(whole, axis=0))
-        left &= ~grown(best, 2)
-    return found
-
-
-def _inliers(tracks: Trajectories, patch: BoolArray, region: BoolArray, rounds: int = 8) -> BoolArray:
-    """(h, w) pixels of the region that follow the body of a patch."""
-    body = fit_body(tracks, patch, rounds=rounds)
-    if body is None:
-        return np.zeros_like(region)
-    return np.asarray(region & (cv2.blur(np.minimum(misfit(tracks, body, region), CAP), (3, 3)) < FITS))
 
 
 def _likeness(a: FloatArray, b: FloatArray) -> float:
