@@ -253,15 +253,21 @@ def stillness(
     motion is taken. `exclude` (h, w) where known things move; `camera` at the size of the flow.
     """
     options = [_by_two_views(cache, tracks, exclude)]
+    swept: Image | None = None
     if camera is not None and all(tracks.index + offset in poses for offset in [0, *tracks.offsets]):
-        options.append(_by_triangulation(cache, tracks, poses, camera))
+        off, flows, alternative = _by_triangulation(cache, tracks, poses, camera)
+        options.append((off, flows))
+        swept = _pictures(cache, tracks, alternative)
     free = tracks.seen >= min(FOLLOWED, len(tracks.offsets))
     if exclude is not None:
         free &= ~exclude
-    spoken = [_pictures(cache, tracks, flows) for _, flows in options]
-    speaks = np.min(spoken, axis=0)  # stillness is heard whichever way it is explained
     best: Still | None = None
-    for off, _ in options:
+    for off, flows in options:
+        speaks = _pictures(cache, tracks, flows)
+        if swept is not None:
+            speaks = np.where(
+                swept < AGAINST, np.minimum(speaks, swept), speaks
+            )  # of many depths one always fits a little
         off = np.where(speaks < AGAINST, np.minimum(off, BLIND), np.where(speaks < FOR, np.minimum(off, NEUTRAL), off))
         stray = float((off[free] > MOVES).mean()) if free.any() else 1.0
         noise = float(np.median(off[free])) if free.any() else CAP
@@ -290,8 +296,10 @@ def _by_two_views(cache: FlowCache, tracks: Trajectories, exclude: BoolArray | N
 
 def _by_triangulation(
     cache: FlowCache, tracks: Trajectories, poses: dict[int, FloatArray], camera: Camera
-) -> tuple[Image, dict[int, Image]]:
+) -> tuple[Image, dict[int, Image], dict[int, Image]]:
     """The same with known poses: every pixel is triangulated, linearly and robustly, in all frames at once.
+
+    Third: the static flow at the inverse depths of `_swept`.
 
     A point at inverse depth w on the ray r is seen from another camera at (R r + w t), up to scale.
     """
@@ -324,12 +332,16 @@ def _by_triangulation(
         sigma[k] = max(sigma[k], 1.48 * float(np.median(off[k][valid]))) if valid.any() else sigma[k]
     summed = (np.minimum(off / sigma[:, None, None], CAP) * tracks.valid).sum(0) + TYPICAL
     total = (summed / (tracks.seen + 1.0)).astype(np.float32)
-    w = _swept(cache, tracks, list(zip(turned, shift, strict=True)), camera, w, total)
-    flows = {
-        offset: (_project(r, t, w) * focal + centre - grid).astype(np.float32)
-        for offset, r, t in zip(tracks.offsets, turned, shift, strict=True)
-    }
-    return total, flows
+    rays = list(zip(turned, shift, strict=True))
+    flows, swept = (
+        {
+            offset: (_project(r, t, at) * focal + centre - grid).astype(np.float32)
+            for offset, (r, t) in zip(tracks.offsets, rays, strict=True)
+            if offset in PAIRED
+        }
+        for at in (w, _swept(cache, tracks, rays, camera, w, total))
+    )
+    return total, flows, swept
 
 
 def _swept(

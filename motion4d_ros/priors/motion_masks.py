@@ -42,6 +42,7 @@ APART = 10  # px between objects that are surely not one
 FORGET_AFTER = 64  # frames out of sight
 LEAST_CARRIED = 12  # px of a body that is carried on
 MOST_NAMES = 100  # bodies that have turned out to be others, from which names are tidied up
+RETURNED = 3  # frames in which one is back in view, from which it is followed back to where it came from
 TRIED = 4  # frames in a row in which the static scene must have been well explained before bodies have the last word
 
 
@@ -157,7 +158,11 @@ class MotionMasks(CarriedMasks):
         for key, item in bodies.objects.items():
             if item.proved and key not in self._traced:
                 self._traced.add(key)
-                self._trace_back(key)
+                self._trace_back(key, [i for i in self._told if self._shows(i, key)])
+            elif key in self._traced:
+                lately = [i for i in sorted(self._told)[-RETURNED - 1 :] if self._shows(i, key)]
+                if len(lately) == RETURNED and lately[-1] == index and not self._shows(index - RETURNED, key):
+                    self._trace_back(key, lately)
         self._told = {i: labels for i, labels in self._told.items() if self._flow.has(i)}
         if len(bodies.became) > MOST_NAMES:
             self._forget_names()
@@ -173,10 +178,20 @@ class MotionMasks(CarriedMasks):
         self._traced &= kept
         self._names_of = {key: name for key, name in self._names_of.items() if key in kept}
 
-    def _trace_back(self, key: int) -> None:
-        """Follows a body that has proved to move back to where it stood before, as a thing that is carried."""
-        shown = [i for i, said in self._told.items() if self._flow.has(i) and (said == key).sum() >= LEAST_CARRIED]
-        held = [i for i in self._flow.indices if shown and shown[0] - LOOK_BACK <= i < shown[0]]
+    def _shows(self, index: int, key: int) -> bool:
+        """Whether bodies say that one is seen in a frame."""
+        return index in self._told and int((self._told[index] == key).sum()) >= LEAST_CARRIED
+
+    def _trace_back(self, key: int, shown: list[int]) -> None:
+        """Follows a body that has been `shown` for some frames, since it came (back) into view, to where it came from.
+
+        As a thing that is carried, until it was last seen before.
+        """
+        held = []
+        for i in [i for i in self._flow.indices if shown and shown[0] - LOOK_BACK <= i < shown[0]][::-1]:
+            if self._shows(i, key):
+                break
+            held.insert(0, i)
         if not held:
             return
         start = shown[min(2, len(shown) - 1)]  # by then it has mostly been seen whole
