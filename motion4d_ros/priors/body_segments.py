@@ -19,16 +19,12 @@ from numpy.typing import NDArray
 
 from motion4d_ros.geometry.smoothing import domain_transform
 from motion4d_ros.priors.body_motion import (
-    FOLLOWED,
-    MOVES,
     SPAN,
     Image,
-    Still,
     Trajectories,
     apartness,
     fit_body,
     misfit,
-    stillness,
     trajectories,
 )
 from motion4d_ros.priors.body_search import LEAST_PART, bodies_among
@@ -36,6 +32,7 @@ from motion4d_ros.priors.flow import FlowCache, warp
 from motion4d_ros.priors.mask_cues import bounding_box, color_bins, color_histogram, similarity, to_lab
 from motion4d_ros.priors.regions import grown, opened, parts, touch
 from motion4d_ros.priors.segment import Segment
+from motion4d_ros.priors.still_scene import FOLLOWED, MOVES, Still, stillness
 from motion4d_ros.types import BoolArray, Camera, FloatArray
 
 LEAST_BIRTH = 90  # px of a new object

@@ -187,7 +187,7 @@ class MotionMasks(CarriedMasks):
 
         As a thing that is carried, until it was last seen before.
         """
-        held = []
+        held: list[int] = []
         for i in [i for i in self._flow.indices if shown and shown[0] - LOOK_BACK <= i < shown[0]][::-1]:
             if self._shows(i, key):
                 break
