@@ -80,9 +80,7 @@ class Motions:
             for one, was_moved in zip(continued, moved, strict=True)
             if not (was_moved or self.reunions.seek(one.motion, horizon))
         ]  # the others as found, until their points have been measured anew: the old ones led them astray
-        in_order(
-            lambda one: self._adjust(one.motion, one.points, one.xyz, horizon), settled, self._threads, self._breath
-        )
+        in_order(lambda one: self._adjust(one, horizon), settled, self._threads, self._breath)
         for motion in self.by_id.values():  # objects without a single point: carried on
             for state in horizon.frames:
                 for body in (motion, *motion.parts):
@@ -160,8 +158,9 @@ class Motions:
             return motion.extrapolate(index, direction)
         return motion.poses[index - direction]
 
-    def _adjust(self, motion: ObjectMotion, points: PointTable, xyz: FloatArray, horizon: Horizon) -> None:
+    def _adjust(self, one: _Continued, horizon: Horizon) -> None:
         """Bundle adjustment of one object over the horizon; the canonical frame stays where its points were."""
+        motion, points, xyz = one.motion, one.points, one.xyz
         indices = [state.index for state in horizon.frames]
         R = np.stack([motion.poses[k][0] for k in indices])
         t = np.stack([motion.poses[k][1] for k in indices])

@@ -87,8 +87,8 @@ class Reunions:
         return False
 
     def watch(self, motion: ObjectMotion, horizon: Horizon, new: Sequence[int]) -> bool:
-        """Looks whether an object is where it was tracked in the frames `new`; whether it had to be moved there. Several
-        objects may be looked at at once.
+        """Looks whether an object is where it was tracked in the frames `new`; whether it had to be moved there. Writes
+        nothing but its motion, so several objects may be watched at once.
 
         Its points there were something else's, and are to be measured anew before anything is adjusted to them.
         """
