@@ -23,7 +23,12 @@ class RunConfig:
     """Where and how the computation runs."""
 
     device: str = tunable("auto", "Where the scene is fitted", choices=("auto", "cpu", "cuda"))
-    threads: int = tunable(0, "CPU threads of the rasteriser and of PyTorch; 0 = all cores", minimum=0, maximum=256)
+    threads: int = tunable(
+        0,
+        "Threads that work at once (rasteriser, OpenCV, geometry, networks); results do not depend on it; 0 = all cores",
+        minimum=0,
+        maximum=256,
+    )
     seed: int = tunable(0, "Seed of every random choice", minimum=0, maximum=2**31 - 1)
     archive: bool = tunable(False, "Keep what leaves the horizon, so that points can be followed through the whole run")
 

@@ -34,6 +34,7 @@ from motion4d_ros.fit.pace import Pace
 from motion4d_ros.fit.refresh import MaskRefresh
 from motion4d_ros.fit.reporting import Reporter
 from motion4d_ros.scene.storage import PLY_FILE, SCENE_FILE, export_ply, save_scene
+from motion4d_ros.threads import bound_threads, torch_threads
 from motion4d_ros.types import (
     CAMERA_LOST,
     Estimate,
@@ -60,8 +61,7 @@ class Motion4D:
             )
         self.config = config.copy()
         self.device = choose_device(config)
-        if config.run.threads:
-            torch.set_num_threads(config.run.threads)
+        bound_threads(config.run.threads)
         torch.manual_seed(config.run.seed)
         self.intake = Intake(self.config)
         self.pace = Pace(self.config)
@@ -105,7 +105,8 @@ class Motion4D:
         started = time.perf_counter()
         kept = self.intake.newest is None or self.pace.keeps(len(self.intake.pending))
         if kept:
-            state = self.intake.take(frame)
+            with torch_threads(self.config.run.threads):
+                state = self.intake.take(frame)
             live = self.intake.live
             assert live is not None
             self._poses[state.index] = state.T_map_cam
@@ -311,7 +312,8 @@ class Motion4D:
 
     def prompt(self, prompt: Prompt) -> int:
         """A user's word on an object; its id. Raises `Motion4DError` if its frame has left the horizon."""
-        object_id = self.intake.prompt(prompt, self.horizon)
+        with torch_threads(self.config.run.threads):
+            object_id = self.intake.prompt(prompt, self.horizon)
         if prompt.delete:
             self.mapper.remove_object(object_id)
             self.reporter.tracker.remove(object_id)

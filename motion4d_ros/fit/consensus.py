@@ -43,9 +43,11 @@ class Consensus:
         self._tracks = tracks
         self._links: dict[tuple[int, int], tuple[NDArray[np.float32], BoolArray]] = {}
         self._own: dict[tuple[int, int, int], tuple[NDArray[np.float32], float]] = {}
+        self._distances: dict[tuple[int, int], NDArray[np.float32]] = {}
 
     def carried(self, position: int, labels: Sequence[int]) -> NDArray[np.int32]:
         """(h, w) the objects `labels` at working size, in the frame at `position`; for sources that flicker or leak."""
+        self._let_go(position - REACH)
         best = np.zeros(self._frames[position].raw_labels.shape, np.float32)
         result = np.zeros(best.shape, np.int32)
         for label in labels:
@@ -96,6 +98,17 @@ class Consensus:
     def _says(self, position: int, label: int) -> bool:
         return int((self._frames[position].raw_labels == label).sum()) >= MIN_PIXELS
 
+    def _let_go(self, position: int) -> None:
+        """Of what was made of frames before `position`: frames are asked about in order, and images add up."""
+        self._own = {key: value for key, value in self._own.items() if key[0] >= position}
+        self._distances = {key: value for key, value in self._distances.items() if key[0] >= position}
+
+    def _distance(self, position: int, label: int) -> NDArray[np.float32]:
+        """(h, w) signed distance to the outline that the source draws in a frame: its neighbours all ask for it."""
+        if (position, label) not in self._distances:
+            self._distances[position, label] = signed_distance(self._frames[position].raw_labels == label)
+        return self._distances[position, label]
+
     def _agreed(self, position: int, label: int) -> NDArray[np.float32] | None:
         """(h, w) mean signed distance to the object's outline, px, positive inside; None where it is not there.
 
@@ -112,13 +125,13 @@ class Consensus:
                 weight = DECAY ** abs(there - position)
                 if self._says(there, label):
                     weight *= trust**0.5
-                    total += weight * warp(signed_distance(self._frames[there].raw_labels == label), flow)
+                    total += weight * warp(self._distance(there, label), flow)
                     present += weight
                     followed = max(followed, trust)
                 elif _knows(self._frames[there]):
                     absent += weight * (1.0 - CONTINUITY * trust)
         if self._says(position, label):
-            total += signed_distance(self._frames[position].raw_labels == label)
+            total += self._distance(position, label)
             present += 1.0
         elif _knows(self._frames[position]):
             absent += 1.0 - CONTINUITY * followed

@@ -97,9 +97,9 @@ class Fitter:
         Frames are drawn in shuffled rounds from `targets`; a share of the steps revisits `replay`, so that what was
         learnt is not forgotten. Stops early once `should_stop()`.
         """
-        trained = {"motion": APPEARANCE + MOTION, "semantic": SEMANTICS, "global": APPEARANCE + MOTION + SEMANTICS}[
-            stage
-        ]
+        stages = {"motion": APPEARANCE + MOTION, "semantic": SEMANTICS, "global": APPEARANCE + MOTION + SEMANTICS}
+        # what has no rate takes no step: its gradients would be computed for nothing
+        trained = [name for name in stages[stage] if self.optimizer.rates[name] > 0]
         order: list[Target] = []
         done = 0
         with self.optimizer.training_only(trained):
@@ -145,15 +145,10 @@ class Fitter:
         started = time.perf_counter()
         output = render(posed, camera, target.T_cam_map.to(features.dtype), features, threads=self.threads)
         self.raster_seconds += time.perf_counter() - started
-        C = scene.channels
-        image = output.features
-        return View(
-            image[..., :3],
-            image[..., 3 : 3 + C],
-            image[..., 3 + C],
-            image[..., 4 + C :] if other is not None else None,
-            output,
-        )
+        widths = [channel.shape[1] for channel in channels]
+        # split: going back, each slice would fill an image with zeros
+        rgb, labels, confidence, *later = output.features.split(widths, -1)
+        return View(rgb, labels, confidence[..., 0], later[0] if later else None, output)
 
     # -- losses --------------------------------------------------------------------------------------------------------
 
@@ -161,12 +156,10 @@ class Fitter:
         self, stage: str, target: Target, view: View, pairs: TrackTargets | None, camera: Camera, other: int | None
     ) -> Tensor:
         weights = self.weights
-        nothing = (1 - view.output.alpha)[..., None]
-        labels = torch.cat([view.labels[..., :1] + nothing, view.labels[..., 1:]], -1)
-        semantic = losses.semantic(labels, target.channels, target.known)
+        semantic = losses.semantic(view.labels, target.channels, target.known, 1 - view.output.alpha)
         if stage == "semantic":
             return weights.semantic * semantic
-        loss = weights.rgb * losses.photometric(view.rgb, target.image, weights.ssim)
+        loss = weights.rgb * losses.photometric(view.rgb, target.image, weights.ssim, target.local_means)
         loss = loss + weights.mask * semantic  # in stage 1 it keeps Gaussians of an object on the object
         w = view.confidence / view.output.alpha.detach().clamp_min(1e-3)
         trust = w.detach() if self.config.confidence else torch.ones_like(w)

@@ -29,9 +29,13 @@ class Geometry:
     def __init__(self, config: Config, breath: Breath | None = None) -> None:
         self.options = config.geometry
         self._breath = breath or Breath()
-        self.keyframes = Keyframes(self.options.keyframe_spacing, self.options.keyframe_reach, self._breath)
+        self.keyframes = Keyframes(
+            self.options.keyframe_spacing, self.options.keyframe_reach, self._breath, config.run.threads
+        )
         self.alignment = DepthAlignment(self.options)
-        self.tracked = Motions(self.options, self.keyframes, config.window.length, config.run.seed, self._breath)
+        self.tracked = Motions(
+            self.options, self.keyframes, config.window.length, config.run.seed, self._breath, config.run.threads
+        )
         self.table = PointTable.empty(0)  # the points of all keyframes, as last measured
         self._random = np.random.default_rng(config.run.seed)
 

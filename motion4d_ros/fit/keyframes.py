@@ -15,6 +15,7 @@ from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.object_motion import Step
 from motion4d_ros.fit.points import PointTable
 from motion4d_ros.fit.retrack import NOWHERE_PX, Measured, View, expected, labels_at, measure, measure_object
+from motion4d_ros.threads import in_order
 from motion4d_ros.types import BACKGROUND
 
 Motions = Callable[[int, int], dict[int, Step]]
@@ -37,9 +38,11 @@ class _Keyframe:
 class Keyframes:
     """A keyframe every few frames; each is linked once to every frame within `reach`."""
 
-    def __init__(self, spacing: int, reach: int, breath: Breath | None = None) -> None:
+    def __init__(self, spacing: int, reach: int, breath: Breath | None = None, threads: int = 1) -> None:
+        """Points are picked every `spacing` px; `threads` measure at once (0: as many as there are cores)."""
         self.spacing = spacing
         self.reach = reach
+        self._threads = threads
         self._breath = breath or Breath()
         self._keyframes: list[_Keyframe] = []
         self._next_id = 1 << 40  # far from the ids of chains
@@ -131,40 +134,31 @@ class Keyframes:
         it has not been measured; the number of links.
         """
         views = _Views(horizon)
-        links = 0
-        for keyframe in self._keyframes:
-            for state in horizon.frames:
-                near = abs(state.index - keyframe.index) <= self.reach or (keyframe.index, state.index) in reunions
-                if not near or state.index in keyframe.found:
-                    continue
-                self._breath()
-                back = motions(state.index, keyframe.index)
-                source, target = views[keyframe.index], views[state.index]
-                keyframe.found[state.index] = measure(source, target, back, keyframe.uv_px, horizon.camera)
-                links += 1
-        return links
+        links = [
+            _Link(keyframe, state.index, views, motions)
+            for keyframe in self._keyframes
+            for state in horizon.frames
+            if abs(state.index - keyframe.index) <= self.reach or (keyframe.index, state.index) in reunions
+            if state.index not in keyframe.found
+        ]
+        for link, found in zip(links, in_order(_Link.measured, links, self._threads, self._breath), strict=True):
+            link.keyframe.found[link.index] = found
+        return len(links)
 
     def correct(self, horizon: Horizon, motions: Motions) -> int:
         """Measures objects again in frames where the scene has moved them since; how often it did."""
         views = _Views(horizon)
+        links = [
+            _Link(keyframe, index, views, motions)
+            for keyframe in self._keyframes
+            for index in sorted(keyframe.found.keys() - {keyframe.index})
+        ]
         measured = 0
-        for keyframe in self._keyframes:
-            for index in sorted(keyframe.found.keys() - {keyframe.index}):
-                self._breath()
-                source, target = views[keyframe.index], views[index]
-                back = motions(index, keyframe.index)
-                now = expected(source, target, back, keyframe.uv_px, horizon.camera)
-                labels = labels_at(source.labels, keyframe.uv_px)
-                link = keyframe.found[index]
-                for label in np.unique(labels[labels != BACKGROUND]).tolist():
-                    rows = np.flatnonzero(labels == label)
-                    shift = float(np.median(np.linalg.norm(now[rows] - link.warped_px[rows], axis=1)))
-                    if shift < STALE_PX or keyframe.times[index, label] >= MOST_MEASUREMENTS:
-                        continue
-                    keyframe.times[index, label] += 1
-                    again = measure_object(source, target, label, back, keyframe.uv_px[rows], horizon.camera)
-                    link.put(rows, again)
-                    measured += 1
+        for link, stale in zip(links, in_order(_Link.corrected, links, self._threads, self._breath), strict=True):
+            for label, rows, again in stale:
+                link.keyframe.times[link.index, label] += 1
+                link.keyframe.found[link.index].put(rows, again)
+            measured += len(stale)
         return measured
 
     def table(self, horizon: Horizon) -> PointTable:
@@ -196,10 +190,42 @@ class _Views(dict[int, View]):
     def __init__(self, horizon: Horizon) -> None:
         super().__init__()
         self._horizon = horizon
+        self.camera = horizon.camera
 
     def __missing__(self, index: int) -> View:
         self[index] = _view(self._horizon.get(index))
         return self[index]
+
+
+class _Link:
+    """A keyframe to be measured in another frame: nothing here is written, so several may be at once."""
+
+    def __init__(self, keyframe: _Keyframe, index: int, views: _Views, motions: Motions) -> None:
+        self.keyframe = keyframe
+        self.index = index
+        self._camera = views.camera
+        self._source, self._target = views[keyframe.index], views[index]
+        self._back = motions(index, keyframe.index)
+
+    def measured(self) -> Measured:
+        """Where all points of the keyframe are."""
+        return measure(self._source, self._target, self._back, self.keyframe.uv_px, self._camera)
+
+    def corrected(self) -> list[tuple[int, NDArray[np.intp], Measured]]:
+        """Labels and rows of the objects that the scene has moved since they were measured, and where they are."""
+        keyframe, source = self.keyframe, self._source
+        now = expected(source, self._target, self._back, keyframe.uv_px, self._camera)
+        labels = labels_at(source.labels, keyframe.uv_px)
+        moved = np.linalg.norm(now - keyframe.found[self.index].warped_px, axis=1)
+        result = []
+        for label in np.unique(labels[labels != BACKGROUND]).tolist():
+            rows = np.flatnonzero(labels == label)
+            stale = float(np.median(moved[rows])) >= STALE_PX
+            if stale and keyframe.times[self.index, label] < MOST_MEASUREMENTS:
+                uv = keyframe.uv_px[rows]
+                again = measure_object(source, self._target, label, self._back, uv, self._camera)
+                result.append((label, rows, again))
+        return result
 
 
 def _view(state: FrameState) -> View:

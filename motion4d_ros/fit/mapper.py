@@ -24,6 +24,7 @@ from motion4d_ros.fit.targets import Target, make_target
 from motion4d_ros.render import render
 from motion4d_ros.scene.bases import ArchivedPoses
 from motion4d_ros.scene.scene import Scene
+from motion4d_ros.threads import torch_threads
 from motion4d_ros.types import BACKGROUND, Camera
 
 COVERED_ALPHA = 0.6  # less than this: nothing is there yet
@@ -115,7 +116,9 @@ class Mapper:
                 if fit.semantic_refinement and turn + 1 < rounds:
                     for index in new:
                         self.breath()
-                        refresh(horizon.get(index), self.targets[index], self.view(horizon.get(index)))
+                        view = self.view(horizon.get(index))
+                        with torch_threads(self.config.run.threads):
+                            refresh(horizon.get(index), self.targets[index], view)
 
     def refine(self, horizon: Horizon, iterations: int, should_yield: Callable[[], bool] | None = None) -> int:
         """Stage 3 over the whole horizon; how many steps were done before `should_yield()`."""

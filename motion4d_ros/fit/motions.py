@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,19 +19,38 @@ from motion4d_ros.fit.points import PointTable, lift
 from motion4d_ros.fit.reunion import Reunions, frame_depth
 from motion4d_ros.geometry.rigid import fit_rigid
 from motion4d_ros.geometry.robust import median_of_known, median_radius
+from motion4d_ros.threads import in_order
 from motion4d_ros.types import FloatArray
 
 BRIDGE = 2  # times the points that a motion needs link an object to what it was: a few agree by chance
 LOOK_BACK = 8  # frames after which an object must still be known by some of its points
 
 
+@dataclass(frozen=True)
+class _Continued:
+    """An object whose motion has been continued by its points."""
+
+    motion: ObjectMotion
+    points: PointTable
+    xyz: FloatArray  # (N, T, 3) m, map, the points lifted
+    new: list[int]  # indices of the frames that its motion was continued to
+
+
 class Motions:
     """Motion of every object over the horizon, by id."""
 
     def __init__(
-        self, options: GeometryConfig, keyframes: Keyframes, window: int, seed: int, breath: Breath | None = None
+        self,
+        options: GeometryConfig,
+        keyframes: Keyframes,
+        window: int,
+        seed: int,
+        breath: Breath | None = None,
+        threads: int = 1,
     ) -> None:
+        """Objects are adjusted by `threads` at once (0: as many as there are cores)."""
         self.options = options
+        self._threads = threads
         self._breath = breath or Breath()
         self.window = window
         self.seed = seed
@@ -38,6 +59,7 @@ class Motions:
 
     def update(self, horizon: Horizon, points_of: dict[int, PointTable]) -> None:
         """Continues and adjusts the motion of every object from its points."""
+        continued: list[_Continued] = []
         for label, chosen in points_of.items():
             if chosen.count < self.options.min_points:
                 continue
@@ -51,14 +73,22 @@ class Motions:
                 self.by_id[label] = motion
             new = [state.index for state in horizon.frames if state.index > max(motion.poses)]
             self._continue(motion, chosen, xyz, horizon)
-            if (new and self.reunions.watch(motion, horizon, new)) or self.reunions.seek(motion, horizon):
-                continue  # as found, until its points have been measured anew: the old ones led it astray
-            self._adjust(motion, chosen, xyz, horizon)
+            continued.append(_Continued(motion, chosen, xyz, new))
+        moved = in_order(lambda one: self._watch(one, horizon), continued, self._threads, self._breath)
+        settled = [
+            one
+            for one, was_moved in zip(continued, moved, strict=True)
+            if not (was_moved or self.reunions.seek(one.motion, horizon))
+        ]  # the others as found, until their points have been measured anew: the old ones led them astray
+        in_order(lambda one: self._adjust(one, horizon), settled, self._threads, self._breath)
         for motion in self.by_id.values():  # objects without a single point: carried on
             for state in horizon.frames:
                 for body in (motion, *motion.parts):
                     if state.index not in body.poses:
                         body.poses[state.index] = body.extrapolate(state.index, 1)
+
+    def _watch(self, one: _Continued, horizon: Horizon) -> bool:
+        return bool(one.new) and self.reunions.watch(one.motion, horizon, one.new)
 
     def forget_before(self, index: int) -> None:
         """Drops what is older than frame `index`."""
@@ -128,8 +158,9 @@ class Motions:
             return motion.extrapolate(index, direction)
         return motion.poses[index - direction]
 
-    def _adjust(self, motion: ObjectMotion, points: PointTable, xyz: FloatArray, horizon: Horizon) -> None:
+    def _adjust(self, one: _Continued, horizon: Horizon) -> None:
         """Bundle adjustment of one object over the horizon; the canonical frame stays where its points were."""
+        motion, points, xyz = one.motion, one.points, one.xyz
         indices = [state.index for state in horizon.frames]
         R = np.stack([motion.poses[k][0] for k in indices])
         t = np.stack([motion.poses[k][1] for k in indices])

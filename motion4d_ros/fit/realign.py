@@ -8,6 +8,7 @@ searches only around a pose that was predicted.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,7 @@ MIN_VISIBLE = 40  # points that have to be seen at a pose
 MIN_SHARE = 0.25  # of those that face the camera
 PLENTY = 0.5 * POINTS  # fewer on the mask correlate by chance, and count for less
 FAR_SIGMAS = 4.0  # an error of depth beyond this many standard deviations counts no more
+NOWHERE_PX = -1e4
 NOTHING_TO_SEE = -1.0  # score where hardly any point of the template shows
 LEAST_SCORE = 0.65  # correlation times coverage, for a pose to be believed
 SURPRISE = 0.2  # by how much a pose must look better when it is turned that far from all predictions
@@ -107,7 +109,7 @@ def realign(
     if scene is None or template.count < MIN_VISIBLE:
         return None
     start: FloatArray = np.asarray(state.T_cam_map @ predicted, float)  # canonical -> camera
-    reference = float(_scores(template, scene, start, np.zeros((1, 2)))[0])
+    reference = _score(template, scene, start)
     places = [start, *(_centred(template, scene, state.T_cam_map @ motion) for motion in (predicted, *others))]
     for most_deg in (NEAR_TURN_DEG, MOST_TURN_DEG):  # near what was predicted first: elsewhere much looks like it
         best, score = _refined(template, scene, _searched(template, scene, places, most_deg))
@@ -127,10 +129,10 @@ def _searched(template: Template, scene: _Scene, places: Sequence[FloatArray], m
     shifts = np.array([(x, y) for x in SHIFT_PX for y in SHIFT_PX], float)
     best, best_score = places[0], -np.inf
     for place in places:
-        for turn in _turns(most_deg):
-            T = _turned(template, place, turn)
+        for turn, R in _turns(most_deg):
+            T = _turned(template, place, R)
             doubt = TURN_PENALTY * np.linalg.norm(turn) / np.radians(MOST_TURN_DEG)
-            scores = _scores(template, scene, T, shifts) - doubt
+            scores = _scores(template, scene, T[None], shifts)[0] - doubt
             k = int(scores.argmax())
             if scores[k] > best_score:
                 best, best_score = _shifted(template, scene, T, shifts[k]), float(scores[k])
@@ -142,7 +144,7 @@ def score_of(template: Template, state: FrameState, label: int, motion: FloatArr
     scene = _scene(state, label)
     if scene is None or template.count < MIN_VISIBLE:
         return NOTHING_TO_SEE
-    return float(_scores(template, scene, state.T_cam_map @ motion, np.zeros((1, 2)))[0])
+    return _score(template, scene, state.T_cam_map @ motion)
 
 
 def placed(template: Template, state: FrameState, label: int, motion: FloatArray) -> FloatArray | None:
@@ -175,7 +177,7 @@ def sought(
         return best, best_score
     for motion in candidates:
         T: FloatArray = np.asarray(state.T_cam_map @ motion, float)
-        scores = _scores(template, scene, T, WIDE_SHIFTS)
+        scores = _scores(template, scene, T[None], WIDE_SHIFTS)[0]
         T, score = _refined(template, scene, _shifted(template, scene, T, WIDE_SHIFTS[int(scores.argmax())]))
         if score > best_score + ALIKE:
             best, best_score = np.asarray(state.T_map_cam @ T), score
@@ -201,16 +203,24 @@ def _blurred(state: FrameState) -> NDArray[np.float32]:
     return np.asarray(cv2.GaussianBlur(gray, (0, 0), BLUR_PX), np.float32)
 
 
-def _turns(most_deg: float) -> FloatArray:
-    """(K, 3) rotation vectors on a grid, none larger than `most_deg`, rad."""
+@functools.lru_cache(maxsize=2)
+def _turns(most_deg: float) -> list[tuple[FloatArray, FloatArray]]:
+    """Rotation vectors (3,) on a grid, none larger than `most_deg`, rad, and their matrices (3, 3)."""
     steps = TURN_STEP_DEG * np.arange(-int(most_deg / TURN_STEP_DEG), int(most_deg / TURN_STEP_DEG) + 1)
     grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
-    return np.radians(grid[np.linalg.norm(grid, axis=1) <= most_deg + 1e-6])
+    turns = np.radians(grid[np.linalg.norm(grid, axis=1) <= most_deg + 1e-6])
+    return list(zip(turns, Rotation.from_rotvec(turns).as_matrix(), strict=True))
 
 
-def _turned(template: Template, T: FloatArray, turn: FloatArray) -> FloatArray:
-    """`T` (4, 4) canonical -> camera, then turned by a rotation vector about the middle of the object."""
-    R = Rotation.from_rotvec(turn).as_matrix()
+@functools.lru_cache(maxsize=len(REFINEMENTS))
+def _small_turns(degrees: float) -> FloatArray:
+    """(6, 3, 3) turns both ways about every axis."""
+    vectors = [np.radians(degrees) * sign * axis for axis in np.eye(3) for sign in (1, -1)]
+    return np.asarray(Rotation.from_rotvec(np.stack(vectors)).as_matrix())
+
+
+def _turned(template: Template, T: FloatArray, R: FloatArray) -> FloatArray:
+    """`T` (4, 4) canonical -> camera, then turned by `R` (3, 3) about the middle of the object."""
     middle = T[:3, :3] @ template.middle + T[:3, 3]
     result = T.copy()
     result[:3, :3] = R @ T[:3, :3]
@@ -227,11 +237,12 @@ def _centred(template: Template, scene: _Scene, T: FloatArray) -> FloatArray:
     return result
 
 
-def _seen(template: Template, T: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
-    """(N, 3) camera points, and which of them show the side that the template knows."""
-    xyz = template.xyz @ T[:3, :3].T + T[:3, 3]
-    towards = -xyz / np.maximum(np.linalg.norm(xyz, axis=1, keepdims=True), 1e-9)
-    return xyz, ((template.side @ T[:3, :3].T) * towards).sum(1) > FACING
+def _seen(template: Template, poses: FloatArray) -> tuple[FloatArray, NDArray[np.bool_]]:
+    """(K, N, 3) camera points at every pose (K, 4, 4), and which of them show the side that the template knows."""
+    turns = poses[:, :3, :3].swapaxes(1, 2)
+    xyz = template.xyz @ turns + poses[:, None, :3, 3]
+    towards = -xyz / np.maximum(np.linalg.norm(xyz, axis=-1, keepdims=True), 1e-9)
+    return xyz, ((template.side @ turns) * towards).sum(-1) > FACING
 
 
 def _shifted(
@@ -246,56 +257,72 @@ def _shifted(
     return result
 
 
-def _scores(template: Template, scene: _Scene, T: FloatArray, shifts_px: FloatArray) -> FloatArray:
-    """(S,) correlation times the share of the points on the mask at pose `T`, for every shift (S, 2) of its image; less
-    where the object is nearer or farther than the depth seen there by more than that is uncertain.
+def _score(template: Template, scene: _Scene, T: FloatArray) -> float:
+    """The score of one pose (4, 4), canonical -> camera."""
+    return float(_scores(template, scene, T[None], np.zeros((1, 2)))[0, 0])
+
+
+def _scores(template: Template, scene: _Scene, poses: FloatArray, shifts_px: FloatArray) -> FloatArray:
+    """(K, S) correlation times the share of the points on the mask at every pose (K, 4, 4), for every shift (S, 2) of
+    its image; less where the object is nearer or farther than the depth seen there by more than that is uncertain.
     """
-    xyz, facing = _seen(template, T)
-    xyz, wanted = xyz[facing], template.gray[facing]
-    if len(xyz) < MIN_VISIBLE or (xyz[:, 2] <= 0).any():
-        return np.full(len(shifts_px), NOTHING_TO_SEE)
-    uv = (scene.state.frame.camera.project(xyz)[None] + shifts_px[:, None]).astype(np.float32)
-    gray = cv2.remap(scene.gray, uv[..., 0], uv[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    xyz, facing = _seen(template, poses)
+    some = facing.any(0)  # what no pose shows is left out
+    xyz, facing, wanted = xyz[:, some], facing[:, some], template.gray[some]
+    z, known = xyz[..., 2], facing.sum(1)
+    possible = (known >= MIN_VISIBLE) & ~(facing & (z <= 0)).any(1)
+    if not possible.any():
+        return np.full((len(poses), len(shifts_px)), NOTHING_TO_SEE)
+    projected = np.nan_to_num(scene.state.frame.camera.project(xyz), nan=NOWHERE_PX)
+    uv = (projected[:, None] + shifts_px[:, None]).astype(np.float32)  # (K, S, N, 2)
+    gray = _read(scene.gray, uv)
     height, width = scene.gray.shape
     pixel = np.rint(uv).astype(int)
     inside = (pixel >= 0).all(-1) & (pixel[..., 0] < width) & (pixel[..., 1] < height)
     column, row = np.clip(pixel[..., 0], 0, width - 1), np.clip(pixel[..., 1], 0, height - 1)
-    visible = inside & (scene.cover[row, column] > BEHIND * xyz[None, :, 2])
+    visible = facing[:, None] & inside & (scene.cover[row, column] > BEHIND * z[:, None])
     on = visible & scene.mask[row, column]
-    count = visible.sum(1)
+    count, fitting = visible.sum(-1), on.sum(-1)
     total = np.maximum(count, 1)
-    a = np.where(visible, gray - ((gray * visible).sum(1) / total)[:, None], 0.0)
-    b = np.where(visible, wanted[None] - ((wanted[None] * visible).sum(1) / total)[:, None], 0.0)
-    correlation = (a * b).sum(1) / np.maximum(np.sqrt((a**2).sum(1) * (b**2).sum(1)), 1e-6)
-    correlation = correlation * np.minimum(
-        1.0, scene.sigma / np.maximum(_depth_error(scene, on, xyz, row, column), 1e-9)
-    )
-    enough = (on.sum(1) >= MIN_VISIBLE) & (count >= MIN_SHARE * len(xyz))
-    return np.where(enough, correlation * on.sum(1) / total * np.minimum(1.0, on.sum(1) / PLENTY), NOTHING_TO_SEE)
+    a = np.where(visible, gray - ((gray * visible).sum(-1) / total)[..., None], 0.0)
+    b = np.where(visible, wanted - ((wanted * visible).sum(-1) / total)[..., None], 0.0)
+    correlation = (a * b).sum(-1) / np.maximum(np.sqrt((a**2).sum(-1) * (b**2).sum(-1)), 1e-6)
+    error = _depth_error(scene, on, z[:, None], row, column)
+    correlation = correlation * np.minimum(1.0, scene.sigma / np.maximum(error, 1e-9))
+    enough = (fitting >= MIN_VISIBLE) & (count >= MIN_SHARE * known[:, None]) & possible[:, None]
+    return np.where(enough, correlation * fitting / total * np.minimum(1.0, fitting / PLENTY), NOTHING_TO_SEE)
 
 
-def _depth_error(scene: _Scene, on: BoolArray, xyz: FloatArray, row: IntArray, column: IntArray) -> FloatArray:
-    """(S,) by how much, relative, the points `xyz` (N, 3) on the mask are nearer or farther than what is seen there."""
+def _read(image: NDArray[np.float32], uv_px: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(...) values of `image` (H, W) at pixels (..., 2); the border is repeated outside."""
+    flat = uv_px.reshape(-1, uv_px.shape[-2], 2)
+    values = cv2.remap(image, flat[..., 0], flat[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(values).reshape(uv_px.shape[:-1])
+
+
+def _depth_error(scene: _Scene, on: BoolArray, z: FloatArray, row: IntArray, column: IntArray) -> FloatArray:
+    """(K, S) by how much, relative, the points on the mask (K, S, N), at depths `z` (K, 1, N) m, are nearer or farther
+    than what is seen there.
+    """
     seen = scene.surface[row, column]
     known = on & np.isfinite(seen)
-    farther = np.where(known, np.log(xyz[:, 2] / np.where(known, seen, 1.0)), 0.0)
+    farther = np.where(known, np.log(np.where(known, z / np.where(known, seen, 1.0), 1.0)), 0.0)
     far = FAR_SIGMAS * scene.sigma  # at a limb a pixel's error is a large one of depth
-    return np.abs(np.clip(farther, -far, far).sum(1)) / np.maximum(known.sum(1), 1)
+    return np.abs(np.clip(farther, -far, far).sum(-1)) / np.maximum(known.sum(-1), 1)
 
 
 def _refined(template: Template, scene: _Scene, T: FloatArray) -> tuple[FloatArray, float]:
     """Coordinate ascent with shrinking steps: turns, shifts in the image, distance."""
-    score = float(_scores(template, scene, T, np.zeros((1, 2)))[0])
+    score = _score(template, scene, T)
     for degrees, px, share in REFINEMENTS:
         for _ in range(3):
             before = score
-            trials = [_turned(template, T, np.radians(degrees) * sign * axis) for axis in np.eye(3) for sign in (1, -1)]
+            trials = [_turned(template, T, R) for R in _small_turns(degrees)]
             trials += [_shifted(template, scene, T, px * sign * axis) for axis in np.eye(2) for sign in (1, -1)]
             trials += [_shifted(template, scene, T, np.zeros(2), share * sign) for sign in (1, -1)]
-            for trial in trials:
-                new = float(_scores(template, scene, trial, np.zeros((1, 2)))[0])
-                if new > score:
-                    T, score = trial, new
-            if score <= before:
+            scores = _scores(template, scene, np.stack(trials), np.zeros((1, 2)))[:, 0]
+            best = int(scores.argmax())
+            if scores[best] <= before:
                 break
+            T, score = trials[best], float(scores[best])
     return T, score

@@ -68,23 +68,26 @@ def _by_grey(
 ) -> FloatArray:
     """The motion among the steps of Gauss-Newton, begun at `T`, at which grey values agree best."""
     expectation, seen = _without_light(warped), _without_light(image)
-    slopes = np.stack([cv2.Sobel(expectation, cv2.CV_32F, *order, scale=1 / 8) for order in ((1, 0), (0, 1))], -1)
+    slopes = [cv2.Sobel(expectation, cv2.CV_32F, *order, scale=1 / 8) for order in ((1, 0), (0, 1))]
     inside = cv2.erode(known.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(np.float32)
+    there = np.stack([expectation, *slopes, inside], -1)  # one image: read at once
     goal = sample(seen, uv_px)
     best, least = T, np.inf
     for _ in range(GREY_STEPS):
         xyz = xyz_cam @ T[:3, :3].T + T[:3, 3]
         at = camera.project(xyz)
-        usable = (sample(inside, at) > 0.99) & (xyz[:, 2] > 0)
+        read = sample(there, at)
+        usable = (read[:, 3] > 0.99) & (xyz[:, 2] > 0)
         if usable.sum() < FEWEST_PIXELS:
             break
-        error = (sample(expectation, at) - goal).astype(np.float64)
-        cost = float(np.mean(np.minimum(np.abs(error[usable]), 1.0)))
+        error = (read[:, 0] - goal).astype(np.float64)
+        size = np.abs(error[usable])
+        cost = float(np.mean(np.minimum(size, 1.0)))
         if cost < least:
             best, least = T, cost
-        spread = 1.4826 * float(np.median(np.abs(error[usable])))
+        spread = 1.4826 * float(np.median(size))
         weight = usable / (1 + (error / (2 * spread + 1e-6)) ** 2) ** 2
-        J = _by_motion(sample(slopes, at), xyz, camera)
+        J = _by_motion(read[:, 1:3], xyz, camera)
         H = (J * weight[:, None]).T @ J
         H[np.diag_indices(6)] *= 1 + DAMPING
         T = apply_delta(T, -np.linalg.solve(H + 1e-9 * np.eye(6), J.T @ (weight * error)))
@@ -97,8 +100,10 @@ def _by_motion(slope: FloatArray, xyz_cam: FloatArray, camera: Camera) -> FloatA
     """
     x, y, z = np.where(xyz_cam[:, 2:] > 0, xyz_cam, 1.0).T
     across, down = slope[:, 0] * camera.fx / z, slope[:, 1] * camera.fy / z
-    by_place = np.stack([across, down, -(across * x + down * y) / z], 1)
-    return np.concatenate([by_place, np.cross(xyz_cam, by_place)], 1)
+    away = -(across * x + down * y) / z
+    x, y, z = xyz_cam.T
+    turning = (y * away - z * down, z * across - x * away, x * down - y * across)  # the cross product
+    return np.stack([across, down, away, *turning], 1)
 
 
 def _without_light(gray: NDArray[np.uint8]) -> NDArray[np.float32]:

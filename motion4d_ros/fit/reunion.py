@@ -87,7 +87,8 @@ class Reunions:
         return False
 
     def watch(self, motion: ObjectMotion, horizon: Horizon, new: Sequence[int]) -> bool:
-        """Looks whether an object is where it was tracked in the frames `new`; whether it had to be moved there.
+        """Looks whether an object is where it was tracked in the frames `new`; whether it had to be moved there. Writes
+        nothing but its motion, so several objects may be watched at once.
 
         Its points there were something else's, and are to be measured anew before anything is adjusted to them.
         """
@@ -100,7 +101,6 @@ class Reunions:
         template = make_template([(horizon.get(k), motion.matrix(k)) for k in views], motion.object_id)
         if template is None:
             return False
-        self._breath()
         found = seen_elsewhere(motion, template, horizon, new, self.options.reunion_pixels)
         for k, pose in found.items():
             motion.set_matrix(k, pose)

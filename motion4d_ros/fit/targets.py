@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from motion4d_ros.fit.horizon import FrameState
+from motion4d_ros.fit.losses import LocalMeans, local_means
 from motion4d_ros.types import UNKNOWN_LABEL, IntArray
 
 
@@ -24,6 +25,13 @@ class Target:
     depth_m: Tensor  # (H, W) m, 1 where unknown
     depth_weight: Tensor  # (H, W) 0 where unknown, smaller where the source is unsure
     T_cam_map: Tensor  # (4, 4)
+    _means: LocalMeans | None = field(default=None, init=False, repr=False)
+
+    def local_means(self) -> LocalMeans:
+        """Those of the image, computed when they are first asked for."""
+        if self._means is None:
+            self._means = local_means(self.image)
+        return self._means
 
 
 def make_target(state: FrameState, channel_of: dict[int, int], device: torch.device) -> Target:

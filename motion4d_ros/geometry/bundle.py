@@ -41,15 +41,9 @@ def rotation_exp(omega: FloatArray) -> FloatArray:
 
 def skew(v: FloatArray) -> FloatArray:
     """(..., 3) -> (..., 3, 3) cross-product matrices."""
-    zero = np.zeros_like(v[..., 0])
-    return np.stack(
-        [
-            np.stack([zero, -v[..., 2], v[..., 1]], -1),
-            np.stack([v[..., 2], zero, -v[..., 0]], -1),
-            np.stack([-v[..., 1], v[..., 0], zero], -1),
-        ],
-        -2,
-    )
+    result = np.zeros((*v.shape, 3), v.dtype)
+    result[..., 2, 1], result[..., 0, 2], result[..., 1, 0] = v[..., 0], v[..., 1], v[..., 2]
+    return result - np.swapaxes(result, -1, -2)
 
 
 def apply_delta(T: FloatArray, delta: FloatArray) -> FloatArray:

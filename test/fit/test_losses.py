@@ -41,6 +41,22 @@ def test_ssim_and_its_gradient_are_those_of_the_definition() -> None:
     assert torch.allclose(gradient.double(), 3 * wanted, atol=1e-5 * float(wanted.abs().max()))
 
 
+def test_window_means_that_are_known_change_nothing() -> None:
+    a, b = images()
+    a.requires_grad_()
+    asked: list[losses.LocalMeans] = []
+
+    def means() -> losses.LocalMeans:
+        asked.append(losses.local_means(b))
+        return asked[-1]
+
+    plain, known = losses.photometric(a, b, 0.2), losses.photometric(a, b, 0.2, means)
+    assert torch.equal(plain, known) and len(asked) == 1
+    assert torch.equal(*(torch.autograd.grad(loss, a)[0] for loss in (plain, known)))
+    losses.photometric(a, b, 0.0, means)
+    assert len(asked) == 1  # not needed
+
+
 def test_photometric_mixes_l1_and_dissimilarity() -> None:
     a, _ = images()
     assert losses.photometric(a, a, 0.2).item() == pytest.approx(0.0, abs=1e-4)
@@ -62,6 +78,13 @@ def test_semantic_loss_is_zero_when_sure_and_bounded_when_wrong() -> None:
     assert losses.semantic(half, target, weight).item() == pytest.approx((1 - 0.5**0.7) / 0.7, rel=1e-5)
     wrong = losses.semantic(sure, target + 1, weight).item()
     assert 1.3 < wrong < 1 / 0.7  # cross-entropy would be over 9
+
+
+def test_where_nothing_is_there_counts_as_background() -> None:
+    probability = torch.tensor([[[0.3, 0.2], [0.3, 0.2]]])  # the rest, one half, is nothing
+    target, weight, nothing = torch.tensor([[0, 1]]), torch.ones(1, 2), torch.full((1, 2), 0.5)
+    whole = torch.tensor([[[0.8, 0.2], [0.8, 0.2]]])
+    assert losses.semantic(probability, target, weight, nothing) == losses.semantic(whole, target, weight)
 
 
 def test_pixels_nobody_knows_do_not_count() -> None:
@@ -110,4 +133,14 @@ def test_confidence_loss_drives_w_to_the_indicator() -> None:
 def test_round_gaussians_have_no_scale_spread() -> None:
     assert losses.scale_spread(torch.full((5, 3), -2.0)).item() == 0.0
     assert losses.scale_spread(torch.tensor([[0.0, 0.0, 3.0]])).item() == pytest.approx(3.0)
+<<<<<<< HEAD
     assert losses.scale_spread(torch.zeros(0, 3)).item() == 0.0, "an empty scene"
+=======
+
+
+def test_the_spread_of_scales_and_its_gradient_are_those_of_the_variance() -> None:
+    scales = torch.rand(50, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    found, expected = losses.scale_spread(scales), scales.var(dim=1).mean()
+    assert found.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert torch.allclose(*(torch.autograd.grad(loss, scales)[0] for loss in (found, expected)), rtol=1e-5, atol=1e-8)
+>>>>>>> helper-a
