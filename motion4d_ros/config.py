@@ -407,6 +407,12 @@ class RatesConfig:
     semantics: float = tunable(1e-1, "Semantic logits", minimum=0.0, maximum=1.0)
     uncertainty: float = tunable(3e-2, "Confidence logits", minimum=0.0, maximum=1.0)
     motion_weights: float = tunable(1e-2, "Logits of the motion weights", minimum=0.0, maximum=1.0)
+    haste: float = tunable(
+        2.0,
+        "Stage 1 multiplies the rates of position, rotation, scale and opacity by this: a window has few steps",
+        minimum=0.1,
+        maximum=100.0,
+    )
     bases: float = tunable(
         0.0,
         "Poses of the motion bases: they are adjusted in closed form, and Adam undoes that (docs/method.md)",

@@ -26,6 +26,7 @@ from motion4d_ros.scene.scene import Scene
 from motion4d_ros.types import Camera
 
 APPEARANCE = ("means", "quats", "log_scales", "opacity_logits", "colors", "uncertainty")
+SHAPE = ("means", "quats", "log_scales", "opacity_logits")  # what outlines depend on
 MOTION = ("base_quats", "base_trans", "motion_logits")
 SEMANTICS = ("semantics",)
 
@@ -59,6 +60,7 @@ class Fitter:
         self.config = config.fit
         self.weights = config.loss
         self.threads = config.run.threads
+        self._haste = config.rates.haste
         rates = config.rates
         self.optimizer = SceneOptimizer(
             scene,
@@ -129,7 +131,7 @@ class Fitter:
         started = time.perf_counter()
         loss.backward()
         self.raster_seconds += time.perf_counter() - started
-        self.optimizer.step()
+        self.optimizer.step(self._haste if stage == "motion" else 1.0, SHAPE)
         self.iterations += 1
         self.step_seconds += time.perf_counter() - begun
 

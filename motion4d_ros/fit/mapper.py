@@ -77,8 +77,14 @@ class Mapper:
         self.fitter.set_targets(self.targets)
 
     def fill(self, horizon: Horizon, new: Sequence[int]) -> int:
-        """Adds Gaussians for what the frames `new` show and the scene does not; how many."""
+        """Adds Gaussians for what the frames `new` show and the scene does not; how many.
+
+        What the votes of the newest frames contradict goes first: it would stand where Gaussians of the right object
+        belong, and leave a hole when it is pruned after the fit.
+        """
         added = 0
+        if new and self.scene.count:
+            self.census(horizon)
         with self.clock("spawn"):
             for index in sorted(new, key=lambda k: _is_guess(horizon.get(k))):
                 self.breath()

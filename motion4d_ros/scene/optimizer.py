@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -84,11 +84,14 @@ class SceneOptimizer:
             parameter.grad = None
 
     @torch.no_grad()
-    def step(self, scale: float = 1.0) -> None:
-        """One step of every parameter that is trainable and has a gradient; `scale` multiplies all rates."""
+    def step(self, scale: float = 1.0, names: Container[str] | None = None) -> None:
+        """One step of every parameter that is trainable and has a gradient; `scale` multiplies the rates of `names`
+        (None: all).
+        """
         beta1, beta2 = self.betas
         for name, parameter in self.scene.params.items():
-            gradient, rate = parameter.grad, self.rates[name] * scale
+            scaled = names is None or name in names
+            gradient, rate = parameter.grad, self.rates[name] * (scale if scaled else 1.0)
             if gradient is None or not parameter.requires_grad or rate == 0.0 or parameter.numel() == 0:
                 continue
             if not torch.isfinite(gradient.sum()):

@@ -66,6 +66,17 @@ def test_frozen_parameters_and_zero_rates_stay(scene):
     assert all(p.requires_grad for p in scene.params.values())
 
 
+def test_rates_are_scaled_by_name(scene):
+    """Adam's first step is as long as the rate, whatever the gradient."""
+    optimizer = SceneOptimizer(scene, RATES)
+    before = {name: p.detach().clone() for name, p in scene.params.items()}
+    fill_gradients(scene, 0)
+    optimizer.step(3.0, ["means"])
+    for name, length in (("means", 0.03), ("colors", 0.01)):
+        steps = (scene.params[name] - before[name]).abs()
+        torch.testing.assert_close(steps, torch.full_like(steps, length), atol=1e-9, rtol=1e-6)
+
+
 def test_freezing_survives_structural_changes(scene, make_batch):
     optimizer = SceneOptimizer(scene, RATES)
     optimizer.freeze(["means", "base_trans"])
