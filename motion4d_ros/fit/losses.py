@@ -128,13 +128,8 @@ def confidence(w: Tensor, consistent: Tensor) -> Tensor:
 
 
 def scale_spread(log_scales: Tensor) -> Tensor:
-<<<<<<< HEAD
-    """Variance of the log-scales of every Gaussian: needles are rarely right."""
+    """Variance of the log-scales (N, D) of every Gaussian: needles are rarely right."""
     if not len(log_scales):  # an empty scene: the mean would be NaN
         return log_scales.sum()
-    return log_scales.var(dim=1).mean()
-=======
-    """Variance of the log-scales (N, D) of every Gaussian: needles are rarely right."""
     off = log_scales - log_scales.detach().mean(1, keepdim=True)  # the mean's own gradient is zero in the sum
     return off.square().sum(1).mean() / (log_scales.shape[1] - 1)  # `var` over rows of three takes ten times as long
->>>>>>> helper-a

@@ -133,9 +133,7 @@ def test_confidence_loss_drives_w_to_the_indicator() -> None:
 def test_round_gaussians_have_no_scale_spread() -> None:
     assert losses.scale_spread(torch.full((5, 3), -2.0)).item() == 0.0
     assert losses.scale_spread(torch.tensor([[0.0, 0.0, 3.0]])).item() == pytest.approx(3.0)
-<<<<<<< HEAD
     assert losses.scale_spread(torch.zeros(0, 3)).item() == 0.0, "an empty scene"
-=======
 
 
 def test_the_spread_of_scales_and_its_gradient_are_those_of_the_variance() -> None:
@@ -143,4 +141,3 @@ def test_the_spread_of_scales_and_its_gradient_are_those_of_the_variance() -> No
     found, expected = losses.scale_spread(scales), scales.var(dim=1).mean()
     assert found.item() == pytest.approx(expected.item(), rel=1e-5)
     assert torch.allclose(*(torch.autograd.grad(loss, scales)[0] for loss in (found, expected)), rtol=1e-5, atol=1e-8)
->>>>>>> helper-a
