@@ -15,7 +15,7 @@ def median_of_known(values: FloatArray, axis: int) -> FloatArray:
     """Median along `axis` of what is not NaN; NaN where nothing is known (without NumPy's warning about that)."""
     unknown = np.isnan(values).all(axis=axis, keepdims=True)  # filtering warnings would not be safe among threads
     median = np.nanmedian(np.where(unknown, 0.0, values), axis=axis)
-    return np.where(unknown.squeeze(axis), np.nan, median)
+    return np.asarray(np.where(unknown.squeeze(axis), np.nan, median))
 
 
 def median_radius(points: FloatArray) -> float:
