@@ -13,7 +13,8 @@ from motion4d_ros.types import FloatArray
 
 def median_of_known(values: FloatArray, axis: int) -> FloatArray:
     """Median along `axis` of what is not NaN; NaN where nothing is known (without NumPy's warning about that)."""
-    unknown = np.asarray(np.isnan(values).all(axis=axis, keepdims=True))  # filtering warnings would not be safe among threads
+    # all-NaN slices are filled instead of silencing NumPy: filtering warnings is not safe among threads
+    unknown = np.asarray(np.isnan(values).all(axis=axis, keepdims=True))
     median = np.nanmedian(np.where(unknown, 0.0, values), axis=axis)
     return np.asarray(np.where(unknown.squeeze(axis), np.nan, median))
 
