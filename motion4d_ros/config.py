@@ -25,7 +25,7 @@ class RunConfig:
     device: str = tunable("auto", "Where the scene is fitted", choices=("auto", "cpu", "cuda"))
     threads: int = tunable(
         0,
-        "Threads that work at once (rasteriser, OpenCV, geometry, networks); results are the same; 0 = all cores",
+        "Threads at work at once (rasteriser, OpenCV, geometry, networks); results don't depend on it; 0 = all cores",
         minimum=0,
         maximum=256,
     )

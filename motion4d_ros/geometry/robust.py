@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +13,10 @@ from motion4d_ros.types import FloatArray
 
 def median_of_known(values: FloatArray, axis: int) -> FloatArray:
     """Median along `axis` of what is not NaN; NaN where nothing is known (without NumPy's warning about that)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return np.asarray(np.nanmedian(values, axis=axis))
+    # all-NaN slices are filled instead of silencing NumPy: filtering warnings is not safe among threads
+    unknown = np.asarray(np.isnan(values).all(axis=axis, keepdims=True))
+    median = np.nanmedian(np.where(unknown, 0.0, values), axis=axis)
+    return np.asarray(np.where(unknown.squeeze(axis), np.nan, median))
 
 
 def median_radius(points: FloatArray) -> float:

@@ -37,6 +37,7 @@ FOLLOWED = 3  # frames in which a pixel must have been followed to be judged
 PAIRED = (-SPAN, SPAN, -SPAN // 2, SPAN // 2)  # offsets of the frames that pictures are compared with
 SWEPT, LEAST_SWEPT = 12, 60  # px around what seems to move where pictures are compared, and least px of such a region
 PLANES, FARTHER = 24, 1.2  # inverse depths that are tried, and times that of the nearest thing known
+KNOWN, LEAST_KNOWN = 5.0, 0.3  # standard deviations of an inverse depth that counts, share of the picture that has one
 BLIND, NEUTRAL = 0.5, 1.25  # most misfit that counts where the pictures speak for stillness, where they don't tell
 AGAINST, FOR = -0.1, 0.15  # of `speaks`
 
@@ -139,7 +140,7 @@ def _by_triangulation(
             for offset, (r, t) in zip(tracks.offsets, rays, strict=True)
             if offset in PAIRED
         }
-        for at in (w, _swept(cache, tracks, rays, camera, w, total))
+        for at in (w, _swept(cache, tracks, rays, camera, w, total, w * camera.fx * np.sqrt(below) > KNOWN))
     )
     return total, flows, swept
 
@@ -151,17 +152,19 @@ def _swept(
     camera: Camera,
     inverse_depth: Image,
     off: Image,
+    known: BoolArray,
 ) -> Image:
     """(h, w) inverse depths: where a pixel seems to move, the one at which the pictures agree best, by plane sweep.
 
     Flow that is wrong, along an edge or on a pattern seen too coarsely, is triangulated to anywhere. So stillness gets
-    its best chance before the pictures are asked. `rays`, by offset: (h, w, 3) turned rays and (3,) shift.
+    its best chance before the pictures are asked. `rays`, by offset: (h, w, 3) turned rays and (3,) shift; `known`
+    (h, w): where there is parallax to speak of. Without it depths are anything, and one of them fits what moves.
     """
-    moving, settled = off > 1.0, inverse_depth[off < 1.0]
-    if not moving.any() or not len(settled):
+    moving, settled = off > 1.0, inverse_depth[(off < 1.0) & known]
+    if not moving.any() or len(settled) < LEAST_KNOWN * known.size:
         return inverse_depth
     focal, centre = np.array([camera.fx, camera.fy]), np.array([camera.cx, camera.cy])
-    planes = np.linspace(0.0, FARTHER * float(np.percentile(settled, 99)), PLANES, dtype=np.float32)
+    planes = np.linspace(0.0, FARTHER * float(np.percentile(settled, 98)), PLANES, dtype=np.float32)
     now = _smooth(cache.gray(tracks.index))
     views = [
         (*rays[tracks.offsets.index(offset)], _smooth(cache.gray(tracks.index + offset)))
