@@ -344,16 +344,15 @@ class BodySegments:
         """(h, w) ids; objects grow older, are hidden, come back, or turn out to be none."""
         out = np.zeros(frame.occupied.shape, np.int32)
         index = frame.tracks.index
+        moving = {key for key, p in soft.items() if _moves(frame.still, p > 0.8)}
         for key, p in soft.items():
             item, mask, core = self.objects[key], p > 0.5, p > 0.8
             if mask.sum() < HIDDEN:
                 item.hidden, item.soft = True, np.zeros_like(p)
                 continue
-            moves = bool(core.any()) and float((frame.still.misfit[core] > 1.0).mean()) > 0.5
-            moves = moves and float((frame.still.speaks[core] > 0.15).mean()) > 0.3
             item.hidden, item.soft = False, p
             item.seen_at(index, mask)
-            item.seen, item.moved = item.seen + 1, item.moved + moves
+            item.seen, item.moved = item.seen + 1, item.moved + (key in moving)
             item.size = max(0.98 * item.size, float(mask.sum()))
             if item.seen in (PROBATION, REVIEW):
                 item.proved = item.moved >= 0.6 * item.seen
@@ -361,10 +360,10 @@ class BodySegments:
                     self._rename(key, 0)
                     continue
             colors = color_histogram(frame.lab, core)
-            if moves:
+            if key in moving:
                 item.colors = 0.9 * item.colors + 0.1 * colors if item.colors.any() else colors
             elif mask.sum() < RESIDUE * item.size and (
-                similarity(item.colors, colors) < SAME_LOOK or self._stands_alone(key, mask, soft)
+                similarity(item.colors, colors) < SAME_LOOK or self._stands_alone(key, mask, soft, moving)
             ):
                 item.hidden, item.soft = True, np.zeros_like(p)  # it has left, and this is what was behind it
                 continue
@@ -378,13 +377,19 @@ class BodySegments:
         return out
 
     @staticmethod
-    def _stands_alone(key: int, mask: BoolArray, soft: dict[int, Image]) -> bool:
-        """Whether no other object is near that could cover a thing that has stopped."""
-        others = [p > 0.5 for other, p in soft.items() if other != key]
-        return not any((grown(mask, TOUCHING) & other).any() for other in others)
+    def _stands_alone(key: int, mask: BoolArray, soft: dict[int, Image], moving: set[int]) -> bool:
+        """Whether no other object that moves is near, which could cover a thing that has stopped."""
+        return not any((grown(mask, TOUCHING) & (soft[other] > 0.5)).any() for other in moving - {key})
 
 
 # ---- helpers --------------------------------------------------------------------------------------------------------
+
+
+def _moves(still: Still, core: BoolArray) -> bool:
+    """Whether most of a region (h, w) contradicts stillness, and the pictures agree."""
+    if not core.any():
+        return False
+    return bool((still.misfit[core] > 1.0).mean() > 0.5 and (still.speaks[core] > 0.15).mean() > 0.3)
 
 
 def _likeness(a: FloatArray, b: FloatArray) -> float:
