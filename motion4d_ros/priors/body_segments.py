@@ -387,9 +387,8 @@ class BodySegments:
 
 def _moves(still: Still, core: BoolArray) -> bool:
     """Whether most of a region (h, w) contradicts stillness, and the pictures agree."""
-    if not core.any():
-        return False
-    return bool((still.misfit[core] > 1.0).mean() > 0.5 and (still.speaks[core] > 0.15).mean() > 0.3)
+    off, speaks = still.misfit[core], still.speaks[core]
+    return bool(len(off) and (off > 1.0).mean() > 0.5 and (speaks > 0.15).mean() > 0.3)
 
 
 def _likeness(a: FloatArray, b: FloatArray) -> float:
