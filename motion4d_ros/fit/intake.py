@@ -15,7 +15,18 @@ from motion4d_ros.fit.ground_watch import GroundWatch
 from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.live import LiveLabels, carry_labels
 from motion4d_ros.fit.outlines import resize_labels
-from motion4d_ros.priors.base import DepthPrior, PosePrior, SceneHint
+from motion4d_ros.priors.base import (
+    DepthPrior,
+    GetsStranded,
+    HearsOfPoses,
+    LooksAhead,
+    LooksFirst,
+    PosePrior,
+    RevisesDepth,
+    RevisesMasks,
+    RevisesPoses,
+    SceneHint,
+)
 from motion4d_ros.priors.registry import make_depth_source, make_mask_source, make_pose_source, make_track_source
 from motion4d_ros.types import (
     CAMERA_CHANGED,
@@ -89,7 +100,7 @@ class Intake:
     @property
     def stranded(self) -> bool:
         """Whether the pose source has lost the camera and hardly finds it again in this scene."""
-        return bool(getattr(self.poses, "stranded", False))
+        return isinstance(self.poses, GetsStranded) and self.poses.stranded
 
     def take(self, frame: Frame) -> FrameState:
         """Asks every source about the frame and appends it to `pending`."""
@@ -101,9 +112,8 @@ class Intake:
         pose = self.poses.pose(whole, hint)  # features are found more sharply in the whole picture
         self._take_revised_poses(pose)
         depth = self.depths.depth(frame, pose, hint)
-        look = getattr(self.masks, "look", None)
-        if look is not None:
-            look(whole, pose, depth)
+        if isinstance(self.masks, LooksFirst):
+            self.masks.look(whole, pose, depth)
         labels = self._clean(self._ask_masks(whole if self.masks.full_size else frame, hint))
         state = self._state(frame, whole.camera, pose, depth, labels)
         self._hold(state, whole)
@@ -124,9 +134,8 @@ class Intake:
 
     def finish(self) -> None:
         """The input ends: sources that look ahead say what they can of the last frames."""
-        finish = getattr(self.masks, "finish", None)
-        if finish is not None:
-            finish()
+        if isinstance(self.masks, LooksAhead):
+            self.masks.finish()
 
     def adopt_revised_poses(self, horizon: Horizon) -> bool:
         """Takes over poses of earlier frames that their source has changed its mind about; whether the camera's motion
@@ -144,20 +153,20 @@ class Intake:
 
     def _take_revised_poses(self, pose: PosePrior) -> None:
         """Keeps what the pose source has revised; tells a depth source that lives by poses once they have a scale."""
-        revised: dict[int, FloatArray] = getattr(self.poses, "revised_poses", dict)()
+        revised = self.poses.revised_poses() if isinstance(self.poses, RevisesPoses) else {}
         self._revised_poses.update(revised)
-        tell_masks = getattr(self.masks, "revise_poses", None)
-        if revised and tell_masks is not None and pose.scale is not Scale.UNKNOWN:
-            tell_masks(revised)
-        if revised and pose.scale is not Scale.UNKNOWN and self._last is not None and self.scale is Scale.UNKNOWN:
+        if not revised or pose.scale is Scale.UNKNOWN:
+            return
+        if isinstance(self.masks, HearsOfPoses):
+            self.masks.revise_poses(revised)
+        if self._last is not None and self.scale is Scale.UNKNOWN:
             self._found_motion = True
-            revise = getattr(self.depths, "revise", None)
-            if revise is not None:
-                revise(revised)
+            if isinstance(self.depths, RevisesDepth):
+                self.depths.revise(revised)
 
     def adopt_revised_masks(self, horizon: Horizon) -> int | None:
         """Takes over masks of earlier frames that their source has changed its mind about; the first such frame."""
-        revised: dict[int, IntArray] = getattr(self.masks, "revised_masks", dict)()
+        revised = self.masks.revised_masks() if isinstance(self.masks, RevisesMasks) else {}
         changed = [state for state in [*horizon.frames, *self.pending] if state.index in revised]
         for state in changed:
             state.adopt(self._clean(revised[state.index]))

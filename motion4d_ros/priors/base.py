@@ -1,10 +1,13 @@
-"""The four Protocols behind which every 2D source stands. A source is added by one file and one registry line."""
+"""The Protocols behind which every 2D source stands: four, and what some can do besides.
+
+A source is added by one file and one registry line.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,3 +124,63 @@ class TrackSource(Protocol):
 
     def reset(self) -> None:
         """Forgets everything."""
+
+
+# ---- what some sources can do besides: they are asked by `isinstance` ------------------------------------------------
+
+
+@runtime_checkable
+class RevisesPoses(Protocol):
+    """A pose source that changes its mind about earlier frames."""
+
+    def revised_poses(self) -> dict[int, FloatArray]:
+        """Frame index -> (4, 4) map <- camera, of what has changed since it was last asked."""
+
+
+@runtime_checkable
+class GetsStranded(Protocol):
+    """A pose source that can lose the camera for good."""
+
+    @property
+    def stranded(self) -> bool:
+        """Whether the camera is lost and hardly found again in this scene."""
+
+
+@runtime_checkable
+class HearsOfPoses(Protocol):
+    """A mask source that lives by the camera's path."""
+
+    def revise_poses(self, poses: dict[int, FloatArray]) -> None:
+        """Told of poses (4, 4) of earlier frames, by index, that have become known, or better known."""
+
+
+@runtime_checkable
+class RevisesDepth(Protocol):
+    """A depth source that lives by the camera's path."""
+
+    def revise(self, poses: dict[int, FloatArray]) -> None:
+        """Told of poses (4, 4) of earlier frames, by index, when the camera's motion becomes known."""
+
+
+@runtime_checkable
+class LooksFirst(Protocol):
+    """A mask source that wants to know a frame's pose and depth."""
+
+    def look(self, frame: Frame, pose: PosePrior, depth: DepthPrior | None) -> None:
+        """Told before `masks` of the same frame."""
+
+
+@runtime_checkable
+class RevisesMasks(Protocol):
+    """A mask source that changes its mind about earlier frames."""
+
+    def revised_masks(self) -> dict[int, IntArray]:
+        """Frame index -> (H, W) labels, of what has changed since it was last asked."""
+
+
+@runtime_checkable
+class LooksAhead(Protocol):
+    """A mask source that waits for later frames before it has the last word."""
+
+    def finish(self) -> None:
+        """The input ends: it says what it can of the last frames."""

@@ -35,7 +35,7 @@ from motion4d_ros.priors.segment import Segment
 from motion4d_ros.priors.still_scene import FOLLOWED, MOVES, Still, stillness
 from motion4d_ros.types import BoolArray, Camera, FloatArray
 
-LEAST_BIRTH = 90  # px of a new object
+LEAST_BIRTH, HIDDEN = 90, 25  # px of a new object, and below which one is out of sight
 BORDER = 10  # px at the edge of the image, where no object is born: what comes in has not been followed
 REACH = 12  # px that an outline can grow in a frame
 TOUCHING = 8  # px between parts of one thing
@@ -53,7 +53,6 @@ TOGETHER, MEMORY = 3, 4  # frames in which two must have been compared, and over
 FULL_VIEW = SPAN + 2  # frames around, from which it is asked who is one: at the ends too little is seen
 APART = 4  # frames of separation after which two stay two
 PROBATION, REVIEW = 5, 12  # frames after which it is asked whether an object has moved in most of them
-HIDDEN = 25  # px below which an object is out of sight
 RESIDUE = 0.5  # share of its size to which an object has shrunk where only its background may be left of it
 UNEXPECTED = 0.2  # what being off the expected place weighs against likeness of colours
 SAME_LOOK = 0.5  # likeness of colours above which a newcomer is a hidden object, and below which a residue is none
