@@ -25,7 +25,7 @@ from motion4d_ros.render import render
 from motion4d_ros.scene.bases import ArchivedPoses
 from motion4d_ros.scene.scene import Scene
 from motion4d_ros.threads import torch_threads
-from motion4d_ros.types import BACKGROUND, Camera
+from motion4d_ros.types import BACKGROUND, Camera, Scale
 
 COVERED_ALPHA = 0.6  # less than this: nothing is there yet
 NEARER_SHARE = 0.94  # prior depth below this share of the rendered one: something new stands in front
@@ -80,10 +80,12 @@ class Mapper:
         """Adds Gaussians for what the frames `new` show and the scene does not; how many.
 
         What the votes of the newest frames contradict goes first: it would stand where Gaussians of the right object
-        belong, and leave a hole when it is pruned after the fit.
+        belong, and leave a hole when it is pruned after the fit. Where depth is guessed, things are not yet where the
+        newest frames show them, and contradict them for that.
         """
         added = 0
-        if new and self.scene.count:
+        measured = all(horizon.get(index).scale is Scale.METRIC for index in new)
+        if new and self.scene.count and measured:
             self.census(horizon)
         with self.clock("spawn"):
             for index in sorted(new, key=lambda k: _is_guess(horizon.get(k))):
