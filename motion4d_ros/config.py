@@ -409,7 +409,7 @@ class RatesConfig:
     motion_weights: float = tunable(1e-2, "Logits of the motion weights", minimum=0.0, maximum=1.0)
     haste: float = tunable(
         2.0,
-        "Stage 1 multiplies the rates of position, rotation, scale and opacity by this: a window has few steps",
+        "Stage 1 multiplies the rates of position, rotation, scale and opacity by this where lengths are metric",
         minimum=0.1,
         maximum=100.0,
     )

@@ -60,7 +60,7 @@ class Fitter:
         self.config = config.fit
         self.weights = config.loss
         self.threads = config.run.threads
-        self._haste = config.rates.haste
+        self.haste = config.rates.haste  # by which stage 1 multiplies the rates of `SHAPE`
         rates = config.rates
         self.optimizer = SceneOptimizer(
             scene,
@@ -131,7 +131,7 @@ class Fitter:
         started = time.perf_counter()
         loss.backward()
         self.raster_seconds += time.perf_counter() - started
-        self.optimizer.step(self._haste if stage == "motion" else 1.0, SHAPE)
+        self.optimizer.step(self.haste if stage == "motion" else 1.0, SHAPE)
         self.iterations += 1
         self.step_seconds += time.perf_counter() - begun
 

@@ -84,8 +84,7 @@ class Mapper:
         newest frames show them, and contradict them for that.
         """
         added = 0
-        measured = all(horizon.get(index).scale is Scale.METRIC for index in new)
-        if new and self.scene.count and measured:
+        if new and self.scene.count and _measured(horizon, new):
             self.census(horizon)
         with self.clock("spawn"):
             for index in sorted(new, key=lambda k: _is_guess(horizon.get(k))):
@@ -99,8 +98,12 @@ class Mapper:
         return added
 
     def fit_window(self, horizon: Horizon, new: Sequence[int], refresh: MaskRefresh, scale: float = 1.0) -> None:
-        """Stages 1 and 2 on the frames `new`, older ones replayed; `scale` multiplies the numbers of steps."""
+        """Stages 1 and 2 on the frames `new`, older ones replayed; `scale` multiplies the numbers of steps.
+
+        Stage 1 takes longer steps where depth is measured, and does not follow a guess as fast.
+        """
         fit = self.config.fit
+        self.fitter.haste = self.config.rates.haste if _measured(horizon, new) else 1.0
         chosen = [self.targets[index] for index in new]
         replay = [target for index, target in self.targets.items() if index not in set(new)]
         camera = horizon.camera
@@ -369,6 +372,11 @@ class Mapper:
 
         variance = table.sigma_px[rows, a] ** 2 + table.sigma_px[rows, b] ** 2
         return TrackTargets(tensor(table.uv_px[rows, a]), tensor(table.uv_px[rows, b]), tensor(1 / (0.25 + variance)))
+
+
+def _measured(horizon: Horizon, indices: Sequence[int]) -> bool:
+    """Whether all these frames come with lengths in metres."""
+    return all(horizon.get(index).scale is Scale.METRIC for index in indices)
 
 
 def _is_guess(state: FrameState) -> bool:
