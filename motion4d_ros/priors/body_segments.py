@@ -108,6 +108,11 @@ class BodySegments:
         stray, noise = np.median(self._judged, axis=0)
         return bool(stray < MOST_STRAY and noise < MOST_NOISE)
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether enough frames have been judged to see that the static scene is not explained well enough here."""
+        return len(self._judged) >= JUDGED // 8 and not self.clear
+
     def final(self, object_id: int) -> int:
         """The id of the object that a body has turned out to be by now; 0: none."""
         while object_id in self.became:
@@ -343,7 +348,7 @@ class BodySegments:
         """(h, w) ids; objects grow older, are hidden, come back, or turn out to be none."""
         out = np.zeros(frame.occupied.shape, np.int32)
         index = frame.tracks.index
-        moving = {key for key, p in soft.items() if _moves(frame.still, p > 0.8)}
+        moving = {key for key, p in soft.items() if frame.still.moves(p > 0.8)}
         for key, p in soft.items():
             item, mask, core = self.objects[key], p > 0.5, p > 0.8
             if mask.sum() < HIDDEN:
@@ -382,12 +387,6 @@ class BodySegments:
 
 
 # ---- helpers --------------------------------------------------------------------------------------------------------
-
-
-def _moves(still: Still, core: BoolArray) -> bool:
-    """Whether most of a region (h, w) contradicts stillness, and the pictures agree."""
-    off, speaks = still.misfit[core], still.speaks[core]
-    return bool(len(off) and (off > 1.0).mean() > 0.5 and (speaks > 0.15).mean() > 0.3)
 
 
 def _likeness(a: FloatArray, b: FloatArray) -> float:

@@ -43,6 +43,7 @@ FORGET_AFTER = 64  # frames out of sight
 LEAST_CARRIED = 12  # px of a body that is carried on
 MOST_NAMES = 100  # bodies that have turned out to be others, from which names are tidied up
 RETURNED = 3  # frames in which one is back in view, from which it is followed back to where it came from
+NOW_AND_THEN = 4  # of so many frames one is segmented where bodies are not believed: the scene may become clearer
 TRIED = 4  # frames in a row in which the static scene must have been well explained before bodies have the last word
 
 
@@ -146,6 +147,8 @@ class MotionMasks(CarriedMasks):
         """Segments frame `index` with the frames up to `newest` in view; corrects labels and what is carried."""
         bodies = self._bodies
         if not self._flow.has(index) or (bodies.last is not None and index <= bodies.last):
+            return
+        if bodies.hopeless and index % NOW_AND_THEN:
             return
         given = [item.object_id for item in self._carrier.objects.values() if item.object_id not in self._lives]
         occupied = np.isin(self._labels[index], given) & (self._labels[index] > 0) if index in self._labels else None

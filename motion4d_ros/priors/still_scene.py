@@ -31,6 +31,11 @@ class Still:
     stray: float  # share of the free picture that seems to move: what is wrong with the camera's motion or with flow
     noise: float  # median misfit of the free picture, standard deviations
 
+    def moves(self, region: BoolArray) -> bool:
+        """Whether most of a region (h, w) contradicts stillness, and the pictures agree."""
+        off, speaks = self.misfit[region], self.speaks[region]
+        return bool(len(off) and (off > 1.0).mean() > 0.5 and (speaks > 0.15).mean() > 0.3)
+
 
 MOVES = 1.15  # misfit from which a pixel counts as moving
 FOLLOWED = 3  # frames in which a pixel must have been followed to be judged
