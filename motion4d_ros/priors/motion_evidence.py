@@ -100,18 +100,23 @@ def photometric_gain(
     Near 1: the static scene cannot look like this. Near 0: no telling (flat colour). Negative: where there is texture
     that the static scene explains, so that flow astray on repeated patterns and along lines is not taken for motion.
     """
-    now = cv2.GaussianBlur(gray, (0, 0), 0.8).astype(np.float32)
-    then = cv2.GaussianBlur(before, (0, 0), 0.8).astype(np.float32)
-    with_static, with_flow = now - warp(then, static), now - warp(then, flow)
-    cost_static, cost_flow = (
-        cv2.blur(np.abs(difference - cv2.blur(difference, (15, 15))), (7, 7))  # brightness may change
-        for difference in (with_static, with_flow)
-    )
+    now, then = smoothed(gray), smoothed(before)
+    cost_static, cost_flow = (dissimilarity(now - warp(then, way)) for way in (static, flow))
     scale = 2.0 + 2.0 * float(np.median(cost_static))
     detail = cv2.blur(np.abs(now - cv2.blur(now, (7, 7))), (7, 7))
     gain = np.clip((cost_static - cost_flow) / scale, 0, 1)
     explained = np.clip(detail / (3 * scale), 0, 1) * np.clip(1 - 2 * cost_static / np.maximum(detail, 1e-3), 0, 1)
     return np.asarray(np.where(gain > 0.15, gain, -explained), np.float32)
+
+
+def smoothed(gray: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(h, w) grey values without noise, to be compared with others."""
+    return np.asarray(cv2.GaussianBlur(gray, (0, 0), 0.8), np.float32)
+
+
+def dissimilarity(difference: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(h, w) grey levels by which two images with that `difference` differ around a pixel; brightness may change."""
+    return np.asarray(cv2.blur(np.abs(difference - cv2.blur(difference, (15, 15))), (7, 7)), np.float32)
 
 
 def rigid_flow(depth: FloatArray, camera: Camera, T_other_cam: FloatArray) -> NDArray[np.float32]:

@@ -190,11 +190,10 @@ class MotionMasks(CarriedMasks):
 
         As a thing that is carried, until it was last seen before.
         """
-        held: list[int] = []
-        for i in [i for i in self._flow.indices if shown and shown[0] - LOOK_BACK <= i < shown[0]][::-1]:
-            if self._shows(i, key):
-                break
-            held.insert(0, i)
+        if not shown:
+            return
+        before = max((i for i in self._told if i < shown[0] and self._shows(i, key)), default=-1)
+        held = [i for i in self._flow.indices if max(before + 1, shown[0] - LOOK_BACK) <= i < shown[0]]
         if not held:
             return
         start = shown[min(2, len(shown) - 1)]  # by then it has mostly been seen whole

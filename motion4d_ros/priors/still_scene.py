@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from motion4d_ros.geometry.two_view import inverse_pose
 from motion4d_ros.priors.body_motion import CAP, SPAN, TYPICAL, Image, Trajectories
 from motion4d_ros.priors.flow import FlowCache, pixel_grid, remap
 from motion4d_ros.priors.mask_cues import bounding_box
-from motion4d_ros.priors.motion_evidence import explain, photometric_gain
+from motion4d_ros.priors.motion_evidence import dissimilarity, explain, photometric_gain, smoothed
 from motion4d_ros.priors.regions import grown, parts
 from motion4d_ros.types import BoolArray, Camera, FloatArray
 
@@ -58,22 +57,20 @@ def stillness(
     where `poses` (4, 4, map <- camera) of all frames are known. The explanation that leaves less of the picture in
     motion is taken. `exclude` (h, w) where known things move; `camera` at the size of the flow.
     """
-    options = [_by_two_views(cache, tracks, exclude)]
+    off, flows = _by_two_views(cache, tracks, exclude)
+    options = [(off, _pictures(cache, tracks, flows))]
     swept: Image | None = None
     if camera is not None and all(tracks.index + offset in poses for offset in [0, *tracks.offsets]):
         off, flows, alternative = _by_triangulation(cache, tracks, poses, camera)
-        options.append((off, flows))
-        swept = _pictures(cache, tracks, alternative)
+        options.append((off, _pictures(cache, tracks, flows)))
+        swept = options[-1][1] if alternative is flows else _pictures(cache, tracks, alternative)
     free = tracks.seen >= min(FOLLOWED, len(tracks.offsets))
     if exclude is not None:
         free &= ~exclude
     best: Still | None = None
-    for off, flows in options:
-        speaks = _pictures(cache, tracks, flows)
-        if swept is not None:
-            speaks = np.where(
-                swept < AGAINST, np.minimum(speaks, swept), speaks
-            )  # of many depths one always fits a little
+    for off, speaks in options:
+        if swept is not None:  # heard only where it speaks for stillness: of many depths one always fits a little
+            speaks = np.where(swept < AGAINST, np.minimum(speaks, swept), speaks)
         off = np.where(speaks < AGAINST, np.minimum(off, BLIND), np.where(speaks < FOR, np.minimum(off, NEUTRAL), off))
         stray = float((off[free] > MOVES).mean()) if free.any() else 1.0
         noise = float(np.median(off[free])) if free.any() else CAP
@@ -105,7 +102,7 @@ def _by_triangulation(
 ) -> tuple[Image, dict[int, Image], dict[int, Image]]:
     """The same with known poses: every pixel is triangulated, linearly and robustly, in all frames at once.
 
-    Third: the static flow at the inverse depths of `_swept`.
+    Third: the static flow at the inverse depths of `_swept`; the second itself where it changes nothing.
 
     A point at inverse depth w on the ray r is seen from another camera at (R r + w t), up to scale.
     """
@@ -139,15 +136,19 @@ def _by_triangulation(
     summed = (np.minimum(off / sigma[:, None, None], CAP) * tracks.valid).sum(0) + TYPICAL
     total = (summed / (tracks.seen + 1.0)).astype(np.float32)
     rays = list(zip(turned, shift, strict=True))
-    flows, swept = (
+    depths = [w]
+    at_best = _swept(cache, tracks, rays, camera, w, total, w * camera.fx * np.sqrt(below) > KNOWN)
+    if at_best is not w:
+        depths.append(at_best)
+    flows = [
         {
             offset: (_project(r, t, at) * focal + centre - grid).astype(np.float32)
             for offset, (r, t) in zip(tracks.offsets, rays, strict=True)
             if offset in PAIRED
         }
-        for at in (w, _swept(cache, tracks, rays, camera, w, total, w * camera.fx * np.sqrt(below) > KNOWN))
-    )
-    return total, flows, swept
+        for at in depths
+    ]
+    return total, flows[0], flows[-1]
 
 
 def _swept(
@@ -170,9 +171,9 @@ def _swept(
         return inverse_depth
     focal, centre = np.array([camera.fx, camera.fy]), np.array([camera.cx, camera.cy])
     planes = np.linspace(0.0, FARTHER * float(np.percentile(settled, 98)), PLANES, dtype=np.float32)
-    now = _smooth(cache.gray(tracks.index))
+    now = smoothed(cache.gray(tracks.index))
     views = [
-        (*rays[tracks.offsets.index(offset)], _smooth(cache.gray(tracks.index + offset)))
+        (*rays[tracks.offsets.index(offset)], smoothed(cache.gray(tracks.index + offset)))
         for offset in PAIRED
         if offset in tracks.offsets
     ]
@@ -186,16 +187,12 @@ def _swept(
             cost = np.zeros_like(own)
             for turned, shift, other in views:
                 difference = now[box] - remap(other, _project(turned[box], shift, plane) * focal + centre)
-                cost += cv2.blur(np.abs(difference - cv2.blur(difference, (15, 15))), (7, 7))
+                cost += dissimilarity(difference)
             better = cost < least
             best[better], least[better] = plane[better], cost[better]
         chosen = part[box] & moving[box]
         out[box][chosen] = best[chosen]
     return out
-
-
-def _smooth(gray: NDArray[np.uint8]) -> Image:
-    return np.asarray(cv2.GaussianBlur(gray, (0, 0), 0.8), np.float32)
 
 
 def _project(turned: Image, shift: FloatArray, w: Image) -> Image:

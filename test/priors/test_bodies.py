@@ -188,9 +188,8 @@ def test_a_frame_that_stands_alone_says_nothing() -> None:
     assert BodySegments(cache).step(0, 0) is None
 
 
-def test_hindsight_finds_what_flow_between_two_frames_confuses() -> None:
-    """The same two things, by the mask source as a whole: labels of earlier frames are corrected, the last ones too."""
-    clip = [shot((WALL, NEAR, FAR), np.eye(4), index) for index in range(20)]
+def followed(clip: list[tuple]) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+    """Labels by the mask source as a whole before a fixed camera, with hindsight; and those revised at the end."""
     source, masks = MotionMasks(Config()), {}
     for frame, _, _ in clip:
         source.look(frame, PosePrior(np.eye(4), PoseStatus.OK, Scale.UNKNOWN), None)
@@ -199,6 +198,13 @@ def test_hindsight_finds_what_flow_between_two_frames_confuses() -> None:
     source.finish()
     revised = source.revised_masks()
     masks.update(revised)
+    return masks, revised
+
+
+def test_hindsight_finds_what_flow_between_two_frames_confuses() -> None:
+    """The same two things, by the mask source as a whole: labels of earlier frames are corrected, the last ones too."""
+    clip = [shot((WALL, NEAR, FAR), np.eye(4), index) for index in range(20)]
+    masks, revised = followed(clip)
     assert max(revised) > 19 - SPAN
     for number in (2, 3):
         scores = []
@@ -213,13 +219,7 @@ def test_what_comes_back_is_followed_to_where_it_came_into_view() -> None:
     mover = Board((-1.3, -0.4, -0.6, 0.4), 3.0, 7, velocity=(0.06, 0.0))
     pillar = Board((-0.15, -3.0, 0.5, 3.0), 1.9, 4)
     clip = [shot((WALL, mover, pillar), np.eye(4), index) for index in range(40)]
-    source, masks = MotionMasks(Config()), {}
-    for frame, _, _ in clip:
-        source.look(frame, PosePrior(np.eye(4), PoseStatus.OK, Scale.UNKNOWN), None)
-        masks[frame.index] = source.masks(frame, None)
-        masks.update(source.revised_masks())
-    source.finish()
-    masks.update(source.revised_masks())
+    masks, _ = followed(clip)
     sizes = [int((truth == 2).sum()) for _, _, truth in clip]
     gone = next(k for k, size in enumerate(sizes) if size == 0)
     back = [k for k in range(gone, 40) if sizes[k] > 150]
