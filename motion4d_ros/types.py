@@ -22,6 +22,7 @@ IntArray: TypeAlias = NDArray[np.integer]
 BoolArray: TypeAlias = NDArray[np.bool_]
 
 BACKGROUND = 0
+SAME_CAMERA = 0.003  # of the longer side: intrinsics that differ by less are those of one camera
 CAMERA_CHANGED = "the camera changed (size or intrinsics)"  # reasons for which a new scene begins
 CAMERA_LOST = "camera lost"
 NO_GROUND = "too little of the picture agrees on what stands still"  # a warning begins so
@@ -92,6 +93,14 @@ class Camera:
     def size(self) -> tuple[int, int]:
         """(height, width), px: the shape of its images."""
         return self.height, self.width
+
+    def is_like(self, other: Camera) -> bool:
+        """Whether it is the same camera: of the same size, and no intrinsic differs by more than lenses that keep
+        adjusting themselves (focus, stabilisation) make it.
+        """
+        slack = SAME_CAMERA * max(self.size)
+        apart = np.subtract((self.fx, self.fy, self.cx, self.cy), (other.fx, other.fy, other.cx, other.cy))
+        return self.size == other.size and bool((np.abs(apart) <= slack).all())
 
     def scaled(self, factor: float) -> Camera:
         """The same camera with images resized by `factor` (pixel-centre convention)."""

@@ -48,7 +48,7 @@ class Consensus:
     def carried(self, position: int, labels: Sequence[int]) -> NDArray[np.int32]:
         """(h, w) the objects `labels` at working size, in the frame at `position`; for sources that flicker or leak."""
         self._let_go(position - REACH)
-        best = np.zeros(self._frames[position].raw_labels.shape, np.float32)
+        best = np.zeros(self._frames[position].named_labels.shape, np.float32)
         result = np.zeros(best.shape, np.int32)
         for label in labels:
             distance = self._agreed(position, label)
@@ -96,7 +96,7 @@ class Consensus:
         return self._links[here, there]
 
     def _says(self, position: int, label: int) -> bool:
-        return int((self._frames[position].raw_labels == label).sum()) >= MIN_PIXELS
+        return int((self._frames[position].named_labels == label).sum()) >= MIN_PIXELS
 
     def _let_go(self, position: int) -> None:
         """Of what was made of frames before `position`: frames are asked about in order, and images add up."""
@@ -106,7 +106,7 @@ class Consensus:
     def _distance(self, position: int, label: int) -> NDArray[np.float32]:
         """(h, w) signed distance to the outline that the source draws in a frame: its neighbours all ask for it."""
         if (position, label) not in self._distances:
-            self._distances[position, label] = signed_distance(self._frames[position].raw_labels == label)
+            self._distances[position, label] = signed_distance(self._frames[position].named_labels == label)
         return self._distances[position, label]
 
     def _agreed(self, position: int, label: int) -> NDArray[np.float32] | None:
@@ -114,7 +114,7 @@ class Consensus:
 
         A source that misses an object whose pixels can be followed all the same is not quite believed.
         """
-        total = np.zeros(self._frames[position].raw_labels.shape, np.float32)
+        total = np.zeros(self._frames[position].named_labels.shape, np.float32)
         present, absent, followed = 0.0, 0.0, 0.0
         for step in (1, -1):
             flow: NDArray[np.float32] = np.zeros((*total.shape, 2), np.float32)
@@ -141,7 +141,7 @@ class Consensus:
         """(h, w) in [0, 1] the object as its source shows it, or as carried from at most `most` frames further on."""
         beyond = position + step
         if self._says(position, label) or most == 0 or not 0 <= beyond < len(self._frames):
-            return (self._frames[position].raw_labels == label).astype(np.float32)
+            return (self._frames[position].named_labels == label).astype(np.float32)
         theirs = self._mask(beyond, step, label, most - 1)
         flow, good = self._link(position, beyond)
         return warp(theirs, inner_flow(flow, good, warp(theirs, flow)))
@@ -167,7 +167,7 @@ def inner_flow(flow: NDArray[np.float32], good: BoolArray, soft: NDArray[np.floa
 
 def _knows(state: FrameState) -> bool:
     """Whether the source had any opinion on the frame."""
-    return bool((state.raw_labels != UNKNOWN_LABEL).any())
+    return bool((state.named_labels != UNKNOWN_LABEL).any())
 
 
 def signed_distance(mask: BoolArray | IntArray) -> NDArray[np.float32]:

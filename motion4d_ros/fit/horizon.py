@@ -40,12 +40,13 @@ class FrameState:
     voted: IntArray | None = None  # (H, W) as voted, before anything rendered touched it
     whole: Frame | None = None  # at the input's size, while a mask source that looks at that may be asked again
     outlines: PackedLabels | None = None  # what such a source said last, at the input's size
+    named: IntArray | None = None  # (H, W) `raw_labels` by the names that their masks have earned (see `names`)
     agreed: IntArray | None = None  # (H, W) outlines that the frames around agree on (see `consensus`)
     mended: PackedLabels | None = None  # of a steady source, mended by the frames around, at the input's size
 
     def adopt(self, labels: IntArray) -> None:
         """Takes (H, W) labels of the mask source, at working size or the input's, for `raw_labels` and `outlines`."""
-        self.raw_labels = resize_labels(labels, self.frame.camera.size)
+        self.raw_labels, self.named = resize_labels(labels, self.frame.camera.size), None
         self.keep_outlines(labels)
 
     def keep_outlines(self, labels: IntArray) -> None:
@@ -61,6 +62,11 @@ class FrameState:
     def source_labels(self) -> IntArray:
         """(H, W) what the mask source said last, at the input's size where it looks at that, else at working size."""
         return self.raw_labels if self.outlines is None else self.outlines.unpack()
+
+    @property
+    def named_labels(self) -> IntArray:
+        """(H, W) what the mask source said last, by the names that its masks have earned, at working size."""
+        return self.raw_labels if self.named is None else self.named
 
     @property
     def index(self) -> int:

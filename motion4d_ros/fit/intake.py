@@ -93,7 +93,7 @@ class Intake:
             raise Motion4DError(f"two frames with the same stamp {frame.stamp_ns}: the second is ignored")
         if frame.stamp_ns < self.newest_ns:
             return "the clock jumped back"
-        if frame.camera != self._last.output_camera:
+        if not frame.camera.is_like(self._last.output_camera):
             return CAMERA_CHANGED
         return ""
 
@@ -106,6 +106,8 @@ class Intake:
         """Asks every source about the frame and appends it to `pending`."""
         started = time.perf_counter()
         whole = frame.with_index(self._next_index)
+        if self._last is not None:  # intrinsics flicker where lenses adjust themselves: the first ones hold
+            whole = replace(whole, camera=self._last.output_camera)
         frame = shrink(whole, self.config.budget.working_width)
         self._next_index += 1
         hint = self._hint(frame)

@@ -41,7 +41,7 @@ FAR_SIGMAS = 4.0  # an error of depth beyond this many standard deviations count
 NOWHERE_PX = -1e4
 NOTHING_TO_SEE = -1.0  # score where hardly any point of the template shows
 LEAST_SCORE = 0.65  # correlation times coverage, for a pose to be believed
-SURPRISE = 0.2  # by how much a pose must look better when it is turned that far from all predictions
+SURPRISE = 0.3  # by how much a pose must look better when it is turned that far from all predictions
 TURN_PENALTY = 0.1  # score that the largest turn must win
 REFINEMENTS = ((8.0, 2.0, 0.03), (4.0, 1.0, 0.015), (2.0, 0.5, 0.007), (1.0, 0.2, 0.003))  # degrees, px, of depth
 

@@ -237,7 +237,7 @@ class Worker:
                 return
             frame, context = self._build(group)
             self.report.tf_problem = ""
-            changed = self._camera is not None and frame.camera != self._camera
+            changed = self._camera is not None and not frame.camera.is_like(self._camera)
             if in_pause and changed:
                 self._held = group
                 raise Abandoned(CAMERA_CHANGED)
@@ -262,7 +262,7 @@ class Worker:
         else:
             self._queue.finish_processed()
             self.report.processed_at = time.monotonic()
-            self._camera = frame.camera
+            self._camera = self._camera or frame.camera
             if estimate.index >= 0:
                 self._remember(estimate.index, context)
                 self.newest = estimate

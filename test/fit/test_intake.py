@@ -98,6 +98,16 @@ def test_another_camera_restarts_also_when_images_are_shrunk() -> None:
         assert "camera" in intake.reason_to_restart(frame(1, camera=replace(CAMERA, fx=71.0)))
 
 
+def test_intrinsics_that_flicker_are_those_of_one_camera_but_may_not_creep_away() -> None:
+    intake = intake_of()
+    intake.take(frame(0))
+    for k in range(1, 4):  # focus and stabilisation move them by hundredths of a pixel
+        flickering = frame(k, camera=replace(CAMERA, fx=CAMERA.fx + 0.01 * k, cy=CAMERA.cy - 0.02))
+        assert intake.reason_to_restart(flickering) == ""
+        assert intake.take(flickering).output_camera == CAMERA
+    assert "camera" in intake.reason_to_restart(frame(4, camera=replace(CAMERA, fx=CAMERA.fx + 1.0)))
+
+
 def test_counters_survive_a_reset() -> None:
     intake = intake_of()
     intake.take(frame(5))

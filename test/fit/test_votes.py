@@ -92,6 +92,63 @@ def test_only_frames_from_the_first_on_are_voted() -> None:
     assert agreement(horizon, 6) > 0.99
 
 
+def test_frames_that_miss_an_object_do_not_outvote_those_that_show_it() -> None:
+    horizon = sequence()
+    for k in (3, 4, 5, 6, 7):
+        horizon.frames[k].raw_labels = np.where(truth(k) == 1, 0, truth(k))
+    vote(horizon)
+    assert all(agreement(horizon, k) > 0.99 for k in range(LENGTH))  # it was there before and after
+
+
+def test_what_is_gone_is_gone() -> None:
+    horizon = sequence()
+    for k in range(4, LENGTH):
+        horizon.frames[k].raw_labels = np.where(truth(k) == 1, 0, truth(k))
+    vote(horizon)
+    assert not (horizon.frames[-1].labels == 1).any()
+
+
+def test_what_looks_otherwise_has_no_vote() -> None:
+    horizon = sequence()
+    for k in range(LENGTH):  # something comes into view, and flow, which sees nothing move, says it was always there
+        seen = k >= LENGTH - 2
+        horizon.frames[k].raw_labels = truth(k) if seen else np.zeros(SIZE, np.int32)
+        horizon.frames[k].image[:] = np.where(seen & (truth(k) > 0), 200, 90)[..., None]
+    vote(horizon)
+    assert all(agreement(horizon, k) > 0.97 for k in (LENGTH - 2, LENGTH - 1))
+    assert not horizon.frames[LENGTH - 3].labels.any()
+
+
+def test_names_hold_where_no_pixel_can_be_followed() -> None:
+    horizon = sequence()
+    for k in (5, 6, 7):
+        horizon.frames[k].raw_labels = np.array([0, 2, 1], np.int32)[truth(k)]
+    vote(horizon, trusted=False)
+    assert all(agreement(horizon, k) == 1.0 for k in range(LENGTH))
+    assert np.array_equal(horizon.frames[6].named_labels, truth(6))
+    assert np.array_equal(horizon.frames[6].raw_labels, np.array([0, 2, 1])[truth(6)])  # as the source said
+
+
+def test_names_that_turn_out_wrong_are_mended_in_frames_voted_before() -> None:
+    frames = [make_state(k, np.array([0, 2, 1], np.int32)[truth(k)] if k < 3 else truth(k)) for k in range(LENGTH)]
+    horizon = make_horizon(frames[:4])
+    vote(horizon)
+    assert agreement(horizon, 3) < 1.0  # three frames against one
+    for state in frames[4:]:
+        horizon.append(state)
+    label_votes.vote(horizon, UniformFlow(SIZE), 1, 6)  # type: ignore[arg-type]
+    assert all(agreement(horizon, k) == 1.0 for k in range(LENGTH))
+
+
+def test_one_that_takes_the_place_of_another_keeps_its_own_name() -> None:
+    horizon = sequence()
+    for k in range(LENGTH):  # one leaves; later another one comes to where it was
+        horizon.frames[k].raw_labels = np.where(truth(k) == 1, (1, 0, 3)[(k > 3) + (k > 5)], 0)
+    vote(horizon, trusted=False)
+    assert set(np.unique(horizon.frames[-1].labels)) == {0, 3}
+    assert set(np.unique(horizon.frames[0].labels)) == {0, 1}
+
+
 # -- points ------------------------------------------------------------------------------------------------------------
 
 
