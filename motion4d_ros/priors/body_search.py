@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 
 from motion4d_ros.priors.body_motion import CAP, Trajectories, fit_body, misfit
-from motion4d_ros.priors.flow import pixel_grid
 from motion4d_ros.priors.regions import grown, opened, parts
 from motion4d_ros.types import BoolArray
 
@@ -17,7 +16,6 @@ TRIALS = 12  # patches tried for a body
 
 def bodies_among(tracks: Trajectories, region: BoolArray) -> list[BoolArray]:
     """Divides a region (h, w) into rigid bodies: the one that most of it follows, then that of the rest, and so on."""
-    grid = pixel_grid(*region.shape)
     rng = np.random.default_rng(tracks.index)
     found: list[BoolArray] = []
     left = region.copy()
@@ -27,7 +25,11 @@ def bodies_among(tracks: Trajectories, region: BoolArray) -> list[BoolArray]:
         radius = max(6.0, 0.25 * np.sqrt(len(ys)))
         for trial in range(TRIALS + 1 if len(ys) >= LEAST_PART else 0):
             k = rng.integers(len(ys))
-            patch = left & (np.linalg.norm(grid - np.array([xs[k], ys[k]]), axis=-1) < radius) if trial else left
+            patch = left
+            if trial:
+                near = (xs - xs[k]) ** 2 + (ys - ys[k]) ** 2 < radius**2
+                patch = np.zeros_like(left)
+                patch[ys[near], xs[near]] = True
             inliers = _inliers(tracks, patch, left, 16 if trial == 0 else 8) if patch.sum() >= 40 else best
             best = inliers if inliers.sum() > best.sum() else best
         for _ in range(2):

@@ -24,9 +24,9 @@ from motion4d_ros.priors.body_motion import (
     trajectories,
 )
 from motion4d_ros.priors.body_segments import BodySegments, Segment
-from motion4d_ros.priors.flow import FlowCache, pixel_grid
+from motion4d_ros.priors.flow import FlowCache, pixel_grid, remap
 from motion4d_ros.priors.motion_masks import MotionMasks
-from motion4d_ros.priors.still_scene import stillness
+from motion4d_ros.priors.still_scene import stillness, views_of
 from motion4d_ros.types import PoseStatus, Prompt, Scale
 
 SHAPE = (60, 80)
@@ -162,6 +162,18 @@ def test_flow_that_is_wrong_does_not_make_a_still_thing_move() -> None:
     still = stillness(cache, tracks, None, poses, CAMERA)
     assert np.percentile(still.misfit[inner], 80) < 1.0
     assert np.median(still.misfit[labels[4] == 3]) > 1.1
+
+
+def test_a_plane_is_seen_as_its_pixels_are() -> None:
+    cache, _, poses = cached(9, (WALL, NEAR), step=0.04)
+    tracks = trajectories(cache, 4, 8)
+    assert tracks is not None
+    image = cv2.GaussianBlur(cache.gray(8), (0, 0), 1.5).astype(np.float32)
+    box = np.s_[50:120, 90:200]
+    view = views_of(tracks, poses, CAMERA)[tracks.offsets.index(4)]
+    plane = np.full((70, 110), 0.4, np.float32)
+    one_by_one = remap(image, view.project(plane, box))
+    assert np.abs(view.at_plane(image, 0.4, box) - one_by_one).max() < 1.0  # both look up 1/32 px
 
 
 def test_two_things_that_pass_in_front_of_each_other_keep_apart() -> None:
