@@ -90,7 +90,7 @@ class MotionMasks(CarriedMasks):
         self._camera = frame.camera
         previous = self._carrier.last_index
         if self._use_bodies and previous is not None and self._flow.has(previous):
-            self._look_again(previous - SPAN, previous)
+            self._look_again(frame.index - SPAN, frame.index)
         return super().masks(frame, hint)
 
     def finish(self) -> None:
@@ -171,7 +171,7 @@ class MotionMasks(CarriedMasks):
             self._forget_names()
         self._clear = self._clear + 1 if bodies.clear else 0
         if self._trusts_bodies:
-            self._take_over(index, newest, given)
+            self._take_over(index, given)
 
     def _forget_names(self) -> None:
         """Lets go of what no frame held shows any more: memory stays bounded."""
@@ -211,8 +211,11 @@ class MotionMasks(CarriedMasks):
         scaled = self._camera.scaled(self._flow.size[0] / self._camera.height)
         return scaled if scaled.size == self._flow.size else None
 
-    def _take_over(self, index: int, newest: int, given: list[int]) -> None:
-        """Labels the frames held as bodies say by now, and carries on from there in the newest frame."""
+    def _take_over(self, index: int, given: list[int]) -> None:
+        """Labels the frames held as bodies say by now, and carries on from there in the newest frame carried to."""
+        newest = self._carrier.last_index
+        if newest is None:
+            return
         self._keep_names()
         shown = {key: self._names_of.get(key, key) for key, item in self._bodies.objects.items() if item.proved}
         table = np.zeros(self._bodies.next_id, np.int32)
