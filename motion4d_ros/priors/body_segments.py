@@ -53,6 +53,7 @@ TOGETHER, MEMORY = 3, 4  # frames in which two must have been compared, and over
 FULL_VIEW = SPAN + 2  # frames around, from which it is asked who is one: at the ends too little is seen
 APART = 4  # frames of separation after which two stay two
 PROBATION, REVIEW = 5, 12  # frames after which it is asked whether an object has moved in most of them
+EARLY, DECIDED = 3, 1.0  # frames after which it may be shown, if stillness explains it so much worse than its body does
 RESIDUE = 0.5  # share of its size to which an object has shrunk where only its background may be left of it
 UNEXPECTED = 0.2  # what being off the expected place weighs against likeness of colours
 SAME_LOOK = 0.5  # likeness of colours above which a newcomer is a hidden object, and below which a residue is none
@@ -168,7 +169,7 @@ class BodySegments:
             soft, fits = self._assign(frame, masks, prior)
         self._join(frame, soft)
         self.last = index
-        return self._conclude(frame, soft)
+        return self._conclude(frame, soft, fits)
 
     # ---- whose is a pixel? ------------------------------------------------------------------------------------------
 
@@ -346,7 +347,7 @@ class BodySegments:
 
     # ---- the end of a frame -----------------------------------------------------------------------------------------
 
-    def _conclude(self, frame: _Frame, soft: dict[int, Image]) -> NDArray[np.int32]:
+    def _conclude(self, frame: _Frame, soft: dict[int, Image], fits: dict[int, Image]) -> NDArray[np.int32]:
         """(h, w) ids; objects grow older, are hidden, come back, or turn out to be none."""
         out = np.zeros(frame.occupied.shape, np.int32)
         index = frame.tracks.index
@@ -360,6 +361,8 @@ class BodySegments:
             item.seen_at(index, mask)
             item.seen, item.moved = item.seen + 1, item.moved + (key in moving)
             item.size = max(0.98 * item.size, float(mask.sum()))
+            if item.seen == item.moved == EARLY and len(frame.tracks.offsets) >= FULL_VIEW and key in fits:
+                item.proved |= bool(np.median((frame.still.misfit - fits[key])[mask]) > DECIDED)
             if item.seen in (PROBATION, REVIEW):
                 item.proved = item.moved >= 0.6 * item.seen
                 if not item.proved:

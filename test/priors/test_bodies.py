@@ -195,6 +195,18 @@ def test_two_things_that_pass_in_front_of_each_other_keep_apart() -> None:
     assert bodies.clear
 
 
+@pytest.mark.parametrize("ahead", [SPAN, 1])
+def test_what_moves_decidedly_is_believed_after_three_frames(ahead: int) -> None:
+    cache, _, _ = cached(12, (WALL, NEAR))
+    bodies = BodySegments(cache)
+    proved = []
+    for index in range(3, 6):
+        bodies.step(index, index + ahead)
+        proved.append(any(item.proved for item in bodies.objects.values()))
+    assert len(bodies.objects) == 1
+    assert proved == [False, False, ahead == SPAN]  # not where few frames are in view
+
+
 def test_a_frame_that_stands_alone_says_nothing() -> None:
     cache, _, _ = cached(1, (WALL, NEAR))
     assert BodySegments(cache).step(0, 0) is None
@@ -225,6 +237,15 @@ def test_hindsight_finds_what_flow_between_two_frames_confuses() -> None:
             scores.append(max((iou(masks[k] == i, truth) for i in np.unique(masks[k][masks[k] > 0])), default=0.0))
         assert np.mean(scores) > 0.7
     assert len(np.unique(masks[10][masks[10] > 0])) == 2
+
+
+def test_a_frame_is_told_of_as_soon_as_four_follow(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(BodySegments, "step", lambda _, index, newest, *others: asked.append((index, newest)))
+    source = MotionMasks(Config())
+    for index in range(7):
+        source.masks(shot((WALL, NEAR), np.eye(4), index)[0], None)
+    assert asked == [(0, 4), (1, 5), (2, 6)]
 
 
 def test_what_comes_back_is_followed_to_where_it_came_into_view() -> None:
