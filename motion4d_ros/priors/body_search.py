@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from motion4d_ros.priors.body_motion import CAP, Trajectories, fit_body, misfit
 from motion4d_ros.priors.regions import grown, opened, parts
@@ -12,6 +13,8 @@ from motion4d_ros.types import BoolArray
 LEAST_PART = 50  # px of a body
 FITS = 1.0  # misfit up to which a pixel may belong to a body that is being looked for
 TRIALS = 12  # patches tried for a body
+RATHER = 0.7  # standard deviations of flow by which one body has to explain a pixel better than another
+LEAST_SHARED = 12  # px that are worth asking about
 
 
 def bodies_among(tracks: Trajectories, region: BoolArray) -> list[BoolArray]:
@@ -40,6 +43,21 @@ def bodies_among(tracks: Trajectories, region: BoolArray) -> list[BoolArray]:
         found.append(np.any(whole, axis=0))
         left &= ~grown(best, 2)
     return found
+
+
+def better_explained(tracks: Trajectories | None, mine: BoolArray, said: NDArray[np.int32], key: int) -> BoolArray:
+    """(h, w) pixels of `mine`, where `key` is, that are `said` (h, w) to be others but move as it does, not as those."""
+    out = np.zeros_like(mine)
+    own = None if tracks is None else fit_body(tracks, mine)
+    if tracks is None or own is None:
+        return out
+    for other in np.unique(said[mine & (said > 0) & (said != key)]).tolist():
+        shared = mine & (said == other)
+        theirs = fit_body(tracks, (said == other) & ~mine) if shared.sum() >= LEAST_SHARED else None
+        if theirs is not None:
+            by_me, by_them = (cv2.blur(misfit(tracks, body, mine), (3, 3)) for body in (own, theirs))
+            out |= shared & (by_them - by_me > RATHER)
+    return out
 
 
 def _inliers(tracks: Trajectories, patch: BoolArray, region: BoolArray, rounds: int = 8) -> BoolArray:

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
 from motion4d_ros.priors.base import DepthPrior, PosePrior, SceneHint
-from motion4d_ros.priors.body_motion import SPAN
+from motion4d_ros.priors.body_motion import SPAN, trajectories
+from motion4d_ros.priors.body_search import better_explained
 from motion4d_ros.priors.body_segments import BodySegments
 from motion4d_ros.priors.carried_masks import CarriedMasks
 from motion4d_ros.priors.carried_object import Carried
@@ -188,7 +189,8 @@ class MotionMasks(CarriedMasks):
     def _trace_back(self, key: int, shown: list[int]) -> None:
         """Follows a body that has been `shown` for some frames, since it came (back) into view, to where it came from.
 
-        As a thing that is carried, until it was last seen before.
+        As a thing that is carried, until it was last seen before. What others were told to be is given back where it
+        moves as this one does: until there was enough of it to be found, it was taken for a part of them.
         """
         if not shown:
             return
@@ -203,7 +205,8 @@ class MotionMasks(CarriedMasks):
             alone.advance(i)
             said = self._told.get(i)
             if said is not None:
-                said[(alone.objects[key].soft > 0.5) & (said == 0)] = key
+                mine, tracks = alone.objects[key].soft > 0.5, trajectories(self._flow, i, self._flow.indices[-1])
+                said[mine & ((said == 0) | better_explained(tracks, mine, said, key))] = key
 
     def _scaled_camera(self) -> Camera | None:
         if self._camera is None:
