@@ -46,7 +46,7 @@ def bodies_among(tracks: Trajectories, region: BoolArray) -> list[BoolArray]:
 
 
 def better_explained(tracks: Trajectories | None, mine: BoolArray, said: NDArray[np.int32], key: int) -> BoolArray:
-    """(h, w) pixels of `mine`, where `key` is, that are `said` (h, w) to be others but move as it does, not as those."""
+    """(h, w) pixels of `mine`, where `key` is, that are `said` (h, w) to be others and move as it does, not as they."""
     out = np.zeros_like(mine)
     own = None if tracks is None else fit_body(tracks, mine)
     if tracks is None or own is None:
