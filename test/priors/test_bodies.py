@@ -261,7 +261,9 @@ def test_what_comes_back_is_followed_to_where_it_came_into_view() -> None:
     assert all(iou(masks[k] == found, clip[k][2] == 2) > 0.4 for k in back[:4])
 
 
-def test_what_was_taken_for_a_part_of_another_is_given_back() -> None:
+@pytest.mark.parametrize("free", [None, 6])
+def test_what_was_taken_for_a_part_of_another_is_given_back(free: int | None) -> None:
+    """Until the seventh frame both were told to be one, but for a frame in which nobody had what comes out."""
     source, truth = MotionMasks(Config()), []
     cover = Board((-0.5, -0.4, 0.5, 0.5), 2.5, 7, velocity=(-0.04, 0.01))
     comes_out = Board((-0.1, -0.5, 0.9, 0.4), 3.0, 11, velocity=(0.04, 0.0))
@@ -269,12 +271,16 @@ def test_what_was_taken_for_a_part_of_another_is_given_back() -> None:
         frame, _, shown = shot((WALL, cover, comes_out), np.eye(4), index)
         source.masks(frame, None)
         truth.append(shown)
-    # until the seventh frame both were told to be one
     source._told = {k: np.where(shown > 1, 1 if k < 7 else shown, 0).astype(np.int32) for k, shown in enumerate(truth)}
+    if free is not None:
+        source._told[free][truth[free] == 3] = 0
     source._trace_back(3, [7, 8, 9])
     for k in range(2, 7):
-        assert iou(source._told[k] == 3, truth[k] == 3) > 0.7
-        assert iou(source._told[k] == 1, truth[k] == 2) > 0.7
+        if free is None or k >= free:
+            assert iou(source._told[k] == 3, truth[k] == 3) > 0.7
+            assert iou(source._told[k] == 1, truth[k] == 2) > 0.7
+        else:  # it was not a part of the other then, and is not taken from it
+            assert (source._told[k][truth[k] > 1] == 3).sum() < 100
 
 
 def test_a_name_changes_nothing_else_and_a_deleted_object_stays_away() -> None:
