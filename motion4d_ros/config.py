@@ -124,7 +124,7 @@ class MasksConfig:
     bodies: bool = tunable(
         True,
         "motion: tell rigid bodies apart by their motion over several frames, and correct masks in hindsight, where "
-        "the static scene is well explained; costs .2 to .5 s a frame",
+        "the static scene is well explained; costs .03 to .3 s a frame",
     )
 
 

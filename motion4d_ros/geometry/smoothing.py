@@ -34,10 +34,13 @@ def domain_transform(
 
 def _recursive_columns(values: FloatArray, decay: FloatArray) -> NDArray[np.float32]:
     """First-order recursion down and up the first axis; `decay` (N-1, M) between neighbouring rows."""
-    out = np.array(values, np.float32)
-    weight = decay.astype(np.float32)[..., None]
-    for row in range(1, len(out)):
-        out[row] += weight[row - 1] * (out[row - 1] - out[row])
-    for row in range(len(out) - 2, -1, -1):
-        out[row] += weight[row] * (out[row + 1] - out[row])
+    out = np.array(values, np.float32, order="C")  # rows in one piece, whatever was swapped before
+    weight = np.ascontiguousarray(decay, np.float32)[..., None]
+    step = np.empty_like(out[0])
+    down = [(row, row - 1, row - 1) for row in range(1, len(out))]
+    up = [(row, row + 1, row) for row in range(len(out) - 2, -1, -1)]
+    for row, neighbour, between in down + up:
+        np.subtract(out[neighbour], out[row], out=step)
+        step *= weight[between]
+        out[row] += step
     return out

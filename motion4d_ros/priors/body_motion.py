@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from motion4d_ros.priors.flow import FlowCache, chain, pixel_grid, remap
+from motion4d_ros.priors.flow import FlowCache, chain, length, pixel_grid, remap
 from motion4d_ros.types import BoolArray, FloatArray
 
 Image = NDArray[np.float32]  # (h, w) unless said otherwise
@@ -87,7 +87,7 @@ def trajectories(cache: FlowCache, index: int, newest: int, span: int = SPAN) ->
 class Body:
     """How the pixels of a rigid body move: `d_f = affine_f (1, x, y) + parallax_f z`, x and y in units of `UNIT` px."""
 
-    affine: NDArray[np.float32]  # (F, 3, 2) px
+    affine: NDArray[np.float32]  # (F, 2, 3) px
     parallax: NDArray[np.float32]  # (F, 2) px per standard deviation of the relief
 
 
@@ -108,34 +108,39 @@ def fit_body(
     valid = tracks.valid[:, ys, xs]
     if valid.sum() < ENOUGH:
         return None
+    followed = valid.any(0)
+    ys, xs, valid = ys[followed], xs[followed], valid[:, followed]
     basis = _basis(ys, xs, where.shape)
-    flow = tracks.flow[:, ys, xs]
+    flow = np.ascontiguousarray(tracks.flow[:, ys, xs].transpose(0, 2, 1))
     sigma = tracks.sigma[:, None]
     base = valid / sigma**2 * (1.0 if weight is None else weight[ys, xs])
+    shares = valid / sigma / valid.sum(0, dtype=np.float32)
     motion = _motion(basis, flow, base)
     for _ in range(AFFINE_ROUNDS):
-        robust = base * _trust(flow - basis @ motion, valid, sigma, slack)
+        robust = base * _trust(flow - motion @ basis, shares, slack)
         motion = _motion(basis, flow, robust)
-    left = flow - basis @ motion
-    robust = base * _trust(left, valid, sigma, slack)
-    scaled = (left * np.sqrt(robust)[..., None]).transpose(0, 2, 1).reshape(2 * len(flow), -1)
+    left = flow - motion @ basis
+    robust = base * _trust(left, shares, slack)
+    scaled = (left * np.sqrt(robust)[:, None]).reshape(2 * len(flow), -1)
     parallax = np.linalg.svd(scaled @ scaled.T)[0][:, 0].reshape(-1, 2)
     for k in range(rounds):
-        relief = _relief(flow - basis @ motion, parallax, robust, 1e-3)
+        relief = _relief(flow - motion @ basis, parallax, robust, 1e-3)
         spread = np.sqrt((relief**2 * robust.sum(0)).sum() / robust.sum() + 1e-9)
         relief = np.clip(relief / spread, -RELIEF, RELIEF)
-        both = _motion(np.column_stack([basis, relief]), flow, robust)
-        motion, parallax = both[:, :3], both[:, 3]
-        left = flow - basis @ motion - parallax[:, None] * relief[:, None]
-        robust = base * _trust(left, valid, sigma, max(1.0, slack * (1 - 2 * k / rounds)))
+        columns = np.vstack([basis, relief])
+        both = _motion(columns, flow, robust)
+        motion, parallax = both[..., :3], both[..., 3]
+        robust = base * _trust(flow - both @ columns, shares, max(1.0, slack * (1 - 2 * k / rounds)))
     return Body(motion.astype(np.float32), parallax.astype(np.float32))
 
 
-def _trust(left: FloatArray, valid: BoolArray, sigma: FloatArray, slack: float) -> FloatArray:
-    """(N,) weights of pixels of which `left` (F, N, 2) is unexplained: Geman and McClure, with a scale of their own."""
-    count = valid.sum(0)
-    off = (np.linalg.norm(left, axis=-1) / sigma * valid).sum(0) / np.maximum(count, 1)
-    scale = slack * max(TIGHT, LOOSE * float(np.median(off[count > 0])))
+def _trust(left: FloatArray, shares: FloatArray, slack: float) -> FloatArray:
+    """(N,) weights of pixels of which `left` (F, 2, N) is unexplained: Geman and McClure, with a scale of their own.
+
+    `shares` (F, N): of a pixel's mean misfit that a px in each frame is.
+    """
+    off = (_size(left) * shares).sum(0)
+    scale = slack * max(TIGHT, LOOSE * float(np.median(off)))
     return np.asarray(1.0 / (1.0 + (off / scale) ** 2) ** 2)
 
 
@@ -144,10 +149,10 @@ def misfit(tracks: Trajectories, body: Body, where: BoolArray) -> Image:
     ys, xs = np.nonzero(where)
     out = np.full(where.shape, CAP, np.float32)
     valid = tracks.valid[:, ys, xs]
-    left = tracks.flow[:, ys, xs] - _basis(ys, xs, where.shape) @ body.affine
+    left = tracks.flow[:, ys, xs].transpose(0, 2, 1) - body.affine @ _basis(ys, xs, where.shape)
     relief = _relief(left, body.parallax, valid / tracks.sigma[:, None] ** 2, 1.0)
-    left -= body.parallax[:, None] * np.clip(relief, -RELIEF, RELIEF)[:, None]
-    off = np.minimum(np.linalg.norm(left, axis=-1) / tracks.sigma[:, None], CAP)
+    left -= body.parallax[..., None] * np.clip(relief, -RELIEF, RELIEF)
+    off = np.minimum(_size(left) / tracks.sigma[:, None], CAP)
     out[ys, xs] = ((off * valid).sum(0) + TYPICAL) / (valid.sum(0) + 1.0)
     return out
 
@@ -188,28 +193,35 @@ def _jump(tracks: Trajectories, joint: Body, a: BoolArray, b: BoolArray) -> floa
         ys, xs = np.nonzero(region & (cv2.dilate(other.astype(np.uint8), kernel) > 0))
         if len(ys) < SEAM:
             return 0.0
-        left = tracks.flow[:, ys, xs] - _basis(ys, xs, a.shape) @ joint.affine
+        left = tracks.flow[:, ys, xs].transpose(0, 2, 1) - joint.affine @ _basis(ys, xs, a.shape)
         weight = tracks.valid[:, ys, xs] / tracks.sigma[:, None] ** 2
         sides.append(float(np.median(_relief(left, joint.parallax, weight, 1.0))))
-    shift = abs(sides[0] - sides[1]) * np.linalg.norm(joint.parallax, axis=-1)
+    shift = abs(sides[0] - sides[1]) * length(joint.parallax)
     return float(np.minimum(shift / tracks.sigma, CAP).mean())
 
 
 def _basis(ys: NDArray[np.int64], xs: NDArray[np.int64], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """(N, 3) of 1, x, y."""
+    """(3, N) of 1, x, y."""
     height, width = shape
-    columns = [np.ones(len(ys)), (xs - width / 2) / UNIT, (ys - height / 2) / UNIT]
-    return np.stack(columns, -1).astype(np.float32)
+    return np.stack([np.ones(len(ys)), (xs - width / 2) / UNIT, (ys - height / 2) / UNIT]).astype(np.float32)
 
 
 def _motion(basis: FloatArray, flow: FloatArray, weight: FloatArray) -> FloatArray:
-    """(F, P, 2) the least-squares coefficients of `basis` (N, P) for `flow` (F, N, 2)."""
-    weighted = weight[..., None] * basis
-    normal = weighted.transpose(0, 2, 1) @ basis + 1e-3 * np.eye(basis.shape[1])
-    return np.linalg.solve(normal, weighted.transpose(0, 2, 1) @ flow)
+    """(F, 2, P) the least-squares coefficients of `basis` (P, N) for `flow` (F, 2, N); `weight` (F, N)."""
+    count, frames = len(basis), len(flow)
+    products = (basis[:, None] * basis).reshape(count * count, -1)
+    normal = (weight @ products.T).reshape(frames, count, count) + 1e-3 * np.eye(count)
+    towards = (weight[:, None] * flow).reshape(2 * frames, -1) @ basis.T
+    solved = np.linalg.solve(normal, towards.reshape(frames, 2, count).transpose(0, 2, 1))
+    return solved.transpose(0, 2, 1).astype(np.float32)
 
 
 def _relief(left: FloatArray, parallax: FloatArray, weight: FloatArray, prior: float) -> FloatArray:
-    """(N,) the relief that explains what the affine motion has left (F, N, 2), with a normal prior."""
-    along = np.einsum("fnc,fc->fn", left, parallax)
-    return (weight * along).sum(0) / ((weight * (parallax**2).sum(-1)[:, None]).sum(0) + prior)
+    """(N,) the relief that explains what the affine motion has left (F, 2, N), with a normal prior."""
+    along = left[:, 0] * parallax[:, :1] + left[:, 1] * parallax[:, 1:]
+    return (weight * along).sum(0) / ((parallax**2).sum(-1) @ weight + prior)
+
+
+def _size(vectors: FloatArray) -> FloatArray:
+    """(F, N) lengths of vectors (F, 2, N)."""
+    return np.asarray(np.sqrt(vectors[:, 0] ** 2 + vectors[:, 1] ** 2))

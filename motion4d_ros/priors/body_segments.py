@@ -29,7 +29,7 @@ from motion4d_ros.priors.body_motion import (
 )
 from motion4d_ros.priors.body_search import LEAST_PART, bodies_among
 from motion4d_ros.priors.flow import FlowCache, warp
-from motion4d_ros.priors.mask_cues import bounding_box, color_bins, color_histogram, similarity, to_lab
+from motion4d_ros.priors.mask_cues import bounding_box, color_bins, color_histogram, similarity, softmax, to_lab
 from motion4d_ros.priors.regions import grown, opened, parts, touch
 from motion4d_ros.priors.segment import Segment
 from motion4d_ros.priors.still_scene import FOLLOWED, MOVES, Still, stillness
@@ -53,6 +53,7 @@ TOGETHER, MEMORY = 3, 4  # frames in which two must have been compared, and over
 FULL_VIEW = SPAN + 2  # frames around, from which it is asked who is one: at the ends too little is seen
 APART = 4  # frames of separation after which two stay two
 PROBATION, REVIEW = 5, 12  # frames after which it is asked whether an object has moved in most of them
+EARLY, DECIDED = 3, 1.0  # frames after which it may be shown, if stillness explains it so much worse than its body does
 RESIDUE = 0.5  # share of its size to which an object has shrunk where only its background may be left of it
 UNEXPECTED = 0.2  # what being off the expected place weighs against likeness of colours
 SAME_LOOK = 0.5  # likeness of colours above which a newcomer is a hidden object, and below which a residue is none
@@ -168,7 +169,7 @@ class BodySegments:
             soft, fits = self._assign(frame, masks, prior)
         self._join(frame, soft)
         self.last = index
-        return self._conclude(frame, soft)
+        return self._conclude(frame, soft, fits)
 
     # ---- whose is a pixel? ------------------------------------------------------------------------------------------
 
@@ -197,31 +198,33 @@ class BodySegments:
         still = -MOTION * (frame.still.misfit - STILL_FIRST) + PRIOR * nobody
         moving = frame.still.misfit > 1.0
         picture = np.ascontiguousarray(frame.rgb[box])
+        looks = {key: self._looks(key, frame.bins[box], around) for key in soft}
         fits: dict[int, Image] = {}
         for _ in range(ROUNDS):
             votes = [still[box]]
-            for key, item in self.objects.items():
-                if key not in soft:
-                    continue
+            for key in [key for key in self.objects if key in soft]:
                 mine = soft[key] > 0.5
                 core = mine & moving
                 body = fit_body(frame.tracks, core if core.sum() > max(40, 0.3 * mine.sum()) else mine)
                 if body is not None:
                     fits[key] = cv2.blur(misfit(frame.tracks, body, region), (3, 3))
                 off = fits[key][box] if key in fits else np.full(picture.shape[:2], 1.5, np.float32)
-                ratio = np.log((item.colors[frame.bins[box]] + 2e-4) / (around[frame.bins[box]] + 2e-4))
-                looks = np.clip(ratio, -UNSEEN_COLOR, 3.0)
-                votes.append(-MOTION * off + COLOR * looks + PRIOR * np.log(wide[key][box] + 0.02))
+                votes.append(-MOTION * off + COLOR * looks[key] + PRIOR * np.log(wide[key][box] + 0.02))
             state = unary = np.stack(votes, -1)
             for _ in range(MEAN_FIELD):
-                state = unary + SMOOTH * domain_transform(_softmax(state), picture, 8.0, 28.0)
-            share = _softmax(state)
+                state = unary + SMOOTH * domain_transform(softmax(state), picture, 8.0, 28.0)
+            share = softmax(state)
             for k, key in enumerate(key for key in self.objects if key in soft):
                 full = np.zeros(shape, np.float32)
                 full[box] = share[..., k + 1]
                 full[~region | frame.occupied] = 0
                 soft[key] = full
         return soft, fits
+
+    def _looks(self, key: int, bins: NDArray[np.int64], around: FloatArray) -> FloatArray:
+        """(h, w) log-odds that colours are an object's and not those `around` it."""
+        ratio = np.log((self.objects[key].colors + 2e-4) / (around + 2e-4))
+        return np.asarray(np.clip(ratio, -UNSEEN_COLOR, 3.0)[bins])
 
     # ---- new bodies -------------------------------------------------------------------------------------------------
 
@@ -344,7 +347,7 @@ class BodySegments:
 
     # ---- the end of a frame -----------------------------------------------------------------------------------------
 
-    def _conclude(self, frame: _Frame, soft: dict[int, Image]) -> NDArray[np.int32]:
+    def _conclude(self, frame: _Frame, soft: dict[int, Image], fits: dict[int, Image]) -> NDArray[np.int32]:
         """(h, w) ids; objects grow older, are hidden, come back, or turn out to be none."""
         out = np.zeros(frame.occupied.shape, np.int32)
         index = frame.tracks.index
@@ -358,6 +361,8 @@ class BodySegments:
             item.seen_at(index, mask)
             item.seen, item.moved = item.seen + 1, item.moved + (key in moving)
             item.size = max(0.98 * item.size, float(mask.sum()))
+            if item.seen == item.moved == EARLY and len(frame.tracks.offsets) >= FULL_VIEW and key in fits:
+                item.proved |= bool(np.median((frame.still.misfit - fits[key])[mask]) > DECIDED)
             if item.seen in (PROBATION, REVIEW):
                 item.proved = item.moved >= 0.6 * item.seen
                 if not item.proved:
@@ -392,8 +397,3 @@ class BodySegments:
 def _likeness(a: FloatArray, b: FloatArray) -> float:
     """0 to 1: how much two histograms look alike beyond what counts."""
     return float(np.clip((similarity(a, b) - ALIKE) / (1 - ALIKE), 0, 1))
-
-
-def _softmax(x: FloatArray) -> FloatArray:
-    e = np.exp(x - x.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)

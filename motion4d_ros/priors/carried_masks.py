@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from motion4d_ros.config import Config
 from motion4d_ros.priors.background import StaticBackground, recut, view_of
 from motion4d_ros.priors.base import DepthPrior, PosePrior, SceneHint
-from motion4d_ros.priors.flow import FlowCache, warp
+from motion4d_ros.priors.flow import FlowCache, length, warp
 from motion4d_ros.priors.mask_carrier import MaskCarrier
 from motion4d_ros.priors.mask_cues import affine_motion, color_histogram, grow_labels, similarity
 from motion4d_ros.priors.motion_evidence import MotionEvidence, rigid_flow, shadow_like
@@ -292,8 +292,8 @@ class CarriedMasks:
     @staticmethod
     def _moves_as_one(a: BoolArray, b: BoolArray, flow: NDArray[np.float32]) -> bool:
         """Whether one affine motion explains two regions (h, w) about as well as one of their own each."""
-        joint = np.linalg.norm(flow - affine_motion(flow, a | b), axis=-1)
-        apart = [np.linalg.norm(flow - affine_motion(flow, region), axis=-1) for region in (a, b)]
+        joint = length(flow - affine_motion(flow, a | b))
+        apart = [length(flow - affine_motion(flow, region)) for region in (a, b)]
         return all(
             float(np.median(joint[region])) < 0.4 + 1.5 * float(np.median(own[region]))
             for region, own in zip((a, b), apart, strict=True)

@@ -64,6 +64,11 @@ def pixel_grid(height: int, width: int) -> NDArray[np.float32]:
     return grid
 
 
+def length(vectors: FloatArray) -> NDArray[Any]:
+    """(...) lengths of vectors (..., 2): the same bits as `np.linalg.norm`, which is several times slower at this."""
+    return np.asarray(np.sqrt(vectors[..., 0] * vectors[..., 0] + vectors[..., 1] * vectors[..., 1]))
+
+
 def remap(image: NDArray[Any], xy: NDArray[Any], nearest: bool = False, border: float | None = None) -> NDArray[Any]:
     """`image` (H, W) or (H, W, C) read at `xy` (h, w, 2) px; booleans too. See :func:`warp` for the border."""
     method = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
@@ -107,7 +112,7 @@ def consistency(forward: NDArray[np.float32], backward: NDArray[np.float32]) -> 
     """(H, W) how far from its start a pixel lands after going `forward` and `backward`, px; inf where it leaves."""
     height, width = forward.shape[:2]
     target = pixel_grid(height, width) + forward
-    error = np.linalg.norm(forward + warp(backward, forward), axis=-1)
+    error = length(forward + warp(backward, forward))
     outside = (target[..., 0] < 0) | (target[..., 1] < 0) | (target[..., 0] > width - 1) | (target[..., 1] > height - 1)
     error[outside] = np.inf
     return error

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from motion4d_ros.geometry.smoothing import domain_transform
 from motion4d_ros.priors.carried_object import STILL, Carried, Memory
-from motion4d_ros.priors.flow import FlowCache, chain, dis_flow, remap, warp
+from motion4d_ros.priors.flow import FlowCache, chain, dis_flow, length, remap, warp
 from motion4d_ros.priors.mask_cues import (
     CLIP,
     RARE,
@@ -245,8 +245,8 @@ class MaskCarrier:
         if evidence is not None:
             core = moved > 0.8
             moves = item.pace > STILL or (core.any() and float(np.median(evidence[core])) > 0.5)
-            strange = np.linalg.norm(back - own, axis=-1)[rows, cols]
-            pace = float(np.median(np.linalg.norm(own[core], axis=-1))) if core.any() else 0.0
+            strange = length(back - own)[rows, cols]
+            pace = float(np.median(length(own[core]))) if core.any() else 0.0
             local = evidence[rows, cols]
             kin = np.maximum(opt.stranger, np.exp(-0.5 * (strange / (0.7 + 0.1 * pace)) ** 2))
             votes = votes + opt.evidence_weight * np.maximum(local - 0.6, 0) * kin * allowed
@@ -264,7 +264,7 @@ class MaskCarrier:
         gray, then = self.flow.gray(index), item.anchor.gray
         direct = dis_flow(gray, then, finest_scale=1, initial=chained)
         differ = unlike(gray, warp(then, direct))
-        doubt = differ / 8.0 + np.linalg.norm(direct - chained, axis=-1) / 20.0
+        doubt = differ / 8.0 + length(direct - chained) / 20.0
         inside = warp(item.soft, own)
         same = np.exp(-((differ / self.settings.anchor_unlike) ** 2))
         item.alike = spread_outwards(same[..., None], inside, np.zeros_like(differ))[..., 0]
@@ -328,10 +328,10 @@ class MaskCarrier:
         if inner.sum() < 40 or outer.sum() < 40:
             return np.zeros(soft.shape, np.float32), 0.0
         motion, surroundings = affine_motion(flow, inner), affine_motion(flow, outer)
-        own, other = np.linalg.norm(flow - motion, axis=-1), np.linalg.norm(flow - surroundings, axis=-1)
+        own, other = length(flow - motion), length(flow - surroundings)
         spread = 0.5 + 0.5 * (np.median(own[inner]) + np.median(other[outer]))
         vote = np.clip((other**2 - own**2) / (2 * spread**2), -self.settings.motion_denial, self.settings.motion_claim)
-        apart = float(np.median(np.linalg.norm(motion - surroundings, axis=-1)[inner]))
+        apart = float(np.median(length(motion - surroundings)[inner]))
         return vote * np.exp(-np.minimum(error, 9.0) / 2.0), apart
 
     def _settle(self, logits: dict[int, FloatArray], index: int, lab: FloatArray) -> None:

@@ -102,6 +102,17 @@ def outline_band(soft: Soft, reach: int) -> BoolArray:
     return np.asarray((cv2.dilate(mask, kernel) != cv2.erode(mask, kernel)) | uncertain)
 
 
+def softmax(x: FloatArray) -> FloatArray:
+    """(..., N) probabilities from log-odds; for few N, where one by one is faster than numpy's own sums."""
+    top, total = x[..., 0], np.zeros(x.shape[:-1], x.dtype)
+    for k in range(1, x.shape[-1]):
+        top = np.maximum(top, x[..., k])
+    e = np.exp(x - top[..., None])
+    for k in range(x.shape[-1]):
+        total += e[..., k]
+    return np.asarray(e / total[..., None])
+
+
 def similarity(a: FloatArray, b: FloatArray) -> float:
     """Bhattacharyya coefficient of two normalised histograms: 1 = the same colours, 0 = none in common."""
     return float(np.sqrt(a * b).sum()) if a.shape == b.shape else 0.0

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
 from motion4d_ros.priors.base import DepthPrior, PosePrior, SceneHint
-from motion4d_ros.priors.body_motion import SPAN
+from motion4d_ros.priors.body_motion import SPAN, trajectories
+from motion4d_ros.priors.body_search import better_explained
 from motion4d_ros.priors.body_segments import BodySegments
 from motion4d_ros.priors.carried_masks import CarriedMasks
 from motion4d_ros.priors.carried_object import Carried
@@ -40,7 +41,7 @@ TORN = 3  # frames of two motions before an object is split
 JOINED = 6  # frames of one motion before two objects are joined
 APART = 10  # px between objects that are surely not one
 FORGET_AFTER = 64  # frames out of sight
-LEAST_CARRIED = 12  # px of a body that is carried on
+LEAST_CARRIED, EDGE = 12, 0.03  # px of a body that is carried on; share of it that is no more than its edge
 MOST_NAMES = 100  # bodies that have turned out to be others, from which names are tidied up
 RETURNED = 3  # frames in which one is back in view, from which it is followed back to where it came from
 NOW_AND_THEN = 4  # of so many frames one is segmented where bodies are not believed: the scene may become clearer
@@ -90,7 +91,7 @@ class MotionMasks(CarriedMasks):
         self._camera = frame.camera
         previous = self._carrier.last_index
         if self._use_bodies and previous is not None and self._flow.has(previous):
-            self._look_again(previous - SPAN, previous)
+            self._look_again(frame.index - SPAN, frame.index)
         return super().masks(frame, hint)
 
     def finish(self) -> None:
@@ -171,7 +172,7 @@ class MotionMasks(CarriedMasks):
             self._forget_names()
         self._clear = self._clear + 1 if bodies.clear else 0
         if self._trusts_bodies:
-            self._take_over(index, newest, given)
+            self._take_over(index, given)
 
     def _forget_names(self) -> None:
         """Lets go of what no frame held shows any more: memory stays bounded."""
@@ -188,7 +189,8 @@ class MotionMasks(CarriedMasks):
     def _trace_back(self, key: int, shown: list[int]) -> None:
         """Follows a body that has been `shown` for some frames, since it came (back) into view, to where it came from.
 
-        As a thing that is carried, until it was last seen before.
+        As a thing that is carried, until it was last seen before. If there was too little of it to be found, and it was
+        taken for a part of others until then, what moves as it does is given back, frame after frame.
         """
         if not shown:
             return
@@ -196,14 +198,17 @@ class MotionMasks(CarriedMasks):
         held = [i for i in self._flow.indices if max(before + 1, shown[0] - LOOK_BACK) <= i < shown[0]]
         if not held:
             return
-        start = shown[min(2, len(shown) - 1)]  # by then it has mostly been seen whole
+        start, part = shown[min(2, len(shown) - 1)], True  # by then it has mostly been seen whole
         alone = MaskCarrier(self._flow)
         alone.place(start, key, self._told[start] == key)
         for i in [i for i in self._flow.indices if held[0] <= i < start][::-1]:
             alone.advance(i)
-            said = self._told.get(i)
-            if said is not None:
-                said[(alone.objects[key].soft > 0.5) & (said == 0)] = key
+            if (said := self._told.get(i)) is not None:
+                mine = alone.objects[key].soft > 0.5
+                tracks = trajectories(self._flow, i, self._flow.indices[-1]) if part else None
+                theirs = better_explained(tracks, mine, said, key)
+                part &= i >= shown[0] or bool(theirs.sum() > max(LEAST_CARRIED, EDGE * mine.sum()))
+                said[mine & ((said == 0) | theirs)] = key
 
     def _scaled_camera(self) -> Camera | None:
         if self._camera is None:
@@ -211,8 +216,10 @@ class MotionMasks(CarriedMasks):
         scaled = self._camera.scaled(self._flow.size[0] / self._camera.height)
         return scaled if scaled.size == self._flow.size else None
 
-    def _take_over(self, index: int, newest: int, given: list[int]) -> None:
-        """Labels the frames held as bodies say by now, and carries on from there in the newest frame."""
+    def _take_over(self, index: int, given: list[int]) -> None:
+        """Labels the frames held as bodies say by now, and carries on from there in the newest frame carried to."""
+        newest = self._carrier.last_index
+        assert newest is not None  # frames are told of once they have been carried to
         self._keep_names()
         shown = {key: self._names_of.get(key, key) for key, item in self._bodies.objects.items() if item.proved}
         table = np.zeros(self._bodies.next_id, np.int32)

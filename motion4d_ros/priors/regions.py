@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from motion4d_ros.priors.flow import length
 from motion4d_ros.priors.mask_cues import affine_motion
 from motion4d_ros.types import BoolArray
 
@@ -41,7 +42,7 @@ def two_motions(
     """
     if where.sum() < 120:
         return None
-    one = np.linalg.norm(flow - affine_motion(flow, where), axis=-1)
+    one = length(flow - affine_motion(flow, where))
     if float(np.percentile(one[where], 75)) < 0.5 * apart:
         return None
     _, labels, _ = cv2.kmeans(
@@ -54,13 +55,13 @@ def two_motions(
         if min(first.sum(), second.sum()) < 0.25 * where.sum():
             return None
         a, b = affine_motion(flow, first), affine_motion(flow, second)
-        difference = np.linalg.norm(flow - a, axis=-1) - np.linalg.norm(flow - b, axis=-1)
+        difference = length(flow - a) - length(flow - b)
         first = where & (cv2.blur(difference, (7, 7)) < 0)
     second = where & ~first
     if min(first.sum(), second.sum()) < 0.25 * where.sum():
         return None
-    gap = np.median(np.linalg.norm(a - b, axis=-1)[where])
-    left = np.median(np.where(first, np.linalg.norm(flow - a, axis=-1), np.linalg.norm(flow - b, axis=-1))[where])
+    gap = np.median(length(a - b)[where])
+    left = np.median(np.where(first, length(flow - a), length(flow - b))[where])
     if gap < apart or left > 0.35 * gap:
         return None
     whole = [_largest_share(part) for part in (first, second)]

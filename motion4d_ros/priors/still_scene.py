@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from motion4d_ros.geometry.two_view import inverse_pose
 from motion4d_ros.priors.body_motion import CAP, SPAN, TYPICAL, Image, Trajectories
@@ -57,7 +58,7 @@ def stillness(
     where `poses` (4, 4, map <- camera) of all frames are known. The explanation that leaves less of the picture in
     motion is taken. `exclude` (h, w) where known things move; `camera` at the size of the flow.
     """
-    off, flows = _by_two_views(cache, tracks, exclude)
+    off, flows = _by_twoviews(cache, tracks, exclude)
     options = [(off, _pictures(cache, tracks, flows))]
     swept: Image | None = None
     if camera is not None and all(tracks.index + offset in poses for offset in [0, *tracks.offsets]):
@@ -80,7 +81,7 @@ def stillness(
     return best
 
 
-def _by_two_views(cache: FlowCache, tracks: Trajectories, exclude: BoolArray | None) -> tuple[Image, dict[int, Image]]:
+def _by_twoviews(cache: FlowCache, tracks: Trajectories, exclude: BoolArray | None) -> tuple[Image, dict[int, Image]]:
     """(h, w) misfit to the camera's motion as found between pairs of frames, and the static flow by offset."""
     total = np.full(cache.size, TYPICAL, np.float32)
     count = np.ones(cache.size, np.float32)
@@ -97,108 +98,124 @@ def _by_two_views(cache: FlowCache, tracks: Trajectories, exclude: BoolArray | N
     return total / count, flows
 
 
+@dataclass
+class View:
+    """Another frame, seen from pixel (x, y) at inverse depth w: at `(turn (x, y, 1) + w shift)`, homogeneous, px."""
+
+    turn: NDArray[np.float32]  # (3, 3)
+    shift: NDArray[np.float32]  # (3,)
+    ahead: tuple[Image, Image, Image]  # (h, w) each: turn (x, y, 1)
+
+    def depth(self, w: Image) -> Image:
+        """(h, w) how deep in the other frame, times what it is in this one."""
+        return np.asarray(self.ahead[2] + w * self.shift[2])
+
+    def project(self, w: Image, box: tuple[slice, slice] = np.s_[:, :]) -> NDArray[np.float32]:
+        """(h, w, 2) px in the other frame of the pixels in a `box` at inverse depth `w` (h, w)."""
+        x, y, z = (part[box] + w * by for part, by in zip(self.ahead, self.shift, strict=True))
+        z = np.maximum(z, 0.05)
+        return np.stack([x / z, y / z], -1)
+
+    def at_plane(self, image: Image, w: float, box: tuple[slice, slice]) -> Image:
+        """The other frame's `image` (H, W), seen from the pixels in a `box` if all are at inverse depth `w`.
+
+        That is a homography, which is several times faster than to project and look up every pixel.
+        """
+        matrix = self.turn.astype(float)
+        matrix[:, 2] += w * self.shift + matrix[:, :2] @ (box[1].start, box[0].start)
+        size = box[1].stop - box[1].start, box[0].stop - box[0].start
+        how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return np.asarray(cv2.warpPerspective(image, matrix, size, flags=how, borderMode=cv2.BORDER_REPLICATE))
+
+
+def views_of(tracks: Trajectories, poses: dict[int, FloatArray], camera: Camera) -> list[View]:
+    """How the frames of the trajectories see this one's pixels."""
+    K, back = camera.K, np.linalg.inv(camera.K)
+    height, width = tracks.valid.shape[1:]
+    x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
+    views = []
+    for offset in tracks.offsets:
+        T = inverse_pose(poses[tracks.index + offset]) @ poses[tracks.index]
+        turn = (K @ T[:3, :3] @ back).astype(np.float32)
+        first, second, third = (turn[k, 0] * x + turn[k, 1] * y + turn[k, 2] for k in range(3))
+        views.append(View(turn, (K @ T[:3, 3]).astype(np.float32), (first, second, third)))
+    return views
+
+
 def _by_triangulation(
     cache: FlowCache, tracks: Trajectories, poses: dict[int, FloatArray], camera: Camera
 ) -> tuple[Image, dict[int, Image], dict[int, Image]]:
     """The same with known poses: every pixel is triangulated, linearly and robustly, in all frames at once.
 
     Third: the static flow at the inverse depths of `_swept`; the second itself where it changes nothing.
-
-    A point at inverse depth w on the ray r is seen from another camera at (R r + w t), up to scale.
     """
     height, width = tracks.valid.shape[1:]
     grid = pixel_grid(height, width)
-    focal, centre = np.array([camera.fx, camera.fy]), np.array([camera.cx, camera.cy])
-    ray = np.dstack([(grid - centre) / focal, np.ones((height, width))]).astype(np.float32)
-    turned, shift, seen = [], [], []
-    for k, offset in enumerate(tracks.offsets):
-        T = (inverse_pose(poses[tracks.index + offset]) @ poses[tracks.index]).astype(np.float32)
-        turned.append(ray @ T[:3, :3].T)
-        shift.append(T[:3, 3])
-        seen.append(((grid + tracks.flow[k] - centre) / focal).astype(np.float32))
+    views = views_of(tracks, poses, camera)
+    terms = []  # of u (turn_3 + w shift_3) = turn_1 + w shift_1, and so for v: what w counts, and what has to be
+    for view, flow in zip(views, tracks.flow, strict=True):
+        u, v = grid[..., 0] + flow[..., 0], grid[..., 1] + flow[..., 1]
+        counts = u * view.shift[2] - view.shift[0], v * view.shift[2] - view.shift[1]
+        has_to_be = view.ahead[0] - u * view.ahead[2], view.ahead[1] - v * view.ahead[2]
+        square = counts[0] ** 2 + counts[1] ** 2
+        terms.append((counts, has_to_be, counts[0] * has_to_be[0] + counts[1] * has_to_be[1], square))
     w: Image = np.zeros((height, width), np.float32)
     sigma = tracks.sigma.copy()
     weight = tracks.valid / sigma[:, None, None] ** 2
+    off = np.empty(tracks.valid.shape, np.float32)
     for _ in range(3):
-        above: FloatArray = np.zeros((height, width), np.float32)
-        below: FloatArray = np.zeros((height, width), np.float32)
-        for r, t, uv, share in zip(turned, shift, seen, weight, strict=True):
-            z = np.maximum(r[..., 2] + w * t[2], 0.1)[..., None]
-            slope = (uv * t[2] - t[:2]) / z
-            above = above + share * (slope * (r[..., :2] - uv * r[..., 2:]) / z).sum(-1)
-            below = below + share * (slope**2).sum(-1)
-        w = np.clip(above / (below + 1e-9), 0, None).astype(np.float32)
-        where = [_project(r, t, w) for r, t in zip(turned, shift, strict=True)]
-        off = np.stack([np.linalg.norm((p - uv) * focal, axis=-1) for p, uv in zip(where, seen, strict=True)])
-        weight = tracks.valid / sigma[:, None, None] ** 2 / (1.0 + (off / (2 * sigma[:, None, None])) ** 2)
+        above, below = np.zeros_like(w), np.zeros_like(w)
+        for view, share, (_, _, product, square) in zip(views, weight, terms, strict=True):
+            share = share / np.maximum(view.depth(w), 0.1) ** 2
+            above += share * product
+            below += share * square
+        w = np.maximum(above / (below + 1e-9 * camera.fx**2), 0)
+        for k, (view, (counts, has_to_be, _, _)) in enumerate(zip(views, terms, strict=True)):
+            left = np.sqrt((has_to_be[0] - w * counts[0]) ** 2 + (has_to_be[1] - w * counts[1]) ** 2)
+            off[k] = left / np.maximum(view.depth(w), 0.05)
+            weight[k] = tracks.valid[k] / sigma[k] ** 2 / (1.0 + (off[k] / (2 * sigma[k])) ** 2)
     for k, valid in enumerate(tracks.valid):  # what poses leave everywhere is no motion
         sigma[k] = max(sigma[k], 1.48 * float(np.median(off[k][valid]))) if valid.any() else sigma[k]
     summed = (np.minimum(off / sigma[:, None, None], CAP) * tracks.valid).sum(0) + TYPICAL
     total = (summed / (tracks.seen + 1.0)).astype(np.float32)
-    rays = list(zip(turned, shift, strict=True))
-    depths = [w]
-    at_best = _swept(cache, tracks, rays, camera, w, total, w * camera.fx * np.sqrt(below) > KNOWN)
-    if at_best is not w:
-        depths.append(at_best)
-    flows = [
-        {
-            offset: (_project(r, t, at) * focal + centre - grid).astype(np.float32)
-            for offset, (r, t) in zip(tracks.offsets, rays, strict=True)
-            if offset in PAIRED
-        }
-        for at in depths
-    ]
-    return total, flows[0], flows[-1]
+    paired = {offset: view for offset, view in zip(tracks.offsets, views, strict=True) if offset in PAIRED}
+    at_best = _swept(cache, tracks.index, paired, w, total, w * np.sqrt(below) > KNOWN)
+    flows = {offset: view.project(w) - grid for offset, view in paired.items()}
+    if at_best is w:
+        return total, flows, flows
+    return total, flows, {offset: view.project(at_best) - grid for offset, view in paired.items()}
 
 
 def _swept(
-    cache: FlowCache,
-    tracks: Trajectories,
-    rays: list[tuple[Image, FloatArray]],
-    camera: Camera,
-    inverse_depth: Image,
-    off: Image,
-    known: BoolArray,
+    cache: FlowCache, index: int, paired: dict[int, View], inverse_depth: Image, off: Image, known: BoolArray
 ) -> Image:
     """(h, w) inverse depths: where a pixel seems to move, the one at which the pictures agree best, by plane sweep.
 
     Flow that is wrong, along an edge or on a pattern seen too coarsely, is triangulated to anywhere. So stillness gets
-    its best chance before the pictures are asked. `rays`, by offset: (h, w, 3) turned rays and (3,) shift; `known`
-    (h, w): where there is parallax to speak of. Without it depths are anything, and one of them fits what moves.
+    its best chance before the pictures are asked. `paired`: the frames compared with, by offset; `known` (h, w): where
+    there is parallax to speak of. Without it depths are anything, and one of them fits what moves.
     """
     moving, settled = off > 1.0, inverse_depth[(off < 1.0) & known]
     if not moving.any() or len(settled) < LEAST_KNOWN * known.size:
         return inverse_depth
-    focal, centre = np.array([camera.fx, camera.fy]), np.array([camera.cx, camera.cy])
-    planes = np.linspace(0.0, FARTHER * float(np.percentile(settled, 98)), PLANES, dtype=np.float32)
-    now = smoothed(cache.gray(tracks.index))
-    views = [
-        (*rays[tracks.offsets.index(offset)], smoothed(cache.gray(tracks.index + offset)))
-        for offset in PAIRED
-        if offset in tracks.offsets
-    ]
+    planes = np.linspace(0.0, FARTHER * float(np.percentile(settled, 98)), PLANES)
+    now = smoothed(cache.gray(index))
+    others = [(view, smoothed(cache.gray(index + offset))) for offset, view in paired.items()]
     out = inverse_depth.copy()
     for part in parts(grown(moving, 2), LEAST_SWEPT):
         box = bounding_box(part, SWEPT)
         assert box is not None
-        own = inverse_depth[box]
-        best, least = own.copy(), np.full(own.shape, np.inf, np.float32)
-        for plane in [own, *(np.full_like(own, value) for value in planes)]:
-            cost = np.zeros_like(own)
-            for turned, shift, other in views:
-                difference = now[box] - remap(other, _project(turned[box], shift, plane) * focal + centre)
-                cost += dissimilarity(difference)
-            better = cost < least
-            best[better], least[better] = plane[better], cost[better]
+        best, here = inverse_depth[box].copy(), now[box]
+        least = np.sum([dissimilarity(here - remap(other, view.project(best, box))) for view, other in others], axis=0)
+        for plane in planes:
+            cost = np.zeros_like(least)
+            for view, other in others:
+                cost += dissimilarity(here - view.at_plane(other, plane, box))
+            best[cost < least] = plane
+            np.minimum(cost, least, out=least)
         chosen = part[box] & moving[box]
         out[box][chosen] = best[chosen]
     return out
-
-
-def _project(turned: Image, shift: FloatArray, w: Image) -> Image:
-    """(h, w, 2) normalised image coordinates of rays at inverse depth `w`."""
-    z = np.maximum(turned[..., 2] + w * shift[2], 0.05)
-    return np.asarray((turned[..., :2] + w[..., None] * shift[:2]) / z[..., None], np.float32)
 
 
 def _pictures(cache: FlowCache, tracks: Trajectories, static: dict[int, Image]) -> Image:
