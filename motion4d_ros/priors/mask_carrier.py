@@ -26,6 +26,7 @@ from motion4d_ros.priors.mask_cues import (
     color_bins,
     color_histogram,
     keep_main_parts,
+    left_standing,
     logit,
     outline_band,
     own_flow,
@@ -152,8 +153,10 @@ class MaskCarrier:
         self._last = index
         self._lab = to_lab(self.flow.rgb(index))
 
-    def advance(self, index: int, evidence: FloatArray | None = None) -> None:
+    def advance(self, index: int, evidence: FloatArray | None = None, static: FloatArray | None = None) -> None:
         """Carries every object into frame `index`, already pushed to the flow cache.
+
+        `static` (h, w, 2), where known, is the flow to the previous frame of what stands still.
 
         `evidence` (h, w), where given, are log-odds that a pixel moves against the static scene. They may always win
         pixels for an object, but take some away only while it moves itself.
@@ -169,7 +172,7 @@ class MaskCarrier:
         error = self.flow.error(index, previous)
         logits = {}
         for item in self.objects.values():
-            logits[item.object_id] = self._carry(item, lab, back, error, index, previous, evidence)
+            logits[item.object_id] = self._carry(item, lab, back, error, index, previous, evidence, static)
         self._settle(logits, index, lab)
         self._lab = lab
 
@@ -203,11 +206,14 @@ class MaskCarrier:
         index: int,
         previous: int,
         evidence: FloatArray | None,
+        static: FloatArray | None,
     ) -> FloatArray:
         """Log-odds (h, w) that a pixel of the newest frame is the object's."""
         opt = self.settings
-        own = own_flow(back, warp(item.soft, back), error)
-        trust = np.exp(-((np.minimum(error, 5.0) / 0.7) ** 2))[..., None]  # limbs move on their own
+        carried = warp(item.soft, back)
+        follows = 1.0 - left_standing(back, static, carried, error)
+        own = own_flow(back, carried * follows, error)
+        trust = (follows * np.exp(-((np.minimum(error, 5.0) / 0.7) ** 2)))[..., None]  # limbs move on their own
         own = (trust * back + (1 - trust) * own).astype(np.float32)
         for memory in item.recent:
             memory.flow = own if memory.index == previous else chain(own, memory.flow)

@@ -13,6 +13,7 @@ Soft = NDArray[np.float32]
 
 HISTOGRAM_BINS = 16  # per channel of Lab
 RARE = 2e-4  # share of a histogram that says nothing
+LEAST_CORE = 40  # px well inside an object, from which its motion can be told
 CLIP = 4.0  # largest log-odds any single cue may claim
 
 
@@ -78,6 +79,29 @@ def affine_motion(flow: FloatArray, where: BoolArray, rounds: int = 4) -> NDArra
         scale = 1.5 * np.median(residual) + 0.1
         weight = 1.0 / (1.0 + (residual / scale) ** 2) ** 2
     return (basis @ coefficients).astype(np.float32)
+
+
+def left_standing(flow: FloatArray, static: FloatArray | None, soft: Soft, error: FloatArray) -> NDArray[np.float32]:
+    """(h, w) in 0..1 where `flow` says that something stands still, while the object (`soft`) moves on as a whole.
+
+    `static` (h, w, 2) is the flow of the static scene (None: unknown, nobody stands), `error` (h, w) the forward-
+    backward disagreement, px. Such flow is not the object's, and must not carry its mask along: it comes from ground
+    that has just been uncovered, from surfaces without texture, from the edge of a shadow that slides over the object.
+    """
+    nowhere = np.zeros(soft.shape, np.float32)
+    core = (soft > 0.8) & (error < 1.0)
+    if static is None or core.sum() < LEAST_CORE:
+        return nowhere
+    away = np.linalg.norm(flow - static, axis=-1)
+    moving = core & (away > 0.5 * float(np.median(away[core])))  # what stands would bend the motion fitted
+    if moving.sum() < LEAST_CORE:
+        return nowhere
+    motion = affine_motion(flow, moving)
+    typical = float(np.median(np.linalg.norm(flow - motion, axis=-1)[moving]))  # px; limbs make it large
+    apart = np.linalg.norm(motion - static, axis=-1)
+    sure = np.clip(apart - 2 * typical - 1.0, 0, 1)
+    still = np.exp(-0.5 * (away / (0.5 + 0.1 * apart)) ** 2)
+    return np.asarray(sure * still, np.float32)
 
 
 def keep_main_parts(soft: Soft, share: float = 0.02) -> Soft:
