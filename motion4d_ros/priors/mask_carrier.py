@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.geometry.smoothing import domain_transform
-from motion4d_ros.priors.carried_object import STILL, Carried, Memory
+from motion4d_ros.priors.carried_object import RING, STILL, Carried, Memory
 from motion4d_ros.priors.flow import FlowCache, chain, dis_flow, remap, warp
 from motion4d_ros.priors.mask_cues import (
     CLIP,
@@ -30,6 +30,7 @@ from motion4d_ros.priors.mask_cues import (
     logit,
     outline_band,
     own_flow,
+    relit_colors,
     sigmoid,
     similarity,
     spread_outwards,
@@ -38,6 +39,8 @@ from motion4d_ros.priors.mask_cues import (
 )
 from motion4d_ros.types import BoolArray, FloatArray
 
+SHADE = (0.25, 0.4, 0.55, 0.75)  # intensities that cast shadows leave
+SUN = (1.5, 2.0, 2.7)  # and that come with brighter light
 BAND = 9  # px on either side of an outline, where memories are asked
 
 
@@ -53,6 +56,8 @@ class CarrierSettings:
     anchor_weight: float = 3.0  # of the frame somebody vouched for, against 1 of each recent frame
     anchor_unlike: float = 10.0  # grey levels of changed texture at which the anchor is hardly believed any more
     color_weight: float = 0.35
+    shaded: float = 0.75  # share of what lies beside an object that may be in its shadow
+    sunlit: float = 0.5  # share of an object that may be in brighter light than where it was vouched for
     bias: float = -0.2  # log-odds; outlines rather shrink than leak
     motion_weight: float = 0.7
     motion_denial: float = 1.0  # most it may deny: a planted foot stands still with the ground
@@ -312,11 +317,20 @@ class MaskCarrier:
         return numerator, denominator
 
     def _color_vote(self, item: Carried, lab: FloatArray, moved: Soft, rows: slice, cols: slice) -> FloatArray:
-        """Log-ratio of the object's colours to those around it."""
+        """Log-ratio of the object's colours to those around it, in the light they have and in what they may get into.
+
+        What may be the ground beside it in a cast shadow doesn't speak for an object, nor its own colour in the sun
+        against it.
+        """
+        opt = self.settings
         ring = moved[rows, cols] < 0.1
         around = color_histogram(lab[rows, cols], ring)
+        beside = cv2.dilate((moved > 0.5).astype(np.uint8), np.ones((2 * RING + 1,) * 2, np.uint8)) > 0
+        beside &= moved < 0.1
+        around = np.maximum(around, opt.shaded * relit_colors(color_histogram(lab, beside), SHADE))
+        inside = np.maximum(item.inside, opt.sunlit * relit_colors(item.vouched, SUN))
         bins = color_bins(lab[rows, cols])
-        ratio = np.log((item.inside[bins] + RARE) / (around[bins] + RARE))
+        ratio = np.log((inside[bins] + RARE) / (around[bins] + RARE))
         return np.clip(ratio, -0.5 * CLIP, CLIP)
 
     def _motion_vote(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -146,6 +148,26 @@ def color_histogram(lab: FloatArray, where: BoolArray) -> FloatArray:
     if total == 0:
         return counts.ravel()
     return (gaussian_filter(counts, 0.7, mode="nearest") / total).ravel()
+
+
+def relit_colors(histogram: FloatArray, factors: Sequence[float]) -> FloatArray:
+    """The colour histogram of the same surfaces in other light: `factors` of its intensity, each as often.
+
+    In CIE units Lab + (16, 0, 0) grows with the cube root of intensity.
+    """
+    n = HISTOGRAM_BINS
+    if not len(histogram):  # nothing has been vouched for
+        return np.zeros(n**3, np.float32)
+    held = np.flatnonzero(histogram)
+    share = histogram[held] / max(1, len(factors))
+    steps = np.stack([held // (n * n), held // n % n, held % n], -1) + 0.5
+    lab = steps / n * (100.0, 180.0, 180.0) - (0.0, 90.0, 90.0)
+    black = np.array([16.0, 0.0, 0.0])
+    out = np.zeros(histogram.shape, np.float32)
+    for factor in factors:
+        scaled = np.cbrt(factor) * (lab + black) - black
+        out += np.bincount(color_bins(scaled), share, n**3).astype(np.float32)
+    return out
 
 
 def bounding_box(mask: BoolArray, margin: int) -> tuple[slice, slice] | None:

@@ -17,7 +17,15 @@ from motion4d_ros.priors.base import SceneHint
 from motion4d_ros.priors.carried_masks import SHADOW_SHARE
 from motion4d_ros.priors.flow import FlowCache
 from motion4d_ros.priors.mask_carrier import MaskCarrier
-from motion4d_ros.priors.mask_cues import affine_motion, keep_main_parts, left_standing
+from motion4d_ros.priors.mask_cues import (
+    affine_motion,
+    color_histogram,
+    keep_main_parts,
+    left_standing,
+    relit_colors,
+    similarity,
+    to_lab,
+)
 from motion4d_ros.priors.motion_evidence import explain, photometric_gain, shadow_like
 from motion4d_ros.priors.motion_masks import MotionMasks
 from motion4d_ros.priors.prompted_masks import PromptedMasks
@@ -321,3 +329,13 @@ def test_what_stands_is_told_from_an_object_that_moves_on() -> None:
     assert found[20:40, 55:70].min() > 0.9 and found[20:40, 20:55].max() < 0.1
     assert not left_standing(flow, None, soft, error).any()
     assert not left_standing(static, static, soft, error).any()  # it has stopped
+
+
+def test_colors_in_other_light_are_those_a_camera_would_see() -> None:
+    floor = (texture(3) // 8 + np.array([150, 130, 110])).astype(np.uint8)
+    everywhere = np.ones(floor.shape[:2], bool)
+    shade = 255 * (0.4 * (floor / 255) ** 2.2) ** (1 / 2.2)  # 0.4 of the light, as a camera writes it
+    seen, shaded = (color_histogram(to_lab(image.astype(np.uint8)), everywhere) for image in (floor, shade))
+    assert similarity(relit_colors(seen, (0.4,)), shaded) > 0.75 > 0.25 > similarity(seen, shaded)
+    assert relit_colors(seen, (0.4, 0.7)).sum() == pytest.approx(1.0, abs=1e-3)
+    assert not relit_colors(np.zeros(0), (0.4,)).any()
