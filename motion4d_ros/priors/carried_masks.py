@@ -66,8 +66,10 @@ class CarriedMasks:
             previous = None
         evidence = self._evidence.push(index, self._expected(index, previous), self._rigid(frame, hint))
         static = self._evidence.static
-        self._background.link(index, previous, None if static is None or static.parallax else static.homography)
-        carrier.advance(index, None if evidence is None else np.clip(evidence, -2.0, 2.0))
+        plane = None if static is None or static.parallax else static
+        self._background.link(index, previous, None if plane is None else plane.homography)
+        limited = None if evidence is None else np.clip(evidence, -2.0, 2.0)
+        carrier.advance(index, limited, None if plane is None else plane.flow)
         if hint is not None and hint.masks is not None:
             carrier.recall(self._shrink_labels(hint.masks))
         self._found(frame, evidence, previous)

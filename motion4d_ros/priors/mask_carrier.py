@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.geometry.smoothing import domain_transform
-from motion4d_ros.priors.carried_object import STILL, Carried, Memory
+from motion4d_ros.priors.carried_object import RING, STILL, Carried, Memory
 from motion4d_ros.priors.flow import FlowCache, chain, dis_flow, length, remap, warp
 from motion4d_ros.priors.mask_cues import (
     CLIP,
@@ -26,9 +26,11 @@ from motion4d_ros.priors.mask_cues import (
     color_bins,
     color_histogram,
     keep_main_parts,
+    left_standing,
     logit,
     outline_band,
     own_flow,
+    relit_colors,
     sigmoid,
     similarity,
     spread_outwards,
@@ -37,6 +39,8 @@ from motion4d_ros.priors.mask_cues import (
 )
 from motion4d_ros.types import BoolArray, FloatArray
 
+SHADE = (0.25, 0.4, 0.55, 0.75)  # intensities that cast shadows leave
+SUN = (1.5, 2.0, 2.7)  # and that come with brighter light
 BAND = 9  # px on either side of an outline, where memories are asked
 
 
@@ -52,6 +56,8 @@ class CarrierSettings:
     anchor_weight: float = 3.0  # of the frame somebody vouched for, against 1 of each recent frame
     anchor_unlike: float = 10.0  # grey levels of changed texture at which the anchor is hardly believed any more
     color_weight: float = 0.35
+    shaded: float = 0.75  # share of what lies beside an object that may be in its shadow
+    sunlit: float = 0.5  # share of an object that may be in brighter light than where it was vouched for
     bias: float = -0.2  # log-odds; outlines rather shrink than leak
     motion_weight: float = 0.7
     motion_denial: float = 1.0  # most it may deny: a planted foot stands still with the ground
@@ -152,8 +158,10 @@ class MaskCarrier:
         self._last = index
         self._lab = to_lab(self.flow.rgb(index))
 
-    def advance(self, index: int, evidence: FloatArray | None = None) -> None:
+    def advance(self, index: int, evidence: FloatArray | None = None, static: FloatArray | None = None) -> None:
         """Carries every object into frame `index`, already pushed to the flow cache.
+
+        `static` (h, w, 2), where known, is the flow to the previous frame of what stands still.
 
         `evidence` (h, w), where given, are log-odds that a pixel moves against the static scene. They may always win
         pixels for an object, but take some away only while it moves itself.
@@ -169,7 +177,7 @@ class MaskCarrier:
         error = self.flow.error(index, previous)
         logits = {}
         for item in self.objects.values():
-            logits[item.object_id] = self._carry(item, lab, back, error, index, previous, evidence)
+            logits[item.object_id] = self._carry(item, lab, back, error, index, previous, evidence, static)
         self._settle(logits, index, lab)
         self._lab = lab
 
@@ -203,11 +211,14 @@ class MaskCarrier:
         index: int,
         previous: int,
         evidence: FloatArray | None,
+        static: FloatArray | None,
     ) -> FloatArray:
         """Log-odds (h, w) that a pixel of the newest frame is the object's."""
         opt = self.settings
-        own = own_flow(back, warp(item.soft, back), error)
-        trust = np.exp(-((np.minimum(error, 5.0) / 0.7) ** 2))[..., None]  # limbs move on their own
+        carried = warp(item.soft, back)
+        follows = 1.0 - left_standing(back, static, carried, error)
+        own = own_flow(back, carried * follows, error)
+        trust = (follows * np.exp(-((np.minimum(error, 5.0) / 0.7) ** 2)))[..., None]  # limbs move on their own
         own = (trust * back + (1 - trust) * own).astype(np.float32)
         for memory in item.recent:
             memory.flow = own if memory.index == previous else chain(own, memory.flow)
@@ -306,11 +317,20 @@ class MaskCarrier:
         return numerator, denominator
 
     def _color_vote(self, item: Carried, lab: FloatArray, moved: Soft, rows: slice, cols: slice) -> FloatArray:
-        """Log-ratio of the object's colours to those around it."""
+        """Log-ratio of the object's colours to those around it, in the light they have and in what they may get into.
+
+        What may be the ground beside it in a cast shadow doesn't speak for an object, nor its own colour in the sun
+        against it.
+        """
+        opt = self.settings
         ring = moved[rows, cols] < 0.1
         around = color_histogram(lab[rows, cols], ring)
+        beside = cv2.dilate((moved > 0.5).astype(np.uint8), np.ones((2 * RING + 1,) * 2, np.uint8)) > 0
+        beside &= moved < 0.1
+        around = np.maximum(around, opt.shaded * relit_colors(color_histogram(lab, beside), SHADE))
+        inside = np.maximum(item.inside, opt.sunlit * relit_colors(item.vouched, SUN))
         bins = color_bins(lab[rows, cols])
-        ratio = np.log((item.inside[bins] + RARE) / (around[bins] + RARE))
+        ratio = np.log((inside[bins] + RARE) / (around[bins] + RARE))
         return np.clip(ratio, -0.5 * CLIP, CLIP)
 
     def _motion_vote(

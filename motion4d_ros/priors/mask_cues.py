@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ Soft = NDArray[np.float32]
 
 HISTOGRAM_BINS = 16  # per channel of Lab
 RARE = 2e-4  # share of a histogram that says nothing
+LEAST_CORE = 40  # px well inside an object, from which its motion can be told
 CLIP = 4.0  # largest log-odds any single cue may claim
 
 
@@ -80,6 +83,29 @@ def affine_motion(flow: FloatArray, where: BoolArray, rounds: int = 4) -> NDArra
     return (basis @ coefficients).astype(np.float32)
 
 
+def left_standing(flow: FloatArray, static: FloatArray | None, soft: Soft, error: FloatArray) -> NDArray[np.float32]:
+    """(h, w) in 0..1 where `flow` says that something stands still, while the object (`soft`) moves on as a whole.
+
+    `static` (h, w, 2) is the flow of the static scene (None: unknown, nobody stands), `error` (h, w) the forward-
+    backward disagreement, px. Such flow is not the object's, and must not carry its mask along: it comes from ground
+    that has just been uncovered, from surfaces without texture, from the edge of a shadow that slides over the object.
+    """
+    nowhere = np.zeros(soft.shape, np.float32)
+    core = (soft > 0.8) & (error < 1.0)
+    if static is None or core.sum() < LEAST_CORE:
+        return nowhere
+    away = np.linalg.norm(flow - static, axis=-1)
+    moving = core & (away > 0.5 * float(np.median(away[core])))  # what stands would bend the motion fitted
+    if moving.sum() < LEAST_CORE:
+        return nowhere
+    motion = affine_motion(flow, moving)
+    typical = float(np.median(np.linalg.norm(flow - motion, axis=-1)[moving]))  # px; limbs make it large
+    apart = np.linalg.norm(motion - static, axis=-1)
+    sure = np.clip(apart - 2 * typical - 1.0, 0, 1)
+    still = np.exp(-0.5 * (away / (0.5 + 0.1 * apart)) ** 2)
+    return np.asarray(sure * still, np.float32)
+
+
 def keep_main_parts(soft: Soft, share: float = 0.02) -> Soft:
     """Clears islands smaller than `share` of the largest part, and fills pinholes."""
     mask = (soft > 0.5).astype(np.uint8)
@@ -133,6 +159,26 @@ def color_histogram(lab: FloatArray, where: BoolArray) -> FloatArray:
     if total == 0:
         return counts.ravel()
     return (gaussian_filter(counts, 0.7, mode="nearest") / total).ravel()
+
+
+def relit_colors(histogram: FloatArray, factors: Sequence[float]) -> FloatArray:
+    """The colour histogram of the same surfaces in other light: `factors` of its intensity, each as often.
+
+    In CIE units Lab + (16, 0, 0) grows with the cube root of intensity.
+    """
+    n = HISTOGRAM_BINS
+    if not len(histogram):  # nothing has been vouched for
+        return np.zeros(n**3, np.float32)
+    held = np.flatnonzero(histogram)
+    share = histogram[held] / max(1, len(factors))
+    steps = np.stack([held // (n * n), held // n % n, held % n], -1) + 0.5
+    lab = steps / n * (100.0, 180.0, 180.0) - (0.0, 90.0, 90.0)
+    black = np.array([16.0, 0.0, 0.0])
+    out = np.zeros(histogram.shape, np.float32)
+    for factor in factors:
+        scaled = np.cbrt(factor) * (lab + black) - black
+        out += np.bincount(color_bins(scaled), share, n**3).astype(np.float32)
+    return out
 
 
 def bounding_box(mask: BoolArray, margin: int) -> tuple[slice, slice] | None:

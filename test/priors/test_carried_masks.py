@@ -17,7 +17,15 @@ from motion4d_ros.priors.base import SceneHint
 from motion4d_ros.priors.carried_masks import SHADOW_SHARE
 from motion4d_ros.priors.flow import FlowCache
 from motion4d_ros.priors.mask_carrier import MaskCarrier
-from motion4d_ros.priors.mask_cues import affine_motion, keep_main_parts
+from motion4d_ros.priors.mask_cues import (
+    affine_motion,
+    color_histogram,
+    keep_main_parts,
+    left_standing,
+    relit_colors,
+    similarity,
+    to_lab,
+)
 from motion4d_ros.priors.motion_evidence import explain, photometric_gain, shadow_like
 from motion4d_ros.priors.motion_masks import MotionMasks
 from motion4d_ros.priors.prompted_masks import PromptedMasks
@@ -293,3 +301,41 @@ def shadow_below(truth: np.ndarray) -> np.ndarray:
     strip = np.zeros_like(truth)
     strip[rows[-1] + 1 : rows[-1] + 11] = truth[rows[-1] - 3]
     return strip & ~truth
+
+
+def test_light_that_slides_over_an_object_and_ground_it_uncovers_do_not_hold_its_mask_back() -> None:
+    clip = film(16)
+    for frame, truth in clip:
+        image = frame.image.astype(np.float32)
+        rows = np.flatnonzero(truth.any(1))
+        plain = truth.copy()
+        plain[: rows.mean().astype(int)] = False  # the lower half of the board has no texture
+        image[plain] = 90.0
+        image[:, int(0.55 * CAMERA.width) :] *= 1.7  # the edge of the light stands still
+        frame.image = np.clip(image, 0, 255).astype(np.uint8)
+    source = PromptedMasks(Config())
+    source.prompt(clip[0][0], Prompt(0, object_id=1, mask=clip[0][1]))
+    masks = run(source, clip)
+    assert min(iou(m == 1, truth) for m, (_, truth) in zip(masks, clip, strict=True)) > 0.93
+
+
+def test_what_stands_is_told_from_an_object_that_moves_on() -> None:
+    soft = np.zeros((60, 80), np.float32)
+    soft[20:40, 20:70] = 1.0
+    static, error = np.full((60, 80, 2), (1.0, 0.0), np.float32), np.zeros((60, 80), np.float32)
+    flow = static.copy()
+    flow[20:40, 20:55] += (4.0, 1.0)  # 15 columns that it has left behind are still in its mask
+    found = left_standing(flow, static, soft, error)
+    assert found[20:40, 55:70].min() > 0.9 and found[20:40, 20:55].max() < 0.1
+    assert not left_standing(flow, None, soft, error).any()
+    assert not left_standing(static, static, soft, error).any()  # it has stopped
+
+
+def test_colors_in_other_light_are_those_a_camera_would_see() -> None:
+    floor = (texture(3) // 8 + np.array([150, 130, 110])).astype(np.uint8)
+    everywhere = np.ones(floor.shape[:2], bool)
+    shade = 255 * (0.4 * (floor / 255) ** 2.2) ** (1 / 2.2)  # 0.4 of the light, as a camera writes it
+    seen, shaded = (color_histogram(to_lab(image.astype(np.uint8)), everywhere) for image in (floor, shade))
+    assert similarity(relit_colors(seen, (0.4,)), shaded) > 0.75 > 0.25 > similarity(seen, shaded)
+    assert relit_colors(seen, (0.4, 0.7)).sum() == pytest.approx(1.0, abs=1e-3)
+    assert not relit_colors(np.zeros(0), (0.4,)).any()
