@@ -28,7 +28,7 @@ NEIGHBOUR_DECAY = 0.93  # weight of a neighbour per frame of distance
 BLUR_PX = 0.7  # votes are blurred by this: edges of labels are never exact to the pixel
 MISSED = 5  # frames: what is seen so shortly before and after a frame that does not show it was missed, and not gone
 SMOOTH_PX = 1.0  # pictures are compared at this scale
-UNLIKE = 16.0  # grey levels by which pixels differ that do not show the same ...
+UNLIKE = 20.0  # grey levels by which pixels differ that do not show the same ...
 UNLIKE_SHARE = 3.0  # ... beside so many times the median difference
 
 
