@@ -27,7 +27,7 @@ ROUGH = 0.9  # agreement below which outlines are better averaged than voted on
 DISPUTED = 0.3  # share of an object's pixels that the scene gives to others, from which identities were swapped
 SLACK = 0.02  # by which agreed outlines may overlap the scene less than the vote of pixels does
 SAME = 0.8  # overlap with the vote below which a steady source has failed in this one frame
-UNCOVERED = 0.7  # share of the vote below which a rendering has missed the object, unless the source shows even less
+UNCOVERED = 0.8  # share of the vote below which a rendering has missed the object, unless the source shows even less
 MEMORY = 0.75  # of what was measured in earlier windows
 MIN_PIXELS = 30
 
