@@ -37,6 +37,7 @@ class FrameState:
     warnings: list[str] = field(default_factory=list)
     loose: bool = False  # whether `raw_inverse_depth` still has neither scale nor offset (see `affine`)
     coarse: bool = False  # whether the mask source draws in cells larger than the pixels, all of which are fitted
+    holds_names: bool = False  # whether the mask source keeps its names itself, and takes a user's word on them
     voted: IntArray | None = None  # (H, W) as voted, before anything rendered touched it
     whole: Frame | None = None  # at the input's size, while a mask source that looks at that may be asked again
     outlines: PackedLabels | None = None  # what such a source said last, at the input's size

@@ -265,6 +265,7 @@ class Intake:
         )
         state.keep_outlines(labels)
         state.coarse = 0 < self.masks.outline_cells < max(frame.camera.size) and frame.camera.size == output_camera.size
+        state.holds_names = self.config.masks.source != "topic"
         state.loose = depth is not None and depth.affine and depth.scale is not Scale.METRIC
         return state
 

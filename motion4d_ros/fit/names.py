@@ -42,8 +42,11 @@ def settle_names(horizon: Horizon, tracks: TrackSource) -> int:
     """Sets `named` of every frame: the labels of its source, each mask by the name that most of its path has.
 
     A mask whose name another one has a better claim to keeps silent: its pixels are unknown. The position of the first
-    frame whose labels have thereby changed; the number of frames if none has.
+    frame whose labels have thereby changed; the number of frames if none has. Sources that keep names themselves, and
+    may have been told them, are believed.
     """
+    if horizon.frames[-1].holds_names:
+        return len(horizon)
     paths: list[_Path] = []
     for position, state in enumerate(horizon.frames):
         labels = state.raw_labels

@@ -140,6 +140,18 @@ def test_names_that_turn_out_wrong_are_mended_in_frames_voted_before() -> None:
     assert all(agreement(horizon, k) == 1.0 for k in range(LENGTH))
 
 
+def test_names_of_a_source_that_takes_a_users_word_are_its_own() -> None:
+    horizon = sequence()
+    for state in horizon.frames:
+        state.holds_names = True
+    for k in (6, 7, 8):
+        horizon.frames[k].raw_labels = np.array([0, 7, 2], np.int32)[
+            truth(k)
+        ]  # somebody has said what the first one is
+    vote(horizon, trusted=False)
+    assert set(np.unique(horizon.frames[-1].labels)) == {0, 2, 7}
+
+
 def test_one_that_takes_the_place_of_another_keeps_its_own_name() -> None:
     horizon = sequence()
     for k in range(LENGTH):  # one leaves; later another one comes to where it was
