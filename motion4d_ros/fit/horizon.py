@@ -56,6 +56,11 @@ class FrameState:
         if labels.shape == self.output_camera.size:
             self.outlines = PackedLabels.pack(labels)
 
+    def believe_depth(self, depth: FloatArray, sigma: FloatArray) -> None:
+        """Takes (H, W) depth and its relative sigma for what its source says of the frame."""
+        self.raw_inverse_depth, self.depth_sigma = inverted(depth), np.asarray(sigma, np.float32)
+        self.depth_m = inverted(self.raw_inverse_depth)
+
     def shown_to(self, source: MaskSource) -> Frame:
         """The frame at the size at which `source` looks at it, as long as its input image is held."""
         return self.whole if source.full_size and self.whole is not None else self.frame
@@ -145,3 +150,9 @@ class Horizon:
 def known(labels: IntArray) -> NDArray[np.bool_]:
     """Where a label image has an opinion."""
     return labels != UNKNOWN_LABEL
+
+
+def inverted(depth: FloatArray) -> NDArray[np.float32]:
+    """(H, W) inverse of depth or of inverse depth; NaN where it is not above 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(depth > 0, 1.0 / depth, np.nan).astype(np.float32)

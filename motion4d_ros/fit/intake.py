@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
 from motion4d_ros.fit.ground_watch import GroundWatch
-from motion4d_ros.fit.horizon import FrameState, Horizon
+from motion4d_ros.fit.horizon import FrameState, Horizon, inverted
 from motion4d_ros.fit.live import LiveLabels, carry_labels
 from motion4d_ros.fit.outlines import resize_labels
 from motion4d_ros.priors.base import (
@@ -66,6 +66,7 @@ class Intake:
         self._whole: deque[FrameState] = deque()  # frames still held at the input's size, oldest first
         self._last: FrameState | None = None
         self._revised_poses: dict[int, FloatArray] = {}
+        self._guessed: set[int] = set()  # frames whose depth was a guess, for want of the camera's motion
         self._found_motion = False  # since the last window, after frames without it
         self.newest_ns = 0  # stamp of the newest frame seen, taken or not
         self.before: FrameState | None = None  # the frame taken before the newest
@@ -147,7 +148,9 @@ class Intake:
         for state in [*horizon.frames, *self.pending]:
             if state.index in revised:
                 state.T_map_cam = revised[state.index]
-                state.scale = self.scale if self._found_motion else state.scale
+                if self._found_motion:
+                    state.scale = self.scale
+                    self._guessed.add(state.index)
         self.watch.mark([*horizon.frames, *self.pending])
         fitted_blindly = self._found_motion and any(state.index in revised for state in horizon.frames)
         self._found_motion = False
@@ -176,6 +179,16 @@ class Intake:
             self._believe(self._last.raw_labels)
         return changed[0].index if changed else None
 
+    def measure_again(self, horizon: Horizon) -> None:
+        """Replaces guesses of depth by what can be measured since the camera's motion is known. Masks first."""
+        if isinstance(self.depths, RevisesDepth):
+            for state in [*horizon.frames, *self.pending]:
+                if state.index in self._guessed:
+                    found = self.depths.again(state.frame, state.T_map_cam, state.scale, state.raw_labels)
+                    if found is not None:
+                        state.believe_depth(found.depth, found.sigma)
+        self._guessed.clear()
+
     def forget_before(self, index: int) -> None:
         """Lets the sources drop what is older than frame `index`."""
         self.tracks.forget_before(index)
@@ -190,6 +203,7 @@ class Intake:
         self._last = self.before = None
         self._whole.clear()
         self._deleted.clear()
+        self._guessed.clear()
         self.scale, self.pose_status = Scale.UNKNOWN, PoseStatus.OK
 
     # -- prompts -------------------------------------------------------------------------------------------------------
@@ -250,15 +264,13 @@ class Intake:
             scale = Scale.UNKNOWN
             warnings.append("no depth: a flat scene is assumed" if flat else "frame without depth")
         else:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                inverse = np.where(depth.depth > 0, 1.0 / depth.depth, np.nan).astype(np.float32)
+            inverse = inverted(depth.depth)
             sigma, scale = depth.sigma, depth.scale
         if self.config.pose.source != "static":
             scale = pose.scale
         if pose.status is PoseStatus.LOST:
             warnings.append("camera pose lost")
-        with np.errstate(divide="ignore", invalid="ignore"):
-            depth_m = (1.0 / inverse).astype(np.float32)
+        depth_m = inverted(inverse)
         small = resize_labels(labels, frame.camera.size)
         state = FrameState(
             frame, output_camera, pose.T_map_cam, pose.status, scale, small, inverse, sigma, small, depth_m, warnings

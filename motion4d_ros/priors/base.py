@@ -161,6 +161,9 @@ class RevisesDepth(Protocol):
     def revise(self, poses: dict[int, FloatArray]) -> None:
         """Told of poses (4, 4) of earlier frames, by index, when the camera's motion becomes known."""
 
+    def again(self, frame: Frame, T_map_cam: FloatArray, scale: Scale, labels: IntArray) -> DepthPrior | None:
+        """Depth of an earlier frame by what is known since, (H, W) `labels` of what moves; None: as it was."""
+
 
 @runtime_checkable
 class LooksFirst(Protocol):

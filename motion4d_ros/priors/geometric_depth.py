@@ -40,6 +40,7 @@ LEAST_PARALLAX = 1.5  # px, below this a pair is useless
 FLOW_NOISE = 0.25  # px
 DEFAULT_DEPTH = 2.0  # map units, when nothing is known
 DEFAULT_SIGMA = 0.8
+LEAST_MEASURED = 0.05  # share of the picture that has to be measured
 CONTACT_SIGMA = 0.15  # relative, of the depth of a moving thing
 
 
@@ -75,6 +76,28 @@ class GeometricDepth:
             if view.index in T_map_cams:
                 view.T_map_cam, view.usable = T_map_cams[view.index], True
         self._w = self._sigma = None
+        self._object_depth.clear()  # in the units of a guess
+
+    def again(self, frame: Frame, T_map_cam: FloatArray, scale: Scale, labels: IntArray) -> DepthPrior | None:
+        """Depth of an earlier frame whose pose has become known only since, with (H, W) `labels` of what moves: from
+        pairs with all frames that are held. None where nothing can be measured.
+        """
+        if not self._flow.has(frame.index):
+            return None
+        height, width = working_size(*self._flow.size, MAX_SIDE)
+        camera = _at_size(frame.camera, height, width)
+        small = np.asarray(cv2.resize(labels.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST))
+        w, sigma = self._fused(frame.index, camera, T_map_cam)
+        _forget_moving(w, sigma, small)
+        if np.isfinite(w).mean() <= LEAST_MEASURED:
+            return None
+        w, sigma = self._densified(frame.index, w, sigma)
+        for object_id in np.unique(small[small > 0]):
+            mask = small == object_id
+            contact = contact_inverse_depth(mask, small > 0, w)
+            if contact is not None:
+                w[mask], sigma[mask] = contact, CONTACT_SIGMA * contact
+        return self._prior(w, sigma, frame.camera, scale)
 
     def depth(self, frame: Frame, pose: PosePrior, hint: SceneHint | None) -> DepthPrior | None:
         """Depth of the next frame, (H, W), in map units; never None."""
@@ -92,14 +115,18 @@ class GeometricDepth:
             self._w = self._sigma = None
             self._views.append(_View(frame.index, pose.T_map_cam, usable=False))
         w, sigma, known = self._complete(frame.index, hint, labels, height, width)
+        return self._prior(w, sigma, frame.camera, pose.scale if known else Scale.UNKNOWN)
+
+    def _prior(self, w: FloatArray, sigma: FloatArray, camera: Camera, scale: Scale) -> DepthPrior:
+        """The prior of a frame, at its size, from inverse depth and its sigma (h, w)."""
         depth = 1.0 / np.maximum(w, 1e-6)
         relative = np.clip(sigma / np.maximum(w, 1e-6), 0.005, 2.0)
         low, high = self._config.depth.minimum, self._config.depth.maximum
-        size = frame.camera.size[::-1]
+        size = camera.size[::-1]
         return DepthPrior(
             np.asarray(cv2.resize(np.clip(depth, low, high).astype(np.float32), size), np.float32),
             np.asarray(cv2.resize(relative.astype(np.float32), size), np.float32),
-            pose.scale if known else Scale.UNKNOWN,
+            scale,
             affine=False,
         )
 
@@ -109,6 +136,18 @@ class GeometricDepth:
         self, index: int, camera: Camera, T_map_cam: FloatArray, labels: IntArray | None, hint: SceneHint | None
     ) -> None:
         """Updates the measured inverse depth with the pairs that frame `index` makes."""
+        w, sigma = self._fused(index, camera, T_map_cam)
+        if labels is not None:
+            _forget_moving(w, sigma, labels)
+        self._w, self._sigma, self._last_pose = w, sigma, T_map_cam
+        self._views.append(_View(index, T_map_cam))
+
+    def _fused(
+        self, index: int, camera: Camera, T_map_cam: FloatArray
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Inverse depth and sigma (h, w) of frame `index` from the pairs that it makes and from what was measured last,
+        carried over by the camera's motion; NaN where nothing is trusted.
+        """
         carried: NDArray[np.float32] | None = None
         carried_sigma: NDArray[np.float32] | None = None
         if self._w is not None and self._sigma is not None and self._last_pose is not None:
@@ -125,14 +164,10 @@ class GeometricDepth:
             w, sigma = fuse(w, sigma, new, new_sigma)
         if carried is not None and carried_sigma is not None:
             w, sigma = fuse(w, sigma, carried, carried_sigma)
-        if labels is not None:
-            moving = cv2.dilate((labels > 0).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-            w[moving] = sigma[moving] = np.nan
-        self._w, self._sigma, self._last_pose = w, sigma, T_map_cam
-        self._views.append(_View(index, T_map_cam))
+        return w, sigma
 
     def _partners(self, T_map_cam: FloatArray, camera: Camera, typical: float | None) -> list[_View]:
-        """Earlier views with a useful baseline, best first."""
+        """Views with a useful baseline, best first."""
         scored = []
         for view in self._views:
             if not view.usable:
@@ -171,11 +206,10 @@ class GeometricDepth:
         self, index: int, hint: SceneHint | None, labels: IntArray | None, height: int, width: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], bool]:
         """Inverse depth and sigma everywhere, and whether anything was measured at all."""
-        measured = self._w is not None and np.isfinite(self._w).mean() > 0.05
+        measured = self._w is not None and np.isfinite(self._w).mean() > LEAST_MEASURED
         if measured:
             assert self._w is not None and self._sigma is not None
-            picture = cv2.resize(self._flow.rgb(index), (width, height), interpolation=cv2.INTER_AREA)
-            w, sigma = densify(self._w, self._sigma, np.asarray(picture, np.uint8))
+            w, sigma = self._densified(index, self._w, self._sigma)
         else:
             w = plausible_inverse_depth(height, width)
             sigma = DEFAULT_SIGMA * w
@@ -185,13 +219,26 @@ class GeometricDepth:
                 w = np.where(valid, 1.0 / np.maximum(seen, 1e-6), w).astype(np.float32)
         if labels is not None:
             for object_id in np.unique(labels[labels > 0]):
-                self._place_object(int(object_id), labels == object_id, labels, w, sigma)
+                self._place_object(int(object_id), labels == object_id, labels, w, sigma, measured)
         return w, sigma, measured
 
+    def _densified(
+        self, index: int, w: NDArray[np.float32], sigma: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Measured inverse depth and sigma (h, w), filled along the edges of the picture."""
+        picture = cv2.resize(self._flow.rgb(index), w.shape[::-1], interpolation=cv2.INTER_AREA)
+        return densify(w, sigma, np.asarray(picture, np.uint8))
+
     def _place_object(
-        self, object_id: int, mask: NDArray[np.bool_], labels: IntArray, w: FloatArray, sigma: FloatArray
+        self,
+        object_id: int,
+        mask: NDArray[np.bool_],
+        labels: IntArray,
+        w: FloatArray,
+        sigma: FloatArray,
+        measured: bool,
     ) -> None:
-        """Writes the depth of a moving thing: what it stands on, continued over time."""
+        """Writes the depth of a moving thing: what it stands on, continued over time, and known no better."""
         contact = contact_inverse_depth(mask, labels > 0, w)
         before = self._object_depth.get(object_id)
         if contact is None and before is None:
@@ -201,7 +248,13 @@ class GeometricDepth:
         if before is not None and contact is not None:  # continuity, in the logarithm
             value = float(np.exp(0.7 * np.log(before) + 0.3 * np.log(contact)))
         self._object_depth[object_id] = value
-        w[mask], sigma[mask] = value, CONTACT_SIGMA * value
+        w[mask], sigma[mask] = value, (CONTACT_SIGMA if measured else DEFAULT_SIGMA) * value
+
+
+def _forget_moving(w: FloatArray, sigma: FloatArray, labels: IntArray) -> None:
+    """Forgets (h, w) what is measured on and beside things that move: `labels` above 0."""
+    moving = cv2.dilate((labels > 0).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    w[moving] = sigma[moving] = np.nan
 
 
 def contact_inverse_depth(mask: NDArray[np.bool_], moving: NDArray[np.bool_], w: FloatArray) -> float | None:

@@ -13,7 +13,7 @@ from fit_builders import PERIOD_NS, pose, texture
 from motion4d_ros.config import Config
 from motion4d_ros.fit.horizon import Horizon
 from motion4d_ros.fit.intake import Intake, shrink
-from motion4d_ros.priors.base import PosePrior, SceneHint
+from motion4d_ros.priors.base import DepthPrior, PosePrior, SceneHint
 from motion4d_ros.types import Camera, Frame, IntArray, Motion4DError, PoseStatus, Prompt, Scale
 
 CAMERA = Camera(70.0, 70.0, 39.5, 29.5, 80, 60)
@@ -310,6 +310,50 @@ def test_frames_fitted_before_the_camera_motion_was_known_get_their_poses() -> N
     assert [float(state.T_map_cam[0, 3]) for state in states] == pytest.approx([0.0, 0.1, 0.2, 0.3])
     assert all(state.scale is Scale.RELATIVE for state in states)
     assert not intake.adopt_revised_poses(horizon)
+
+
+class Measuring:
+    """A depth source that guesses until the camera's motion is known, and measures what it is asked about again."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def depth(self, frame: Frame, pose: PosePrior, hint: SceneHint | None) -> DepthPrior:
+        return _flat_depth(2.0, pose.scale)
+
+    def revise(self, poses: dict[int, np.ndarray]) -> None:
+        pass
+
+    def again(self, frame: Frame, T_map_cam: np.ndarray, scale: Scale, labels: np.ndarray) -> DepthPrior | None:
+        assert scale is Scale.RELATIVE and (labels == 4).any()
+        self.asked.append(frame.index)
+        return None if frame.index == 1 else _flat_depth(0.5 + T_map_cam[0, 3], scale)
+
+    def reset(self) -> None:
+        pass
+
+
+def _flat_depth(depth_m: float, scale: Scale) -> DepthPrior:
+    flat = np.full(CAMERA.size, depth_m, np.float32)
+    return DepthPrior(flat, np.full(CAMERA.size, 0.1, np.float32), scale, affine=False)
+
+
+def test_guesses_of_depth_are_measured_again_once_the_camera_motion_is_known() -> None:
+    intake, horizon = intake_of(**{"window.length": 2, "window.horizon": 8}), Horizon(8)
+    intake.poses, intake.depths = Finder(), Measuring()
+    for k in range(2):
+        intake.take(frame(k))
+    horizon.frames += intake.close_window()
+    for k in (2, 3):
+        intake.take(frame(k))
+    intake.adopt_revised_poses(horizon)
+    intake.measure_again(horizon)
+    intake.measure_again(horizon)
+    assert intake.depths.asked == [0, 1, 2]  # once, and not the one that came when it was known
+    states = [*horizon.frames, *intake.pending]
+    depth = [float(np.median(state.depth_m)) for state in states]
+    assert depth == pytest.approx([0.5, 2.0, 0.7, 2.0]), "what can't be measured stays a guess"
+    assert np.median(1 / states[2].raw_inverse_depth) == pytest.approx(0.7)
 
 
 def test_poses_are_found_in_the_whole_picture(monkeypatch: pytest.MonkeyPatch) -> None:

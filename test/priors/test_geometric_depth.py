@@ -92,3 +92,35 @@ def test_better_poses_and_new_sizes_start_the_measurement_over() -> None:
     small = Frame(0, cv2.resize(frame.image, (half.width, half.height)), half, index=9)
     fresh = source.depth(small, known(9), None)
     assert fresh is not None and fresh.depth.shape == half.size and fresh.scale is Scale.UNKNOWN
+
+
+def test_guesses_are_measured_once_the_camera_motion_is_known() -> None:
+    source, truths, frames = GeometricDepth(Config()), [], []
+    for index in range(8):  # the first six come before two views have parallax: their poses are told later
+        frame, truth, _ = shot(SCENE, path(index), index)
+        frames.append(frame)
+        truths.append(truth)
+        if index == 6:
+            source.revise({k: path(k) for k in range(6)})
+        unknown = PosePrior(np.eye(4), PoseStatus.OK, Scale.UNKNOWN)
+        guess = source.depth(frame, unknown if index < 6 else known(index), None)
+        assert guess is not None and (guess.scale is Scale.UNKNOWN) == (index < 6)
+    moving = np.zeros(CAMERA.size, np.int32)
+    moving[60:80, 60:90] = 3
+    for index in (0, 3):
+        prior = source.again(frames[index], path(index), Scale.METRIC, moving)
+        assert prior is not None and prior.scale is Scale.METRIC
+        error = np.abs(prior.depth - truths[index]) / truths[index]
+        assert np.median(error[moving == 0]) < 0.03
+        assert np.ptp(prior.depth[62:78, 62:88]) < 1e-3  # it stands on one place
+    assert source.again(frames[0].with_index(99), path(0), Scale.METRIC, moving) is None  # not held
+
+
+def test_a_moving_thing_is_known_no_better_than_what_it_stands_on() -> None:
+    source = GeometricDepth(Config())
+    frame, _, _ = shot(SCENE, np.eye(4), 0)
+    masks = np.zeros(CAMERA.size, np.int32)
+    masks[60:80, 60:90] = 3
+    unknown = PosePrior(np.eye(4), PoseStatus.OK, Scale.UNKNOWN)
+    prior = source.depth(Frame(0, frame.image, CAMERA, masks=masks, index=0), unknown, None)
+    assert prior is not None and prior.sigma[70, 75] > 0.5
