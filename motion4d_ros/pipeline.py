@@ -194,8 +194,8 @@ class Motion4D:
             new.append(state.index)
         self._shrink()
         revised = self.intake.adopt_revised_masks(self.horizon)
-        self.intake.measure_again(self.horizon)
         with mapper.clock("geometry"):
+            self.intake.measure_again(self.horizon, self.breath)
             mapper.geometry.update(self.horizon, self.intake.tracks, new, revised)
         self._note_conflict()
         for state in self.horizon.frames:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
+from motion4d_ros.fit.breath import Breath
 from motion4d_ros.fit.ground_watch import GroundWatch
 from motion4d_ros.fit.horizon import FrameState, Horizon, inverted
 from motion4d_ros.fit.live import LiveLabels, carry_labels
@@ -179,11 +180,13 @@ class Intake:
             self._believe(self._last.raw_labels)
         return changed[0].index if changed else None
 
-    def measure_again(self, horizon: Horizon) -> None:
+    def measure_again(self, horizon: Horizon, breath: Breath | None = None) -> None:
         """Replaces guesses of depth by what can be measured since the camera's motion is known. Masks first."""
         if isinstance(self.depths, RevisesDepth):
             for state in [*horizon.frames, *self.pending]:
                 if state.index in self._guessed:
+                    if breath is not None:
+                        breath()
                     found = self.depths.again(state.frame, state.T_map_cam, state.scale, state.raw_labels)
                     if found is not None:
                         state.believe_depth(found.depth, found.sigma)

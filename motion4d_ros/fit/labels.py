@@ -15,10 +15,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from motion4d_ros.fit.arbiter import MIN_PIXELS
 from motion4d_ros.fit.breath import Breath
 from motion4d_ros.fit.horizon import Horizon
-from motion4d_ros.fit.names import settle_names
+from motion4d_ros.fit.names import settle_names, shown
 from motion4d_ros.priors.base import TrackSource
 from motion4d_ros.priors.flow import chain, warp
 from motion4d_ros.types import BACKGROUND, UNKNOWN_LABEL, BoolArray, IntArray
@@ -57,9 +56,9 @@ class _Ballots:
         """(H, W) labels of a frame that misses the objects `missed`, with the (H, W) `weight` of every pixel's vote."""
         for value in np.unique(labels[weight > 0]).tolist():
             if value != UNKNOWN_LABEL:
-                _add(self._votes, value, np.where(labels == value, weight, 0))
+                self._votes[value] = self._votes.get(value, 0) + np.where(labels == value, weight, 0)
         for value in missed:
-            _add(self._excused, value, np.where(labels == BACKGROUND, weight, 0))
+            self._excused[value] = self._excused.get(value, 0) + np.where(labels == BACKGROUND, weight, 0)
 
     def winners(self, otherwise: IntArray) -> IntArray:
         """(H, W) the labels with most votes; `otherwise` if there are no votes at all. Where somebody has seen an
@@ -108,11 +107,11 @@ def _missed(labels: Sequence[IntArray]) -> list[AbstractSet[int]]:
     """Objects that a frame does not show, but frames shortly before and shortly after do, for the (H, W) labels of
     consecutive frames.
     """
-    shown = [_shown(image) for image in labels]
+    seen = [shown(image) for image in labels]
     missed: list[AbstractSet[int]] = []
-    for position, here in enumerate(shown):
-        before = set[int]().union(*shown[max(0, position - MISSED) : position])
-        after = set[int]().union(*shown[position + 1 : position + 1 + MISSED])
+    for position, here in enumerate(seen):
+        before = set[int]().union(*seen[max(0, position - MISSED) : position])
+        after = set[int]().union(*seen[position + 1 : position + 1 + MISSED])
         missed.append((before & after) - here)
     return missed
 
@@ -120,11 +119,6 @@ def _missed(labels: Sequence[IntArray]) -> list[AbstractSet[int]]:
 def _wider(mask: BoolArray) -> BoolArray:
     """(H, W) what votes are blurred with belongs to it."""
     return cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-
-
-def _shown(labels: IntArray) -> AbstractSet[int]:
-    values, pixels = np.unique(labels[labels > 0], return_counts=True)
-    return set(values[pixels >= MIN_PIXELS].tolist())
 
 
 def _look(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -136,10 +130,3 @@ def _alike(look: NDArray[np.uint8], carried: NDArray[np.uint8]) -> BoolArray:
     """(H, W) where a neighbour's picture, `carried` (H, W, 3) along the flow, shows what `look` does."""
     difference = cv2.transform(cv2.absdiff(look, carried), np.full((1, 3), 1 / 3, np.float32))
     return np.asarray(difference < UNLIKE + UNLIKE_SHARE * float(np.median(difference)))
-
-
-def _add(table: dict[int, NDArray[np.float32]], value: int, votes: NDArray[np.float32]) -> None:
-    if value in table:
-        table[value] += votes
-    else:
-        table[value] = votes.astype(np.float32)

@@ -8,6 +8,7 @@ place to which its past was carried.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -54,9 +55,8 @@ def settle_names(horizon: Horizon, tracks: TrackSource) -> int:
         if current:
             back, _ = tracks.flow(state.index, horizon.frames[position - 1].index)
             for path in current:
-                path.mask = warp(path.mask.astype(np.float32), np.asarray(back, np.float32), nearest=True) > 0
-        masks = {label: labels == label for label in np.unique(labels[labels > 0]).tolist()}
-        masks = {label: mask for label, mask in masks.items() if mask.sum() >= MIN_PIXELS}
+                path.mask = warp(path.mask, back, nearest=True)
+        masks = {label: labels == label for label in sorted(shown(labels))}
         follows = _matched(current, masks, position)
         for label, mask in masks.items():
             if label not in follows:
@@ -70,6 +70,12 @@ def settle_names(horizon: Horizon, tracks: TrackSource) -> int:
         changed = changed if np.array_equal(named, state.named_labels) else position
         state.named = named
     return changed
+
+
+def shown(labels: IntArray) -> AbstractSet[int]:
+    """Objects of which (H, W) labels show enough to count as present."""
+    values, pixels = np.unique(labels[labels > 0], return_counts=True)
+    return set(values[pixels >= MIN_PIXELS].tolist())
 
 
 def _matched(paths: list[_Path], masks: dict[int, BoolArray], position: int) -> dict[int, _Path]:

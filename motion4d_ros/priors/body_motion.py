@@ -139,7 +139,7 @@ def _trust(left: FloatArray, shares: FloatArray, slack: float) -> FloatArray:
 
     `shares` (F, N): of a pixel's mean misfit that a px in each frame is.
     """
-    off = (_size(left) * shares).sum(0)
+    off = (length(left.swapaxes(1, 2)) * shares).sum(0)
     scale = slack * max(TIGHT, LOOSE * float(np.median(off)))
     return np.asarray(1.0 / (1.0 + (off / scale) ** 2) ** 2)
 
@@ -152,7 +152,7 @@ def misfit(tracks: Trajectories, body: Body, where: BoolArray) -> Image:
     left = tracks.flow[:, ys, xs].transpose(0, 2, 1) - body.affine @ _basis(ys, xs, where.shape)
     relief = _relief(left, body.parallax, valid / tracks.sigma[:, None] ** 2, 1.0)
     left -= body.parallax[..., None] * np.clip(relief, -RELIEF, RELIEF)
-    off = np.minimum(_size(left) / tracks.sigma[:, None], CAP)
+    off = np.minimum(length(left.swapaxes(1, 2)) / tracks.sigma[:, None], CAP)
     out[ys, xs] = ((off * valid).sum(0) + TYPICAL) / (valid.sum(0) + 1.0)
     return out
 
@@ -220,8 +220,3 @@ def _relief(left: FloatArray, parallax: FloatArray, weight: FloatArray, prior: f
     """(N,) the relief that explains what the affine motion has left (F, 2, N), with a normal prior."""
     along = left[:, 0] * parallax[:, :1] + left[:, 1] * parallax[:, 1:]
     return (weight * along).sum(0) / ((parallax**2).sum(-1) @ weight + prior)
-
-
-def _size(vectors: FloatArray) -> FloatArray:
-    """(F, N) lengths of vectors (F, 2, N)."""
-    return np.asarray(np.sqrt(vectors[:, 0] ** 2 + vectors[:, 1] ** 2))

@@ -48,8 +48,7 @@ def bodies_among(tracks: Trajectories, region: BoolArray) -> list[BoolArray]:
 def better_explained(tracks: Trajectories | None, mine: BoolArray, said: NDArray[np.int32], key: int) -> BoolArray:
     """(h, w) pixels of `mine`, where `key` is, that are `said` (h, w) to be others and move as it does, not as they."""
     out = np.zeros_like(mine)
-    own = None if tracks is None else fit_body(tracks, mine)
-    if tracks is None or own is None:
+    if tracks is None or (own := fit_body(tracks, mine)) is None:
         return out
     for other in np.unique(said[mine & (said > 0) & (said != key)]).tolist():
         shared = mine & (said == other)

@@ -198,11 +198,12 @@ class BodySegments:
         still = -MOTION * (frame.still.misfit - STILL_FIRST) + PRIOR * nobody
         moving = frame.still.misfit > 1.0
         picture = np.ascontiguousarray(frame.rgb[box])
-        looks = {key: self._looks(key, frame.bins[box], around) for key in soft}
+        keys = [key for key in self.objects if key in soft]
+        looks = {key: self._looks(key, frame.bins[box], around) for key in keys}
         fits: dict[int, Image] = {}
         for _ in range(ROUNDS):
             votes = [still[box]]
-            for key in [key for key in self.objects if key in soft]:
+            for key in keys:
                 mine = soft[key] > 0.5
                 core = mine & moving
                 body = fit_body(frame.tracks, core if core.sum() > max(40, 0.3 * mine.sum()) else mine)
@@ -214,7 +215,7 @@ class BodySegments:
             for _ in range(MEAN_FIELD):
                 state = unary + SMOOTH * domain_transform(softmax(state), picture, 8.0, 28.0)
             share = softmax(state)
-            for k, key in enumerate(key for key in self.objects if key in soft):
+            for k, key in enumerate(keys):
                 full = np.zeros(shape, np.float32)
                 full[box] = share[..., k + 1]
                 full[~region | frame.occupied] = 0

@@ -86,7 +86,7 @@ class GeometricDepth:
             return None
         height, width = working_size(*self._flow.size, MAX_SIDE)
         camera = _at_size(frame.camera, height, width)
-        small = np.asarray(cv2.resize(labels.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST))
+        small = _resized(labels, height, width)
         w, sigma = self._fused(frame.index, camera, T_map_cam)
         _forget_moving(w, sigma, small)
         if np.isfinite(w).mean() <= LEAST_MEASURED:
@@ -294,4 +294,8 @@ def _labels(frame: Frame, hint: SceneHint | None, height: int, width: int) -> In
     labels = hint.masks if hint is not None and hint.masks is not None else frame.masks
     if labels is None:
         return None
+    return _resized(labels, height, width)
+
+
+def _resized(labels: IntArray, height: int, width: int) -> IntArray:
     return np.asarray(cv2.resize(labels.astype(np.int32), (width, height), interpolation=cv2.INTER_NEAREST))

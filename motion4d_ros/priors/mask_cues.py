@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from motion4d_ros.priors.flow import length
 from motion4d_ros.types import UNKNOWN_LABEL, BoolArray, FloatArray
 
 Soft = NDArray[np.float32]
@@ -77,7 +78,7 @@ def affine_motion(flow: FloatArray, where: BoolArray, rounds: int = 4) -> NDArra
     for _ in range(rounds):
         weighted = a * weight[:, None]
         coefficients = np.linalg.solve(a.T @ weighted + 1e-3 * np.eye(3), weighted.T @ b)
-        residual = np.linalg.norm(b - a @ coefficients, axis=-1)
+        residual = length(b - a @ coefficients)
         scale = 1.5 * np.median(residual) + 0.1
         weight = 1.0 / (1.0 + (residual / scale) ** 2) ** 2
     return (basis @ coefficients).astype(np.float32)
@@ -94,13 +95,13 @@ def left_standing(flow: FloatArray, static: FloatArray | None, soft: Soft, error
     core = (soft > 0.8) & (error < 1.0)
     if static is None or core.sum() < LEAST_CORE:
         return nowhere
-    away = np.linalg.norm(flow - static, axis=-1)
+    away = length(flow - static)
     moving = core & (away > 0.5 * float(np.median(away[core])))  # what stands would bend the motion fitted
     if moving.sum() < LEAST_CORE:
         return nowhere
     motion = affine_motion(flow, moving)
-    typical = float(np.median(np.linalg.norm(flow - motion, axis=-1)[moving]))  # px; limbs make it large
-    apart = np.linalg.norm(motion - static, axis=-1)
+    typical = float(np.median(length(flow - motion)[moving]))  # px; limbs make it large
+    apart = length(motion - static)
     sure = np.clip(apart - 2 * typical - 1.0, 0, 1)
     still = np.exp(-0.5 * (away / (0.5 + 0.1 * apart)) ** 2)
     return np.asarray(sure * still, np.float32)
