@@ -157,6 +157,14 @@ class DepthConfig:
         "What an ONNX file given by path returns: relative inverse depth, relative depth, or metres",
         choices=("disparity", "depth", "metric"),
     )
+    units_per_metre: float = tunable(
+        0.0,
+        "What given depth counts a metre with: 1000 = mm, 5000 = TUM, 256 = KITTI, 4000 = 0.25 mm, 1 = m; "
+        "0 = recognise it",
+        unit="1/m",
+        minimum=0.0,
+        maximum=1_000_000.0,
+    )
     minimum: float = tunable(0.05, "Nearer depth is ignored", unit="m", minimum=0.001, maximum=1000.0)
     maximum: float = tunable(100.0, "Farther depth is ignored", unit="m", minimum=0.01, maximum=100_000.0)
 

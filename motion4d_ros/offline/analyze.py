@@ -129,6 +129,8 @@ def effective_config(options: AnalyzeOptions) -> Config:
         imply("masks.source", "prompt")
     if source.depth is not None:
         imply("depth.source", "topic")
+    if source.depth_units_per_metre:
+        imply("depth.units_per_metre", str(source.depth_units_per_metre))
     if source.odometry is not None or source.poses is not None:
         imply("pose.source", "odometry")
     wants = {"masks.source": (source.masks, "--masks"), "depth.source": (source.depth, "--depth")}
@@ -367,6 +369,7 @@ def _with_config(source: SourceOptions, config: Config) -> SourceOptions:
         use_tf=config.pose.source == "tf",
         map_frame=config.ros.map_frame or "map",
         slop_s=config.ros.slop,
+        depth_units_per_metre=config.depth.units_per_metre,
     )
 
 

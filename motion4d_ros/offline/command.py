@@ -35,6 +35,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     where.add_argument(
         "--depth", metavar="TOPIC|DIR", help="depth: 16UC1 mm or 32FC1 m; files: uint16 PNG mm or .npy m"
     )
+    where.add_argument(
+        "--depth-scale",
+        type=float,
+        metavar="UNITS_PER_METRE",
+        help="what depth counts a metre with: 1000 = mm, 5000 = TUM, 256 = KITTI, 4000 = .25 mm; left out: recognised",
+    )
     where.add_argument("--masks", metavar="TOPIC|DIR", help="object ids per pixel, however flickering")
     where.add_argument("--odometry", metavar="TOPIC", help="Odometry or PoseStamped of the camera, or of its robot")
     where.add_argument("--poses", metavar="FILE.tum|DIR", help="camera poses for a video or folder")
@@ -104,6 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
             masks_glob=arguments.masks_glob,
             fps=arguments.fps,
             intrinsics=arguments.intrinsics,
+            depth_units_per_metre=arguments.depth_scale or 0.0,
         ),
         config=config,
         explicit=explicit,

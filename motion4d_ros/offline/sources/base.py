@@ -34,12 +34,15 @@ class SourceOptions:
     extrinsic: FloatArray | None = None  # (4, 4) T_body_cam: where the camera sits on the body whose odometry is given
     use_tf: bool = False  # poses from /tf and /tf_static
     map_frame: str = "map"
+    depth_units_per_metre: float = 0.0  # what depth counts a metre with (1000: mm); 0 = recognise it
     slop_s: float = 0.02  # largest difference of stamps that still belong together
     max_pose_gap_s: float = 0.5  # longer gaps between poses are not interpolated
 
     def __post_init__(self) -> None:
         if self.fps is not None and not 0.0 < self.fps <= 10_000.0:
             raise Motion4DError(f"--fps {self.fps}: frames per second must lie in 0 .. 10000")
+        if not 0.0 <= self.depth_units_per_metre < float("inf"):
+            raise Motion4DError(f"--depth-scale {self.depth_units_per_metre}: units per metre, such as 1000 for mm")
         if self.intrinsics is not None and (not np.isfinite(self.intrinsics).all() or min(self.intrinsics[:2]) <= 0):
             raise Motion4DError(f"--intrinsics {self.intrinsics}: expected fx,fy,cx,cy in pixels with fx, fy > 0")
 
