@@ -24,7 +24,7 @@ BUILD := install/.stamp
 SOURCES := $(shell find CMakeLists.txt package.xml msg srv scripts launch config raster motion4d_ros -type f \
              -not -name '*.pyc' -not -name '*.so' -not -path 'raster/build*' 2>/dev/null | LC_ALL=C sort)
 
-.PHONY: help demo test test-slow lint types bench eval gpu-check gpu-bench build clean distclean FORCE
+.PHONY: help demo test test-slow gate lint types bench eval gpu-check gpu-bench build clean distclean FORCE
 
 help:  ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
@@ -71,6 +71,9 @@ bench: $(BUILD)  ## Times the rasteriser beside the PyTorch oracle
 
 eval: $(BUILD)  ## Accuracy and speed on the synthetic scenes and, where it is there, on ../shared/data
 	@$(RUN) python -m motion4d_ros.evaluation.suite $(ARGS)
+
+gate: $(BUILD)  ## Accuracy of 16 frames of two own scenes against stated bounds (minutes)
+	@$(RUN) python -m motion4d_ros.evaluation.gate $(ARGS)
 
 gpu-check: $(BUILD)  ## gsplat on CUDA against the other back ends (says so and skips without CUDA)
 	@$(RUN) python -m motion4d_ros.evaluation.gpu_check $(ARGS)
