@@ -13,25 +13,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.imagery.backends import ImageBackend, TightImage
+from motion4d_ros.imagery.encodings import Encoding, find_encoding, is_picture_file
+from motion4d_ros.imagery.high_bit import Levels
 from motion4d_ros.imagery.validation import (
     MAX_PIXELS,
-    Encoding,
+    PNG_SIGNATURE,
     Rejection,
     check_compressed,
     check_image,
+    check_picture,
     check_png_chunks,
     check_size,
 )
+from motion4d_ros.imagery.yuv import YUV_LAYOUTS, yuv_to_rgb
 
 LARGEST_ID = 65535
 _UNKNOWN_MM = 65535
 """A depth camera's "too far", not a distance."""
 _ID_TYPES = ("uint8", "uint16", "int16", "int32")
+_MOSAICS = {
+    "rggb": cv2.COLOR_BayerBG2RGB,  # OpenCV names the second row's second and third pixel
+    "bggr": cv2.COLOR_BayerRG2RGB,
+    "gbrg": cv2.COLOR_BayerGR2RGB,
+    "grbg": cv2.COLOR_BayerGB2RGB,
+}
+_ANY = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+"""The camera's own pixels, of whatever depth: `CameraInfo` belongs to them, whatever an EXIF tag says."""
+_SAME_GREY = 2
+"""A JPEG of three equal channels is grey: its decoder rounds by at most this much."""
 
 
-def read_rgb(message: Any, backend: ImageBackend) -> NDArray[np.uint8]:
-    """`sensor_msgs/Image` or `CompressedImage` -> (H, W, 3) RGB. Raises `Rejection`."""
-    return rgb_from_compressed(message) if is_compressed(message) else rgb_from_image(message, backend)
+def read_rgb(message: Any, backend: ImageBackend, levels: Levels | None = None) -> NDArray[np.uint8]:
+    """`sensor_msgs/Image` or `CompressedImage` -> (H, W, 3) RGB. Raises `Rejection`.
+
+    `levels` says what is black and white where samples have more than 8 bits; keep one for each recording or topic.
+    """
+    if is_compressed(message):
+        return rgb_from_compressed(message, levels)
+    return rgb_from_image(message, backend, levels)
 
 
 def read_depth(message: Any, most_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
@@ -51,33 +70,60 @@ def is_compressed(message: Any) -> bool:
 
 def samples(message: Any, encoding: Encoding) -> NDArray[Any]:
     """The samples of a checked image in native byte order, without padding: (rows, W) or (rows, W, C)."""
-    rows = int(message.height * encoding.rows)
     dtype = np.dtype(encoding.dtype).newbyteorder(">" if message.is_bigendian else "<")
-    flat = np.frombuffer(message.data, np.uint8)
-    if flat.size < rows * message.step:  # the last row without its padding
-        flat = np.pad(flat, (0, rows * message.step - flat.size))
-    raw = flat.reshape(rows, message.step)
+    raw = _stored_rows(message, encoding)
     tight = np.ascontiguousarray(raw[:, : message.width * encoding.pixel_bytes])
-    shape = (rows, message.width) if encoding.channels == 1 else (rows, message.width, encoding.channels)
+    shape = (len(raw), message.width) if encoding.channels == 1 else (len(raw), message.width, encoding.channels)
     return tight.view(dtype).reshape(shape).astype(np.dtype(encoding.dtype), copy=False)
 
 
-def rgb_from_image(message: Any, backend: ImageBackend) -> NDArray[np.uint8]:
+def high_bit_samples(message: Any) -> NDArray[np.uint16] | None:
+    """The samples of a picture of more than 8 bits, (H, W[, C]), for `Levels.prime`; None for any other, or no picture.
+
+    Whether they are grey, `is_grey_picture` says.
+    """
+    try:
+        if is_compressed(message):
+            if not _is_deep_png(message.data):
+                return None
+            decoded = _imdecode(np.frombuffer(message.data, np.uint8), message.format, _ANY, "image")
+            return np.asarray(decoded, np.uint16) if decoded.dtype == np.uint16 else None
+        encoding = find_encoding(message.encoding)
+        if encoding is None or encoding.dtype != "uint16" or not encoding.colour:
+            return None
+        return np.asarray(samples(message, check_image(message)), np.uint16)
+    except Rejection:
+        return None
+
+
+def is_grey_picture(message: Any) -> bool:
+    """Whether the samples of a picture are grey values, by what its encoding or format says; mosaics are not."""
+    name = message.format.partition(";")[0] if is_compressed(message) else message.encoding
+    encoding = find_encoding(name)
+    return encoding is not None and encoding.colour.startswith("mono")
+
+
+def rgb_from_image(message: Any, backend: ImageBackend, levels: Levels | None = None) -> NDArray[np.uint8]:
     """`sensor_msgs/Image` of any colour encoding -> (H, W, 3) RGB. Raises `Rejection`."""
+    if is_picture_file(message.encoding):
+        return _rgb_from_file(message, "", levels)
     encoding = check_image(message)
     if not encoding.colour:
         raise Rejection("encoding", f"image: {message.encoding} is no colour or grey picture: is this a depth topic?")
-    pixels = samples(message, encoding)
-    if encoding.colour == "rgb8":
+    if encoding.colour in YUV_LAYOUTS:
+        return yuv_to_rgb(_stored_rows(message, encoding), encoding.colour, int(message.height), int(message.width))
+    pixels, colour = samples(message, encoding), encoding.colour
+    if pixels.dtype == np.uint16:
+        if encoding.channels == 4:  # transparency is no brightness
+            pixels, colour = pixels[..., :3], colour.replace("a", "")
+        pixels = (levels or Levels()).to_8_bits(pixels, grey=colour.startswith("mono"))
+        colour = colour.removesuffix("16") + "8"
+    if colour == "rgb8":
         return np.array(pixels)
-    if encoding.colour in ("nv12", "nv21"):  # neither library knows the taller planar layout
-        code = cv2.COLOR_YUV2RGB_NV12 if encoding.colour == "nv12" else cv2.COLOR_YUV2RGB_NV21
-        return np.asarray(cv2.cvtColor(pixels, code), np.uint8)
-    if encoding.colour in ("uyvy", "yuyv"):
-        code = cv2.COLOR_YUV2RGB_UYVY if encoding.colour == "uyvy" else cv2.COLOR_YUV2RGB_YUYV
-        return np.asarray(cv2.cvtColor(pixels, code), np.uint8)
-    step = message.width * encoding.pixel_bytes
-    tight = TightImage(message.height, message.width, encoding.colour, step, pixels.tobytes())
+    if colour.startswith("bayer"):
+        return demosaic(pixels, colour)
+    step = pixels.nbytes // message.height
+    tight = TightImage(message.height, message.width, colour, step, pixels.tobytes())
     try:
         rgb = backend.to_rgb8(tight)
     except Exception as error:
@@ -87,13 +133,32 @@ def rgb_from_image(message: Any, backend: ImageBackend) -> NDArray[np.uint8]:
     return np.ascontiguousarray(rgb)
 
 
-def rgb_from_compressed(message: Any) -> NDArray[np.uint8]:
-    """`sensor_msgs/CompressedImage` (JPEG, PNG, …) -> (H, W, 3) RGB. Raises `Rejection`."""
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION  # the camera's pixels, whatever an EXIF tag says
-    decoded = _imdecode(np.frombuffer(message.data, np.uint8), message.format, flags, "image")
-    if decoded.ndim != 3 or decoded.shape[2] != 3 or decoded.dtype != np.uint8:
+def rgb_from_compressed(message: Any, levels: Levels | None = None) -> NDArray[np.uint8]:
+    """`sensor_msgs/CompressedImage` (JPEG, PNG, …) -> (H, W, 3) RGB. Raises `Rejection`.
+
+    `image_transport` compresses a Bayer mosaic as it is; its format then begins with the mosaic's name.
+    """
+    return _rgb_from_file(message, message.format, levels)
+
+
+def _rgb_from_file(message: Any, kind: str, levels: Levels | None) -> NDArray[np.uint8]:
+    check_picture(message)
+    decoded = _imdecode(np.frombuffer(message.data, np.uint8), kind, _ANY, "image")
+    original = find_encoding(kind.partition(";")[0])
+    colour = "" if original is None else original.colour
+    if decoded.dtype == np.uint16:
+        grey = decoded.ndim == 2 and not colour.startswith("bayer")
+        decoded = (levels or Levels()).to_8_bits(decoded, grey=grey)
+    if decoded.dtype != np.uint8 or (decoded.ndim == 3 and decoded.shape[2] != 3):
         raise Rejection("data", f"image: compressed data decodes to {decoded.dtype}{decoded.shape}, not to a picture")
-    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
+    if colour.startswith("bayer") and (mosaic := _single_channel(decoded)) is not None:
+        return demosaic(mosaic, colour)
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_GRAY2RGB if decoded.ndim == 2 else cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def demosaic(mosaic: NDArray[Any], layout: str) -> NDArray[np.uint8]:
+    """(H, W) uint8 of a colour filter array -> (H, W, 3) RGB; `layout` as `bayer_rggb8`."""
+    return np.asarray(cv2.cvtColor(mosaic, _MOSAICS[layout.split("_")[1][:4]]), np.uint8)
 
 
 def depth_from_image(message: Any) -> NDArray[np.float32]:
@@ -119,14 +184,16 @@ def depth_from_compressed(message: Any, most_pixels: int = MAX_PIXELS) -> NDArra
             raise Rejection("encoding", f"depth: {message.format[:60]!r} decodes to {decoded.dtype}, not to 16-bit mm")
         return metres(decoded)
     header = 12  # int32 format, float32 quantisation a and b
+    if data[:8].tobytes() == PNG_SIGNATURE and "32fc1" not in kind:  # some drivers leave it out
+        header = 0
     if len(data) < header + 16:
         raise Rejection("data", f"depth: only {len(data)} B of compressedDepth")
-    _, quant_a, quant_b = struct.unpack("<iff", data[:header].tobytes())
     decoded = _imdecode(data[header:], message.format, cv2.IMREAD_UNCHANGED, "depth", most_pixels)
     if decoded.dtype != np.uint16 or decoded.ndim != 2:
         raise Rejection("encoding", f"depth: compressedDepth decodes to {decoded.dtype}{decoded.shape}")
     if "32fc1" not in kind:
         return metres(decoded)
+    _, quant_a, quant_b = struct.unpack("<iff", data[:header].tobytes())
     if not np.isfinite([quant_a, quant_b]).all():
         raise Rejection("data", "depth: compressedDepth header holds NaN")
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -182,6 +249,28 @@ def fit_size(array: NDArray[Any], height: int, width: int, what: str) -> NDArray
         text = f"{array.shape[1]}x{array.shape[0]} px does not show the view of {width}x{height}"
         raise Rejection(f"{what} size", f"{what}: {text}: register it to the colour image")
     return np.asarray(cv2.resize(array, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
+
+
+def _stored_rows(message: Any, encoding: Encoding) -> NDArray[np.uint8]:
+    """(rows, step) bytes of a checked image as they came."""
+    rows = int(message.height * encoding.rows)
+    flat = np.frombuffer(message.data, np.uint8)
+    if flat.size < rows * message.step:  # the last row without its padding
+        flat = np.pad(flat, (0, rows * message.step - flat.size))
+    return flat.reshape(rows, message.step)
+
+
+def _single_channel(pixels: NDArray[Any]) -> NDArray[np.uint8] | None:
+    """(H, W) of a picture that is grey, however many channels it was stored in; None for a colour picture."""
+    if pixels.ndim == 2:
+        return np.asarray(pixels, np.uint8)
+    widest = pixels.max(-1).astype(np.int16) - pixels.min(-1)
+    return np.ascontiguousarray(pixels[..., 1]) if int(widest.max(initial=0)) <= _SAME_GREY else None
+
+
+def _is_deep_png(data: Any) -> bool:
+    head = bytes(data[:25])
+    return len(head) == 25 and head[:8] == PNG_SIGNATURE and head[24] == 16
 
 
 def _imdecode(data: NDArray[np.uint8], kind: str, flags: int, what: str, most_pixels: int = MAX_PIXELS) -> NDArray[Any]:

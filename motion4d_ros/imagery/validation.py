@@ -6,16 +6,29 @@ are few) beside the sentence for the log. Messages are duck-typed: `rclpy`'s, `r
 
 from __future__ import annotations
 
+import io
 import math
 import zlib
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
+from PIL import Image, UnidentifiedImageError
 
+from motion4d_ros.imagery.encodings import (
+    ENCODINGS,
+    Encoding,
+    find_encoding,
+    is_picture_file,
+    remedy,
+    stream_codec,
+    video_codec,
+    video_remedy,
+)
 from motion4d_ros.types import Motion4DError
 
+__all__ = ["ENCODINGS", "Encoding", "Rejection"]
+
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_RARER_SIGNATURES = (b"RIFF", b"BM", b"II*\0", b"MM\0*")
 MIN_SIDE_PX = 16
 """Smaller pictures hold nothing to track."""
 MAX_SIDE_PX = 16384
@@ -29,49 +42,6 @@ class Rejection(Motion4DError):
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
         self.reason = reason
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How the bytes of an uncompressed image are laid out."""
-
-    dtype: str  # NumPy name of one sample
-    channels: int  # samples per pixel as stored
-    colour: str  # name of the layout for colour conversion, "" where it is no colour (depth, labels)
-    rows: float = 1.0  # stored rows per image row: 1.5 for planar 4:2:0
-
-    @property
-    def pixel_bytes(self) -> int:
-        """Bytes of one pixel within a row."""
-        return np.dtype(self.dtype).itemsize * self.channels
-
-
-def _table() -> dict[str, Encoding]:
-    table = {"nv12": Encoding("uint8", 1, "nv12", 1.5), "nv21": Encoding("uint8", 1, "nv21", 1.5)}
-    for bits, dtype in ((8, "uint8"), (16, "uint16")):
-        for order in ("rgb", "bgr"):
-            table[f"{order}{bits}"] = Encoding(dtype, 3, f"{order}{bits}")
-            table[f"{order}a{bits}"] = Encoding(dtype, 4, f"{order}a{bits}")
-        table[f"mono{bits}"] = Encoding(dtype, 1, f"mono{bits}")
-        for pattern in ("rggb", "bggr", "gbrg", "grbg"):
-            table[f"bayer_{pattern}{bits}"] = Encoding(dtype, 1, f"bayer_{pattern}{bits}")
-    for name in ("yuv422", "uyvy"):
-        table[name] = Encoding("uint8", 2, "uyvy")
-    for name in ("yuv422_yuy2", "yuyv"):
-        table[name] = Encoding("uint8", 2, "yuyv")
-    # OpenCV's generic names say nothing of colour; pictures in them are BGR by OpenCV's own convention.
-    for channels, colour in ((1, "mono"), (3, "bgr"), (4, "bgra")):
-        table[f"8UC{channels}"] = Encoding("uint8", channels, f"{colour}8")
-        table[f"16UC{channels}"] = Encoding("uint16", channels, f"{colour}16")
-    table["8UC2"] = Encoding("uint8", 2, "")
-    for name, dtype in (("8SC1", "int8"), ("16SC1", "int16"), ("32SC1", "int32"), ("32FC1", "float32")):
-        table[name] = Encoding(dtype, 1, "")
-    table["64FC1"] = Encoding("float64", 1, "")
-    return table
-
-
-ENCODINGS = _table()
-"""Every encoding we read, by its name in `sensor_msgs/image_encodings`."""
 
 
 def nanoseconds(stamp: Any) -> int:
@@ -102,41 +72,56 @@ def check_image(message: Any, what: str = "image") -> Encoding:
     """Checks size x step x encoding against the data; the image's `Encoding`. Cheap: no pixel is read."""
     width, height, step = int(message.width), int(message.height), int(message.step)
     check_size(width, height, what)
-    encoding = ENCODINGS.get(message.encoding)
+    name = str(message.encoding)[:40]
+    encoding = find_encoding(name)
     if encoding is None:
-        raise Rejection("encoding", f"{what}: unknown encoding {message.encoding[:40]!r}: {_known()}")
-    if encoding.rows != 1.0 and (width % 2 or height % 2):
-        raise Rejection("size", f"{what}: {message.encoding} needs even sides, got {width}x{height}")
-    if encoding.colour in ("uyvy", "yuyv") and width % 2:
-        raise Rejection("size", f"{what}: {message.encoding} needs an even width, got {width}")
+        raise Rejection("encoding", f"{what}: unknown encoding {name!r}: {remedy(name)}")
+    if (encoding.even_width and width % 2) or (encoding.even_height and height % 2):
+        raise Rejection("size", f"{what}: {name} needs even sides, got {width}x{height}")
     row = width * encoding.pixel_bytes
     if step < row:
-        raise Rejection("step", f"{what}: step {step} is shorter than a row of {width} px {message.encoding} ({row} B)")
+        raise Rejection("step", f"{what}: step {step} is shorter than a row of {width} px {name} ({row} B)")
     expected = step * int(height * encoding.rows)
     if len(message.data) not in (expected, expected - (step - row)):  # the last row may come without its padding
-        raise Rejection("data", f"{what}: {len(message.data)} B of data, step x height says {expected}: truncated?")
+        text = f"{what}: {len(message.data)} B of data, {width}x{height} px {name} in rows of {step} B need {expected}"
+        raise Rejection("data", f"{text}: truncated, or another encoding than it says?")
     if message.is_bigendian not in (0, 1):
         raise Rejection("encoding", f"{what}: is_bigendian is {message.is_bigendian}, must be 0 or 1")
     return encoding
 
 
 def check_compressed(data: Any, what: str = "image") -> tuple[int, int]:
-    """(width, height) that compressed `data` (bytes-like) claims to hold; only JPEG and PNG of a sane size pass."""
+    """(width, height) that compressed `data` (bytes-like) claims to hold; only picture files of a sane size pass."""
     if len(data) < 16:
         raise Rejection("data", f"{what}: only {len(data)} B of compressed data")
-    size = encoded_size(bytes(data))
+    content = bytes(data)
+    size = encoded_size(content)
     if size is None:
-        raise Rejection("data", f"{what}: neither a JPEG nor a PNG, or its header is damaged")
+        if codec := stream_codec(content):
+            raise Rejection("encoding", f"{what}: {video_remedy(codec)}")
+        raise Rejection("data", f"{what}: no JPEG, PNG, WebP, BMP or TIFF, or its header is damaged")
     check_size(*size, what)
     return size
 
 
+def check_picture(message: Any, what: str = "image") -> tuple[int, int]:
+    """(width, height) of a checked `Image` or `CompressedImage`. Cheap: no pixel is read."""
+    kind = getattr(message, "format", None)
+    if kind is not None or is_picture_file(message.encoding):
+        codec = video_codec(str(kind))
+        if codec is not None:
+            raise Rejection("encoding", f"{what}: {video_remedy(codec)}")
+        return check_compressed(message.data, what)
+    check_image(message, what)
+    return int(message.width), int(message.height)
+
+
 def encoded_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) that a JPEG or PNG header claims, before anything is allocated for it; None if it is neither."""
+    """(width, height) that a picture file's header claims, before anything is allocated for it; None if it is none."""
     if data[:8] == PNG_SIGNATURE and len(data) >= 24:
         return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
     if data[:2] != b"\xff\xd8":
-        return None
+        return _size_of_rarer_file(data) if data.startswith(_RARER_SIGNATURES) else None
     at = 2
     while at + 9 <= len(data):
         if data[at] != 0xFF:
@@ -149,6 +134,15 @@ def encoded_size(data: bytes) -> tuple[int, int] | None:
             return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
         at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return None
+
+
+def _size_of_rarer_file(data: bytes) -> tuple[int, int] | None:
+    """(width, height) by Pillow, which reads the header only; None for what it does not know."""
+    try:
+        with Image.open(io.BytesIO(data), formats=("WEBP", "BMP", "TIFF")) as opened:
+            return opened.size
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
 
 
 def check_png_chunks(data: bytes, what: str) -> None:
@@ -203,6 +197,3 @@ def check_pose(pose: Any, what: str) -> None:
     if abs(norm - 1.0) > 0.02:
         raise Rejection("pose", f"{what}: quaternion of length {norm:g}: must be 1 (all zeros = never set)")
 
-
-def _known() -> str:
-    return "known are rgb8, bgr8, mono8, 16UC1, 32FC1, bayer_*, yuv422 and the like (docs/interface.md)"

@@ -16,7 +16,8 @@ from motion4d_ros.config import Config
 from motion4d_ros.imagery import conversions
 from motion4d_ros.imagery.backends import ImageBackend
 from motion4d_ros.imagery.camera import Rectifier, same_calibration
-from motion4d_ros.imagery.validation import Rejection, check_compressed, check_stamp, nanoseconds
+from motion4d_ros.imagery.high_bit import Levels
+from motion4d_ros.imagery.validation import Rejection, check_picture, check_stamp, nanoseconds
 from motion4d_ros.ros.transforms import matrix_from_pose
 from motion4d_ros.types import FloatArray, Frame
 
@@ -142,11 +143,13 @@ class FrameBuilder:
         self._give_up = give_up
         self._note = note
         self.map_frame = config.ros.map_frame or "map"
+        self._levels = Levels()
         self.misfits: dict[str, str] = {}  # input -> what is odd about it, though it is used
         self.misfit_at = float("-inf")  # time.monotonic() of the newest entry
 
     def start(self) -> None:
         """Forgets what was odd about the inputs: the node is activated (again)."""
+        self._levels = Levels()
         self.misfits.clear()
         self.misfit_at = float("-inf")
 
@@ -157,10 +160,9 @@ class FrameBuilder:
         frame_id = image.header.frame_id or self._calibrations.frame_id
         if not frame_id:
             raise Rejection("frame", "image: header.frame_id is empty, in camera_info too: set it in the camera driver")
-        compressed = conversions.is_compressed(image)
-        width, height = check_compressed(image.data) if compressed else (image.width, image.height)
+        width, height = check_picture(image)
         rectifier = self._calibrations.find(stamp_ns, width, height)  # before a false size is unpacked
-        raw = conversions.read_rgb(image, self._backend)
+        raw = conversions.read_rgb(image, self._backend, self._levels)
         frame = Frame(
             stamp_ns=stamp_ns,
             image=np.ascontiguousarray(rectifier.rectify(raw)),

@@ -18,7 +18,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from motion4d_ros.config import Config
 from motion4d_ros.imagery.camera import is_rectified_topic
 from motion4d_ros.imagery.conversions import is_compressed
-from motion4d_ros.imagery.validation import Rejection, check_compressed, check_image, check_pose, check_stamp
+from motion4d_ros.imagery.validation import Rejection, check_image, check_picture, check_pose, check_stamp
 from motion4d_ros.ros.frames import Calibrations, ImageGroup
 from motion4d_ros.ros.handover import Handover
 from motion4d_ros.ros.publishers import overridable
@@ -175,10 +175,7 @@ class Inputs:
         self._meters.arrived(time.monotonic())
         try:
             check_stamp(message.header.stamp, "image")
-            if is_compressed(message):
-                check_compressed(message.data)
-            else:
-                check_image(message)
+            check_picture(message)
         except Exception as error:
             reason = error.reason if isinstance(error, Rejection) else "malformed"
             self._queue.reject_waiting(reason)

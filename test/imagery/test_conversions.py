@@ -25,7 +25,9 @@ from motion4d_ros.imagery.conversions import (
     rgb_from_image,
     samples,
 )
-from motion4d_ros.imagery.validation import ENCODINGS, Rejection, check_image, encoded_size
+from motion4d_ros.imagery.encodings import find_encoding
+from motion4d_ros.imagery.validation import ENCODINGS, Rejection, check_image, check_picture, encoded_size
+from motion4d_ros.imagery.yuv import YUV_LAYOUTS
 
 BACKEND = RosbagsBackend()
 W, H = 32, 24
@@ -38,9 +40,14 @@ def message(data: np.ndarray, encoding: str, *, pad: int = 0, big: bool = False)
     if big:
         data = data.byteswap()
     rows = np.frombuffer(np.ascontiguousarray(data).tobytes(), np.uint8).reshape(len(data), -1)
-    rows = np.pad(rows, ((0, 0), (0, pad)), constant_values=77)
+    step = rows.shape[1] + pad
+    # rows of colour are half or twice as long in some layouts, and so is their padding
+    share = {"i420": 0.5, "yv12": 0.5, "nv24": 2.0, "nv42": 2.0}.get(encoding, 1.0)
+    colour = rows[H:].reshape(-1, round(rows.shape[1] * share))
+    padded = [np.pad(rows[:H], ((0, 0), (0, pad)), constant_values=77).tobytes()]
+    padded.append(np.pad(colour, ((0, 0), (0, round(pad * share))), constant_values=77).tobytes())
     return SimpleNamespace(
-        height=H, width=W, encoding=encoding, is_bigendian=int(big), step=rows.shape[1], data=rows.tobytes()
+        height=H, width=W, encoding=encoding, is_bigendian=int(big), step=step, data=b"".join(padded)
     )
 
 
@@ -65,6 +72,12 @@ def encode(encoding: str) -> np.ndarray:
             y, x = divmod(number, 2)
             out[y::2, x::2] = RGB[y::2, x::2, "rgb".index(letter)]
         return out if encoding.endswith("8") else out.astype(np.uint16) * 257
+    if encoding in ("nv16", "nv61", "nv24", "nv42"):
+        return encode_planes(encoding)
+    if encoding in ("i420", "yv12"):
+        planar = cv2.cvtColor(RGB, cv2.COLOR_RGB2YUV_I420)
+        u, v = planar[H : H + H // 4], planar[H + H // 4 :]
+        return planar if encoding == "i420" else np.concatenate([planar[:H], v, u])
     if encoding in ("nv12", "nv21"):
         planar = cv2.cvtColor(RGB, cv2.COLOR_RGB2YUV_I420)
         u = planar[H : H + H // 4].reshape(-1)
@@ -75,10 +88,23 @@ def encode(encoding: str) -> np.ndarray:
     y = yuv[:H]
     u, v = (yuv[a:b].reshape(H // 2, W // 2).repeat(2, 0) for a, b in ((H, H + H // 4), (H + H // 4, None)))
     out = np.zeros((H, W, 2), np.uint8)
-    luma, chroma = (0, 1) if encoding in ("yuyv", "yuv422_yuy2") else (1, 0)
+    luma, chroma = (0, 1) if encoding in ("yuyv", "yuv422_yuy2", "yvyu") else (1, 0)
     out[..., luma] = y
-    out[:, 0::2, chroma], out[:, 1::2, chroma] = u, v
+    first, second = (v, u) if encoding in ("yvyu", "vyuy") else (u, v)
+    out[:, 0::2, chroma], out[:, 1::2, chroma] = first, second
     return out
+
+
+def encode_planes(encoding: str) -> np.ndarray:
+    """Brightness, then colour in pairs at full height, by the definition of BT.601 in video range."""
+    r, g, b = (RGB[..., k].astype(float) for k in range(3))
+    y = 16 + 0.257 * r + 0.504 * g + 0.098 * b
+    u = 128 - 0.148 * r - 0.291 * g + 0.439 * b
+    v = 128 + 0.439 * r - 0.368 * g - 0.071 * b
+    if encoding in ("nv16", "nv61"):
+        u, v = (plane.reshape(H, W // 2, 2).mean(2) for plane in (u, v))
+    pairs = np.stack([u, v] if encoding in ("nv16", "nv24") else [v, u], -1).reshape(-1, W)
+    return np.rint(np.concatenate([y, pairs])).astype(np.uint8)
 
 
 @pytest.mark.parametrize("pad", [0, 12])
@@ -90,8 +116,9 @@ def test_every_colour_encoding_gives_the_picture_back(encoding: str, pad: int) -
     want = cv2.cvtColor(cv2.cvtColor(RGB, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB) if grey else RGB
     inner = (slice(2, -2), slice(2, -2))  # borders of a Bayer image are guesses
     error = np.abs(got[inner].astype(int) - want[inner].astype(int))
-    tolerances = {"bayer": 14, "uyvy": 8, "yuyv": 8, "nv12": 8, "nv21": 8}  # interpolated or subsampled colour
-    assert error.max() <= tolerances.get(ENCODINGS[encoding].colour.split("_")[0], 1)
+    colour = ENCODINGS[encoding].colour.split("_")[0]
+    tolerance = 14 if colour == "bayer" else 8 if colour in YUV_LAYOUTS else 1  # interpolated or subsampled colour
+    assert error.max() <= tolerance
     if data.dtype == np.uint16:
         assert np.array_equal(rgb_from_image(message(data, encoding, pad=pad, big=True), BACKEND), got)
 
@@ -253,7 +280,7 @@ def test_malformed_images_are_rejected_and_nothing_else(
         except Rejection as error:
             assert error.reason and str(error)
         else:
-            rows = height * ENCODINGS[encoding].rows
+            rows = height * find_encoding(encoding).rows
             assert step * (rows - 1) < len(data) <= step * rows
             if isinstance(got, np.ndarray):
                 assert got.shape[:2] == (height, width)
@@ -271,3 +298,86 @@ def test_damaged_compressed_images_are_rejected_or_read(cut: int, flips: list[in
             assert read(damaged).ndim in (2, 3)
         except Rejection as error:
             assert error.reason
+
+
+NAMES = {
+    "BGR8": "bgr8", "RGB8": "rgb8", "rgb": "rgb8", "bayerrg8": "bayer_rggb8", "BayerRG12": "bayer_rggb16",
+    "BayerGR8": "bayer_grbg8", "bayer_gbrg12": "bayer_gbrg16", "SRGGB10": "bayer_rggb16", "Mono8": "mono8",
+    "Mono12": "mono16", "y16": "mono16", "16uc1": "16UC1", "8uc3": "8UC3", "YUYV": "yuyv", "yuv420": "i420",
+    "yuv422_YUY2": "yuv422_yuy2", "NV12": "nv12", "bgra": "bgra8", " rgb8 ": "rgb8",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_that_drivers_write_mean_the_standard_ones(name: str) -> None:
+    data = encode(NAMES[name])
+    got = rgb_from_image(message(data, name), BACKEND)
+    assert np.array_equal(got, rgb_from_image(message(data, NAMES[name]), BACKEND))
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("", "leaves it empty"), ("rgb9", "set the driver to"), ("mono12p", "packed"), ("BayerRG12Packed", "packed"),
+        ("SRGGB10_CSI2P", "packed"), ("h264", "H.264.*image_transport republish"), ("hevc", "H.265"),
+    ],
+)  # fmt: skip
+def test_encodings_that_cannot_be_read_are_refused_by_name_with_a_remedy(name: str, remedy: str) -> None:
+    with pytest.raises(Rejection, match=f"{name or 'empty'}.*{remedy}|{remedy}"):
+        rgb_from_image(message(RGB, name), BACKEND)
+
+
+def test_data_that_does_not_fit_the_encoding_names_both() -> None:
+    with pytest.raises(Rejection, match=r"768 B of data, 32x24 px nv24 .* need 2304"):
+        rgb_from_image(message(RGB[..., 0], "nv24"), BACKEND)
+
+
+@pytest.mark.parametrize("name", ["jpeg", "MJPEG", "png"])
+def test_an_image_whose_encoding_is_a_picture_file(name: str) -> None:
+    kind = ".png" if name == "png" else ".jpg"
+    image = message(RGB, name)
+    image.data = cv2.imencode(kind, RGB[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 98])[1].tobytes()
+    assert check_picture(image) == (W, H)
+    assert np.abs(rgb_from_image(image, BACKEND).astype(int) - RGB).mean() < 2
+    image.data = RGB.tobytes()
+    with pytest.raises(Rejection, match="no JPEG"):
+        check_picture(image)
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_mosaic_that_was_compressed_as_it_was(pattern: str, bits: int) -> None:
+    mosaic = encode(f"bayer_{pattern}{bits}")
+    inner = (slice(2, -2), slice(2, -2))
+    data = cv2.imencode(".png", mosaic)[1].tobytes()
+    got = rgb_from_compressed(SimpleNamespace(format=f"bayer_{pattern}{bits}; png compressed ", data=data))
+    assert np.abs(got[inner].astype(int) - RGB[inner]).max() <= 14
+    if bits == 8:
+        for stored in (mosaic, cv2.cvtColor(mosaic, cv2.COLOR_GRAY2BGR)):  # some encoders make three channels of it
+            jpeg = cv2.imencode(".jpg", stored, [cv2.IMWRITE_JPEG_QUALITY, 99])[1].tobytes()
+            got = rgb_from_compressed(SimpleNamespace(format=f"bayer_{pattern}8; jpeg compressed ", data=jpeg))
+            assert np.abs(got[inner].astype(int) - RGB[inner]).mean() < 6
+    colours = cv2.imencode(".png", RGB[..., ::-1])[1].tobytes()  # somebody made colours of it before compressing
+    got = rgb_from_compressed(SimpleNamespace(format=f"bayer_{pattern}8; png compressed bgr8", data=colours))
+    assert np.array_equal(got, RGB)
+
+
+@pytest.mark.parametrize("kind", [".webp", ".bmp", ".tiff"])
+def test_rarer_picture_files(kind: str) -> None:
+    data = cv2.imencode(kind, RGB[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 101] if kind == ".webp" else [])[1].tobytes()
+    assert encoded_size(data) == (W, H)
+    assert np.array_equal(rgb_from_compressed(SimpleNamespace(format=kind[1:], data=data)), RGB)
+
+
+def test_a_video_stream_is_refused_by_name() -> None:
+    data = b"\0\0\0\1\x67" + bytes(40)
+    for kind in ("h264", "jpeg", ""):
+        with pytest.raises(Rejection, match=r"H\.264.*republish"):
+            rgb_from_compressed(SimpleNamespace(format=kind, data=data))
+
+
+def test_compressed_depth_without_its_header() -> None:
+    millimetres = np.linspace(500, 4000, W * H).reshape(H, W).astype(np.uint16)
+    png = cv2.imencode(".png", millimetres)[1].tobytes()
+    got = depth_from_compressed(SimpleNamespace(format="16UC1; compressedDepth", data=png))
+    assert np.allclose(got, millimetres * 1e-3)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from motion4d_ros.imagery.backends import RosbagsBackend
 from motion4d_ros.imagery.camera import Rectifier, is_rectified_topic
 from motion4d_ros.imagery.conversions import read_depth, read_labels, read_rgb
+from motion4d_ros.imagery.high_bit import Levels
 from motion4d_ros.imagery.validation import Rejection
 from motion4d_ros.offline.sources import topics as parts
 from motion4d_ros.offline.sources.bag_files import one_line, open_reader
@@ -33,6 +34,7 @@ class BagSource:
         self.report = SourceReport()
         self._options = options
         self._backend = RosbagsBackend()
+        self._levels = Levels()
         self._reader = open_reader(path, self.report)
         try:
             self._assign_topics()
@@ -181,7 +183,7 @@ class BagSource:
     def _frame(self, waiting: WaitingImage, matcher: Matcher, clock: StampClock) -> Frame | None:
         stamp_ns = waiting.stamp_ns
         try:
-            image = read_rgb(waiting.message, self._backend)
+            image = read_rgb(waiting.message, self._backend, self._levels)
         except Motion4DError as error:
             self.report.warn(f"an image on {self._image_topic} was left out: {error}")
             return None

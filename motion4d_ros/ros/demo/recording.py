@@ -14,6 +14,7 @@ from motion4d_ros.evaluation.synthetic import SyntheticScene, make_scene, write_
 from motion4d_ros.imagery.backends import choose_backend
 from motion4d_ros.imagery.camera import Rectifier, is_rectified_topic
 from motion4d_ros.imagery.conversions import read_rgb
+from motion4d_ros.imagery.high_bit import Levels
 from motion4d_ros.imagery.validation import nanoseconds
 from motion4d_ros.types import Camera, Motion4DError
 
@@ -79,7 +80,7 @@ def read_pictures(recording: Recording) -> tuple[dict[int, NDArray[np.uint8]], C
     """Stamp (ns) -> (H, W, 3) RGB of every image, and the (rectified) camera."""
     pictures: dict[int, NDArray[np.uint8]] = {}
     camera: Camera | None = None
-    backend = choose_backend()
+    backend, levels = choose_backend(), Levels()
     with AnyReader([recording.bag]) as reader:
         wanted = [item for item in reader.connections if item.topic in (recording.image, recording.info)]
         for connection, _, raw in reader.messages(connections=wanted):
@@ -89,7 +90,7 @@ def read_pictures(recording: Recording) -> tuple[dict[int, NDArray[np.uint8]], C
                     camera = Rectifier(info, rectified=is_rectified_topic(recording.image)).camera
                 continue
             message: Any = reader.deserialize(raw, connection.msgtype)
-            pictures[nanoseconds(message.header.stamp)] = read_rgb(message, backend)
+            pictures[nanoseconds(message.header.stamp)] = read_rgb(message, backend, levels)
     if camera is None or not pictures:
         raise Motion4DError(f"{recording.bag}: no image with a camera_info")
     return pictures, camera
