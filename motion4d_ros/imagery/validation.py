@@ -196,4 +196,3 @@ def check_pose(pose: Any, what: str) -> None:
     norm = math.sqrt(q.x**2 + q.y**2 + q.z**2 + q.w**2)
     if abs(norm - 1.0) > 0.02:
         raise Rejection("pose", f"{what}: quaternion of length {norm:g}: must be 1 (all zeros = never set)")
-

@@ -17,9 +17,7 @@ GREY = np.tile(np.linspace(10, 240, 64), (48, 1))
 
 def mono16(values: np.ndarray, encoding: str = "mono16") -> SimpleNamespace:
     data = np.rint(values).astype(np.uint16)
-    return SimpleNamespace(
-        height=48, width=64, encoding=encoding, is_bigendian=0, step=128, data=data.tobytes()
-    )
+    return SimpleNamespace(height=48, width=64, encoding=encoding, is_bigendian=0, step=128, data=data.tobytes())
 
 
 def shown(values: np.ndarray, levels: Levels) -> np.ndarray:
@@ -43,7 +41,7 @@ def test_the_same_value_is_the_same_grey_in_every_picture() -> None:
     first = shown(7200 + 2 * GREY, levels)
     for low, high in ((60, 70), (100, 200), (10, 240)):  # other things in view, within what was seen
         picture = 7200 + 2 * np.clip(GREY, low, high)
-        inside = (GREY >= low) & (GREY <= high)
+        inside = (low <= GREY) & (high >= GREY)
         assert np.array_equal(shown(picture, levels)[inside], first[inside])
     assert levels.span is not None and "are shown as black to white" in levels.text
 
