@@ -25,7 +25,8 @@ from motion4d_ros.offline.queries import OnlineTracks, check_queries, read_queri
 from motion4d_ros.offline.renders import RenderLog
 from motion4d_ros.offline.report.build import ReportInput, write_report
 from motion4d_ros.offline.scenes import Scenes
-from motion4d_ros.offline.sources import FrameSource, SourceOptions, open_source
+from motion4d_ros.offline.sources import FrameSource, SourceOptions, SourceReport, open_source
+from motion4d_ros.offline.sources.base import NOTHING
 from motion4d_ros.offline.sources.files import read_labels
 from motion4d_ros.offline.trajectory import pose_matrix
 from motion4d_ros.offline.workspace import Workspace
@@ -91,6 +92,7 @@ def analyze(
     tell = on_progress or (lambda progress: None)
     with Workspace(options.out, overwrite=options.overwrite) as work:
         source = open_source(options.input, _with_config(options.source, config))
+        config = with_found_inputs(config, options.explicit, source.report)
         try:
             with interrupt or Interrupt() as stop:
                 engine = _make_engine(config) if engine_factory is None else engine_factory(config)
@@ -127,13 +129,14 @@ def effective_config(options: AnalyzeOptions) -> Config:
         imply("masks.source", "topic")
     elif options.prompt_mask is not None and config.masks.source not in ("sam2", "sam_onnx"):
         imply("masks.source", "prompt")
-    if source.depth is not None:
+    depth = None if source.depth == NOTHING else source.depth
+    if depth is not None:
         imply("depth.source", "topic")
     if source.depth_units_per_metre:
         imply("depth.units_per_metre", str(source.depth_units_per_metre))
     if source.odometry is not None or source.poses is not None:
         imply("pose.source", "odometry")
-    wants = {"masks.source": (source.masks, "--masks"), "depth.source": (source.depth, "--depth")}
+    wants = {"masks.source": (source.masks, "--masks"), "depth.source": (depth, "--depth")}
     for path, (given, option) in wants.items():
         if config.get(path) == "topic" and given is None:
             raise Motion4DError(f"{path}=topic needs {option}")
@@ -143,6 +146,17 @@ def effective_config(options: AnalyzeOptions) -> Config:
         raise Motion4DError(
             "pose.source=odometry needs --odometry TOPIC (bags) or --poses FILE.tum (videos and folders)"
         )
+    return config
+
+
+def with_found_inputs(config: Config, explicit: frozenset[str], report: SourceReport) -> Config:
+    """The configuration with what the recording brought along by itself: its depth is used as if asked for, and so are
+    its poses. Settings in `explicit` stay as they are.
+    """
+    config = config.copy()
+    for part, path, value in (("depth", "depth.source", "topic"), ("poses", "pose.source", "odometry")):
+        if part in report.found and path not in explicit:
+            config.set(path, value)
     return config
 
 

@@ -16,13 +16,17 @@ from motion4d_ros.imagery.validation import check_intrinsics
 from motion4d_ros.types import Camera, FloatArray, Frame, Motion4DError
 
 
+NOTHING = "none"
+"""`--depth none`: leave what lies beside the images alone, though it would be used otherwise."""
+
+
 @dataclass
 class SourceOptions:
     """How a recording is to be read. For bags the five inputs are topics, otherwise folders or files."""
 
     image: str | None = None
     camera_info: str | None = None
-    depth: str | None = None
+    depth: str | None = None  # None: what is found beside the images is used; `NOTHING`: none
     masks: str | None = None
     odometry: str | None = None
     poses: str | None = None  # TUM file, or a folder of 4x4 text files in frame order (not for bags)
@@ -52,6 +56,7 @@ class SourceReport:
     """What was used, what was lacking and what was odd, in words for people."""
 
     used: dict[str, str] = field(default_factory=dict)  # "image" -> "/camera/image_raw (rgb8)"
+    found: set[str] = field(default_factory=set)  # of "depth", "poses": used, though no option asked for them
     missing: list[str] = field(default_factory=list)
     warnings: Counter[str] = field(default_factory=Counter)
     truncated: bool = False  # the recording breaks off: what is missing may have been in the part that is lost
