@@ -1,9 +1,12 @@
 # make demo · make test · make lint · make bench · make gpu-check: each sets up what it needs, nothing is built twice.
 #
-# TORCH=torch==2.9.1   another PyTorch; PIP_EXTRA_INDEX_URL in the environment finds builds that PyPI does not carry
-# PYTHON=python3.10    another Python (3.10 to 3.12)
-# ROS_ROOT=/opt/ros/…  where ROS 2 Jazzy lies; without it the PyPI wheels are used
-# VENV=.venv           where the virtual environment goes
+# TORCH=torch==2.9.1   another PyTorch; PIP_EXTRA_INDEX_URL in the environment finds builds that PyPI does not carry.
+#                      TORCH=system: the system's own (package python3-torch), which brings no CUDA
+# PYTHON=python3.10    another Python (3.10 to 3.14)
+# ROS_DISTRO=kilted    jazzy, kilted, lyrical or rolling: from /opt/ros if it is there, else wheels (jazzy and kilted).
+#                      Without it: what is in /opt/ros, the newest LTS first; with nothing there, jazzy from the wheels
+# ROS_ROOT=folder      a ROS 2 elsewhere, or ROS_ROOT=wheels although /opt/ros has one
+# VENV=.venv           where the virtual environment goes; each Python and ROS 2 needs its own
 
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
@@ -13,10 +16,9 @@ MAKEFLAGS += --no-print-directory
 
 VENV ?= .venv
 TORCH ?= torch==2.13.0
-ROS_ROOT ?= /opt/ros/jazzy
 PYTEST_ARGS ?=
 export VENV := $(abspath $(VENV))
-export TORCH ROS_ROOT PYTHON
+export TORCH ROS_ROOT ROS_DISTRO PYTHON
 
 RUN := source tools/env.bash &&
 ENVIRONMENT := $(VENV)/.stamp
@@ -27,23 +29,28 @@ SOURCES := $(shell find CMakeLists.txt package.xml msg srv scripts launch config
 .PHONY: help demo test test-slow gate lint types bench eval gpu-check gpu-bench build clean distclean FORCE
 
 help:  ## This list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s $$'\t'
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1 \2/p' $(MAKEFILE_LIST) | while read -r job what; do printf '%-11s %s\n' "$$job" "$$what"; done
 
 # --- set-up ---------------------------------------------------------------------------------------------------------------
 $(ENVIRONMENT): requirements/constraints.txt requirements/runtime.txt requirements/dev.txt requirements/ros-build.txt \
-                requirements/ros-wheels.txt requirements/networks.txt tools/setup_venv.sh tools/repair_ros_wheels.py
+                $(wildcard requirements/ros-wheels-*.txt) requirements/networks.txt tools/setup_venv.sh \
+                tools/repair_ros_wheels.py
 	@bash tools/setup_venv.sh "$(VENV)"
 	@touch $@
 
 build/.sources: FORCE  # changes when a file is added or removed, so that a removed one disappears from install/, too
 	@mkdir -p build && echo "$(SOURCES)" | cmp -s - $@ || echo "$(SOURCES)" > $@
 
-$(BUILD): $(ENVIRONMENT) build/.sources $(SOURCES)
+build/.environment: FORCE $(ENVIRONMENT)  # what was built with another Python or ROS 2 is of no use with this one
+	@mkdir -p build && echo "$(VENV) $$(cat "$(VENV)/.ros" 2> /dev/null)" | cmp -s - $@ || { rm -rf build/motion4d_ros install; \
+	    echo "$(VENV) $$(cat "$(VENV)/.ros" 2> /dev/null)" > $@; }
+
+$(BUILD): $(ENVIRONMENT) build/.environment build/.sources $(SOURCES)
 	@rm -rf install/motion4d_ros/lib/python*/site-packages/motion4d_ros $@
 	@echo "colcon build"
-	@$(RUN) colcon --log-base log build --base-paths . --packages-select motion4d_ros \
+	@$(RUN) { colcon --log-base log build --base-paths . --packages-select motion4d_ros \
 	    --event-handlers console_cohesion- --cmake-args -DCMAKE_BUILD_TYPE=Release -DBUILD_TESTING=OFF \
-	    -DPython3_EXECUTABLE="$(VENV)/bin/python" > build/colcon.log 2>&1 || { tail -60 build/colcon.log; exit 1; }
+	    -DPython3_EXECUTABLE="$(VENV)/bin/python" > build/colcon.log 2>&1 || { tail -60 build/colcon.log; exit 1; }; }
 	@touch $@
 
 build: $(BUILD)  ## The virtual environment, and the package built by colcon into install/
