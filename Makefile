@@ -19,6 +19,7 @@ TORCH ?= torch==2.13.0
 PYTEST_ARGS ?=
 export VENV := $(abspath $(VENV))
 export TORCH ROS_ROOT ROS_DISTRO PYTHON
+export BAG IMAGE DEPTH MASKS ODOMETRY  # read from the environment, so that any character may stand in a path
 
 RUN := source tools/env.bash &&
 ENVIRONMENT := $(VENV)/.stamp
@@ -57,9 +58,9 @@ build: $(BUILD)  ## The virtual environment, and the package built by colcon int
 
 # --- jobs -----------------------------------------------------------------------------------------------------------------
 demo: $(BUILD)  ## Runs the node on a made-up scene, or on your own: BAG=folder IMAGE=/topic [DEPTH= MASKS= ODOMETRY=]; into out/demo
-	@mkdir -p out && $(RUN) cd install && python -m motion4d_ros.ros.demo --out "$(CURDIR)/out/demo" \
-	    $(if $(BAG),--bag "$(abspath $(BAG))") $(if $(IMAGE),--image "$(IMAGE)") $(if $(DEPTH),--depth "$(DEPTH)") \
-	    $(if $(MASKS),--masks "$(MASKS)") $(if $(ODOMETRY),--odometry "$(ODOMETRY)") $(ARGS)
+	@$(RUN) bag="$$BAG" && case "$$bag" in "" | /* | "~"*) ;; *) bag="$$PWD/$$bag" ;; esac && out="$$PWD/out/demo" && \
+	    mkdir -p out && cd install && python -m motion4d_ros.ros.demo --out "$$out" --bag "$$bag" --image "$$IMAGE" \
+	    --depth "$$DEPTH" --masks "$$MASKS" --odometry "$$ODOMETRY" $(ARGS)
 
 # The tests run from test/ against install/, never against the source tree, which has no messages.
 TEST := $(RUN) cd test && MOTION4D_INSTALLED="$(CURDIR)/install" pytest -p no:cacheprovider

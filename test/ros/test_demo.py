@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from motion4d_ros.evaluation.synthetic import SyntheticScene, make_scene, write_bag
-from motion4d_ros.ros.demo.command import inputs_missing, node_arguments, parse
+from motion4d_ros.ros.demo.command import inputs_missing, main, node_arguments, parse
+from motion4d_ros.ros.demo.folder import ResultFolder, written_by_demo
 from motion4d_ros.ros.demo.recording import own
 from motion4d_ros.ros.demo.results import Said
 from motion4d_ros.ros.demo.score import score_stages
 from motion4d_ros.ros.demo.show import since_correction
+from motion4d_ros.ros.demo.terminal import _Lines
 from motion4d_ros.types import Motion4DError
 
 
@@ -82,3 +85,116 @@ def test_a_trail_begins_anew_where_its_object_was_put_elsewhere() -> None:
     resting = np.full((6, 2), 40.0)
     resting[5] += 8.0  # it begins to move
     assert (since_correction(resting, 640) == resting).all()
+
+
+def demo_of(bag: Path | str, out: Path, node: str = "raise SystemExit(3)", *more: str) -> int:
+    """The demo with a node that ends at once, status 3."""
+    return main(["--out", str(out), "--bag", str(bag), *more], node_command=[sys.executable, "-c", node])
+
+
+def former_demo(out: Path) -> Path:
+    """A folder with the result of a former demo, and something of the user's beside it."""
+    folder = ResultFolder(out)
+    (folder.staging / "report.html").write_text("former")
+    (folder.staging / "bag").mkdir()
+    (folder.staging / "bag" / "0.mcap").write_text("former")
+    folder.publish()
+    (out / "notes.txt").write_text("mine")
+    return out
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("kind", ["absent", "text", "folder", "cut", "topic", "preset"])
+def test_a_wrong_input_is_one_line_and_leaves_the_former_result(
+    bag: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = former_demo(tmp_path / "demo")
+    before = contents(tmp_path)
+    wrong = {"absent": tmp_path / "typo", "topic": bag, "preset": bag}.get(kind, tmp_path / "wrong")
+    if kind == "text":
+        wrong.with_suffix(".mcap").write_text("hello")
+        wrong = wrong.with_suffix(".mcap")
+    elif kind == "folder":
+        wrong.mkdir()
+    elif kind == "cut":
+        wrong.mkdir()
+        (wrong / "metadata.yaml").write_text("rosbag2_bagfile_information: {version: 9")
+    more = {"topic": ["--image", "/nowhere"], "preset": ["--image", "/camera/image_raw", "--preset", "none_such"]}
+    before = contents(tmp_path)
+    assert demo_of(wrong, out, "", *more.get(kind, [])) == 2
+    said = capsys.readouterr()
+    assert len(said.err.splitlines()) == 1 and said.err.startswith("demo: ") and "Traceback" not in said.err + said.out
+    assert (str(wrong) if kind not in ("topic", "preset") else more[kind][-1]) in said.err
+    assert contents(tmp_path) == before, "nothing must have been written or removed"
+
+
+def test_a_node_that_fails_leaves_the_former_result_and_its_log_beside_it(
+    bag: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = former_demo(tmp_path / "demo")
+    before = contents(out)
+    for _ in range(2):  # the second one finds what the first one left
+        assert demo_of(bag, out, "print('why'); raise SystemExit(3)", "--image", "/camera/image_raw") == 2
+        assert contents(out) == before
+        assert (tmp_path / "demo.new" / "node.log").read_text() == "why\n"
+        assert f"status 3: see {tmp_path / 'demo.new' / 'node.log'}" in capsys.readouterr().err
+
+
+def test_only_what_a_demo_wrote_is_replaced(tmp_path: Path) -> None:
+    out = former_demo(tmp_path / "demo")
+    (out / "overlay.png").write_text("mine, too")  # a name that demos use, but no demo wrote it
+    folder = ResultFolder(out)
+    for name in ("report.html", "overlay.png"):
+        (folder.staging / name).write_text("new")
+    assert contents(out)["report.html"] == "former"
+    assert folder.publish() == [out / "overlay.png.old1"]
+    found = contents(out)
+    del found["demo.json"]
+    assert found == {
+        "report.html": "new", "overlay.png": "new", "overlay.png.old1": "mine, too", "notes.txt": "mine"
+    }  # fmt: skip
+    assert sorted(written_by_demo(out)) == ["overlay.png", "report.html"] and not folder.staging.exists()
+
+
+@pytest.mark.parametrize("name", ["bag", "output"])
+def test_the_recording_that_was_played_stays_even_if_a_demo_made_it(tmp_path: Path, name: str) -> None:
+    out = tmp_path / "demo"
+    first = ResultFolder(out)
+    (first.staging / name).mkdir()
+    (first.staging / name / "0.mcap").write_text("played")
+    first.publish()
+    second = ResultFolder(out)
+    (second.staging / "output").mkdir()
+    (second.staging / "output" / "0.mcap").write_text("new")
+    second.publish(keep=out / name)
+    kept = out / name if name == "bag" else out / "output.old1"
+    assert (kept / "0.mcap").read_text() == "played" and (out / "output" / "0.mcap").read_text() == "new"
+
+
+def test_what_no_demo_left_is_never_removed(tmp_path: Path) -> None:
+    (tmp_path / "demo.new").mkdir()
+    (tmp_path / "demo.new" / "mine.txt").write_text("mine")
+    with pytest.raises(Motion4DError, match=r"demo\.new: is in the way"):
+        ResultFolder(tmp_path / "demo")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(Motion4DError, match="is a file"):
+        ResultFolder(tmp_path / "file")
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "demo.json").write_text('{"written_by_motion4d_demo": ["../demo.new", "/etc", "", "gone"]}')
+    assert written_by_demo(tmp_path / "odd") == []
+
+
+def test_without_a_terminal_progress_is_a_line_now_and_then() -> None:
+    said: list[str] = []
+    now = [0.0]
+    lines = _Lines(said.append, 40, lambda: now[0])
+    for second in range(60):
+        now[0] = float(second)
+        lines(min(40, second), min(40, max(0, second - 8)))
+    assert said == [
+        "20 of 40 images received, 12 processed", "40 of 40 images received, 32 processed",
+        "40 of 40 images received, 40 processed",
+    ]  # fmt: skip

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,16 +13,16 @@ from typing import Any
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from std_srvs.srv import Trigger
 
 from motion4d_ros.msg import PipelineStatus
 from motion4d_ros.offline.resources import preset
 from motion4d_ros.ros.demo import show
+from motion4d_ros.ros.demo.folder import ResultFolder
 from motion4d_ros.ros.demo.recording import Recording, made_up, own, read_pictures
 from motion4d_ros.ros.demo.results import NODE, Said, read_results
 from motion4d_ros.ros.demo.score import ROW_NAMES, Scores, score_stages, score_table
+from motion4d_ros.ros.demo.terminal import Terminal
 from motion4d_ros.ros.publishers import TOPICS
 from motion4d_ros.ros.recorder import Recorder
 from motion4d_ros.types import Motion4DError
@@ -40,28 +39,53 @@ SLOW_RATE = 0.2
 def main(arguments: Sequence[str] | None = None, node_command: Sequence[str] = NODE_COMMAND) -> int:
     """Command line; 0 if everything was processed and drawn."""
     options = parse(arguments)
-    console = Console()
+    terminal = Terminal()
     try:
-        folder = fresh_folder(options.out)
-        recording = prepare(options, folder, console)
-        live = options.rate >= 1.0
-        arguments_of_node = node_arguments(recording, live=live, settings=options.set, preset_name=options.preset)
-        said, seconds = run(recording, folder / "output", [*node_command, *arguments_of_node], options, console)
-        report(recording, said, seconds, options, folder, console)
+        demonstrate(options, node_command, terminal)
     except Motion4DError as error:
-        console.print(f"[red]demo: {error}[/red]")
+        terminal.complain(str(error))
+        return 2
+    except OSError as error:
+        terminal.complain(f"{error.filename or options.out}: {error.strerror or error}")
         return 2
     except (KeyboardInterrupt, ExternalShutdownException):
-        console.print("[red]demo: interrupted[/red]")
+        terminal.complain("interrupted; a former result stays as it was")
         return 130
     return 0
+
+
+def demonstrate(options: argparse.Namespace, node_command: Sequence[str], terminal: Terminal) -> None:
+    """Checks what is given, plays it through the node, and replaces the former result when all is complete."""
+    recording = None
+    if options.bag is not None:
+        named = {name: getattr(options, name) for name in ("depth", "masks", "odometry") if getattr(options, name)}
+        recording = own(options.bag, options.image, named)
+    if options.preset:
+        preset(options.preset)
+    folder = ResultFolder(options.out)
+    if recording is None:
+        with terminal.busy(f"making up a scene: {options.scene}, {options.frames} frames …"):
+            recording = made_up(folder.staging, options.scene, options.frames, options.seed)
+    live = options.rate >= 1.0
+    arguments = node_arguments(recording, live=live, settings=options.set, preset_name=options.preset)
+    said, seconds = run(recording, folder.staging / "output", [*node_command, *arguments], options, terminal)
+    report(recording, said, seconds, options, folder.staging, terminal)
+    for path in folder.publish(None if recording.scene is not None else recording.bag):
+        terminal.show(f"moved aside, since no demo wrote it: {path}")
+    for name in ("overlay.png", "demo.mp4", "output", "node.log", "report.html"):
+        if (folder.out / name).exists():
+            terminal.show(f"  {folder.out / name}")
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(prog="python -m motion4d_ros.ros.demo", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="where to; what a former demo left there is replaced")
-    parser.add_argument("--bag", type=Path, help="your own rosbag2 instead of the made-up scene")
+    parser.add_argument("--out", type=Path, required=True, help="where to; a former demo there is replaced")
+    parser.add_argument(
+        "--bag",
+        type=lambda text: Path(text).expanduser() if text else None,
+        help="your own rosbag2 instead of the made-up scene",
+    )
     parser.add_argument("--image", default="", help="topic of the images in it")
     parser.add_argument("--depth", default="", help="topic of registered depth in it")
     parser.add_argument("--masks", default="", help="topic of label images in it")
@@ -73,7 +97,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--preset", default="", help="config/<preset>.yaml; without a GPU, cpu_small where it is played at full speed"
     )
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a parameter of the node")
+    parser.add_argument(
+        "--set", action="append", default=[], type=_setting, metavar="NAME=VALUE", help="a parameter of the node"
+    )
     options = parser.parse_args(arguments)
     import torch
 
@@ -85,23 +111,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def fresh_folder(out: Path) -> Path:
-    """Makes `out`, removing only what a former demo wrote there."""
-    out.mkdir(parents=True, exist_ok=True)
-    for name in ("bag", "output"):
-        shutil.rmtree(out / name, ignore_errors=True)
-    for name in ("gt.npz", "queries.npy", "overlay.png", "demo.mp4", "report.html", "node.log"):
-        (out / name).unlink(missing_ok=True)
-    return out.resolve()
-
-
-def prepare(options: argparse.Namespace, folder: Path, console: Console) -> Recording:
-    """The recording to play."""
-    if options.bag is not None:
-        named = {name: getattr(options, name) for name in ("depth", "masks", "odometry") if getattr(options, name)}
-        return own(options.bag, options.image, named)
-    with console.status(f"making up a scene: {options.scene}, {options.frames} frames …"):
-        return made_up(folder, options.scene, options.frames, options.seed)
+def _setting(text: str) -> str:
+    if not text.partition("=")[0] or "=" not in text:
+        raise argparse.ArgumentTypeError(f"{text!r}: NAME=VALUE is needed")
+    return text
 
 
 def node_arguments(recording: Recording, *, live: bool, settings: Sequence[str], preset_name: str = "") -> list[str]:
@@ -132,7 +145,7 @@ def node_arguments(recording: Recording, *, live: bool, settings: Sequence[str],
 
 
 def run(
-    recording: Recording, output: Path, command: Sequence[str], options: argparse.Namespace, console: Console
+    recording: Recording, output: Path, command: Sequence[str], options: argparse.Namespace, terminal: Terminal
 ) -> tuple[Said, float]:
     """Plays the recording through the node in a process of its own; what it said, and how long it took, s."""
     rclpy.init(args=[])
@@ -150,9 +163,9 @@ def run(
             play = [sys.executable, "-m", "motion4d_ros.ros.player", str(recording.bag)]
             player = subprocess.Popen([*play, "--rate", str(options.rate), "--wait-for", recording.image])
             began = time.monotonic()
-            _follow(executor, newest, node, player, recording, console, log.name)
+            _follow(executor, newest, node, player, recording, terminal, log.name)
             refined = listener.create_client(Trigger, f"{NODE}/refine").call_async(Trigger.Request())
-            with console.status("the last window, and a last refinement …"):
+            with terminal.busy("the last window, and a last refinement …"):
                 _spin_until(executor, refined.done, node, 900.0, "no answer from the node", log.name)
             seconds = time.monotonic() - began
             quiet = _Quiet(recorder)
@@ -168,10 +181,10 @@ def run(
 
 
 def report(
-    recording: Recording, said: Said, seconds: float, options: argparse.Namespace, folder: Path, console: Console
+    recording: Recording, said: Said, seconds: float, options: argparse.Namespace, folder: Path, terminal: Terminal
 ) -> None:
-    """Scores, draws and says where everything lies."""
-    with console.status("drawing …"):
+    """Scores, draws, and says what happened."""
+    with terminal.busy("drawing …"):
         pictures, camera = read_pictures(recording)
         show.write_picture(folder / "overlay.png", pictures, said, camera)
         video: Path | None = folder / "demo.mp4"
@@ -179,18 +192,15 @@ def report(
             video = None
     scores = score_stages(recording.scene, said) if recording.scene is not None else {}
     if scores:
-        console.print(score_table(scores))
+        terminal.show(score_table(scores))
     sentences = account(recording, said, seconds, options)
     for sentence in sentences:
-        console.print(sentence, highlight=False)
+        terminal.show(sentence)
     source = "a made-up scene" if recording.scene is not None else recording.bag.name
     show.write_page(
         folder / "report.html", f"motion4d_node on {source}", sentences, score_rows(scores), video,
         folder / "overlay.png",
     )  # fmt: skip
-    for name in ("overlay.png", "demo.mp4", "output", "node.log", "report.html"):
-        if (folder / name).exists():
-            console.print(f"  {folder / name}", highlight=False)
 
 
 def account(recording: Recording, said: Said, seconds: float, options: argparse.Namespace) -> list[str]:
@@ -278,13 +288,10 @@ class _Quiet:
 
 
 def _follow(
-    executor: Any, newest: list[Any], node: Any, player: Any, recording: Recording, console: Console, log: str
+    executor: Any, newest: list[Any], node: Any, player: Any, recording: Recording, terminal: Terminal, log: str
 ) -> None:
     """Shows the progress until the player has ended and no frame waits."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
-    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
-        played = progress.add_task("received", total=recording.frames)
-        done = progress.add_task("processed", total=recording.frames)
+    with terminal.progress(recording.frames) as progress:
         ended = moved = time.monotonic()
         books = None
         while True:
@@ -296,8 +303,7 @@ def _follow(
                 moved = time.monotonic()
             if time.monotonic() - moved > STALL_S:
                 raise Motion4DError(f"the node has made no progress for {STALL_S:.0f} s: see {log}")
-            progress.update(played, completed=status.received)
-            progress.update(done, completed=status.processed)
+            progress(status.received, status.processed)
             if node.poll() is not None:
                 raise Motion4DError(f"the node ended with status {node.returncode}: see {log}")
             if player.poll() is None:

@@ -15,7 +15,7 @@ from motion4d_ros.imagery.backends import choose_backend
 from motion4d_ros.imagery.camera import Rectifier, is_rectified_topic
 from motion4d_ros.imagery.conversions import read_rgb
 from motion4d_ros.imagery.high_bit import Levels
-from motion4d_ros.imagery.validation import nanoseconds
+from motion4d_ros.imagery.validation import Rejection, nanoseconds
 from motion4d_ros.types import Camera, Motion4DError
 
 IMAGE_TYPES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -46,7 +46,12 @@ def made_up(folder: Path, name: str, frames: int, seed: int) -> Recording:
 
 
 def own(bag: Path, image: str, sources: dict[str, str]) -> Recording:
-    """The user's bag. Without `image`, the only image topic in it. Raises `Motion4DError`."""
+    """The user's bag. Without `image`, the only image topic in it.
+
+    All that the demo needs of it is checked here, before anything is written. Raises `Motion4DError`.
+    """
+    if not bag.exists():
+        raise Motion4DError(f"{bag}: no such file or folder; BAG=… takes the folder of a rosbag2 (or its .mcap file)")
     try:
         with AnyReader([bag]) as reader:
             if not reader.is2:
@@ -56,7 +61,10 @@ def own(bag: Path, image: str, sources: dict[str, str]) -> Recording:
             pictures = [topic for topic, kind in types.items() if kind in IMAGE_TYPES]
             duration_s = reader.duration * 1e-9
     except (AnyReaderError, OSError) as error:
-        raise Motion4DError(f"{bag}: cannot be read as a bag ({error})") from None
+        reason = " ".join(str(error).split())
+        raise Motion4DError(
+            f"{bag}: cannot be read as a bag ({reason}); BAG=… takes the folder of a rosbag2 (or its .mcap file)"
+        ) from None
     if not image:
         if len(pictures) != 1:
             raise Motion4DError(f"say which images to use: IMAGE=… one of {', '.join(pictures) or '(none in the bag)'}")
@@ -70,15 +78,24 @@ def own(bag: Path, image: str, sources: dict[str, str]) -> Recording:
     for name, topic in sources.items():
         if types[topic] != SOURCE_TYPES[name]:
             raise Motion4DError(f"{topic} is a {types[topic]}, {name} must be a {SOURCE_TYPES[name]}")
+    for topic in (image, info, *sources.values()):
+        if not counts[topic]:
+            raise Motion4DError(f"{topic} has no message in {bag}: choose another topic, or record it anew")
     used = {image, *sources.values()}
     others = sorted(topic for topic, kind in types.items() if kind in SOURCE_TYPES.values() and topic not in used)
     rate_hz = counts[image] / max(duration_s, 1e-3)
-    return Recording(bag, image, info, counts[image], rate_hz, sources, others=others)
+    recording = Recording(bag, image, info, counts[image], rate_hz, sources, others=others)
+    read_pictures(recording, at_most=1)
+    return recording
 
 
-def read_pictures(recording: Recording) -> tuple[dict[int, NDArray[np.uint8]], Camera]:
-    """Stamp (ns) -> (H, W, 3) RGB of every image, and the (rectified) camera."""
+def read_pictures(recording: Recording, at_most: int | None = None) -> tuple[dict[int, NDArray[np.uint8]], Camera]:
+    """Stamp (ns) -> (H, W, 3) RGB of the images (all, or the first ones), and the (rectified) camera.
+
+    Images that cannot be read are left out. Raises `Motion4DError` if that is true of all, and without a camera.
+    """
     pictures: dict[int, NDArray[np.uint8]] = {}
+    reason = "no image with a camera_info"
     camera: Camera | None = None
     backend, levels = choose_backend(), Levels()
     with AnyReader([recording.bag]) as reader:
@@ -89,8 +106,15 @@ def read_pictures(recording: Recording) -> tuple[dict[int, NDArray[np.uint8]], C
                     info = reader.deserialize(raw, connection.msgtype)
                     camera = Rectifier(info, rectified=is_rectified_topic(recording.image)).camera
                 continue
+            if at_most is not None and len(pictures) >= at_most:
+                if camera is not None:
+                    break
+                continue
             message: Any = reader.deserialize(raw, connection.msgtype)
-            pictures[nanoseconds(message.header.stamp)] = read_rgb(message, backend, levels)
+            try:
+                pictures[nanoseconds(message.header.stamp)] = read_rgb(message, backend, levels)
+            except Rejection as rejection:
+                reason = f"no image of {recording.image} can be read: {rejection}"
     if camera is None or not pictures:
-        raise Motion4DError(f"{recording.bag}: no image with a camera_info")
+        raise Motion4DError(f"{recording.bag}: {reason}")
     return pictures, camera
