@@ -128,11 +128,14 @@ inside() {  # COMMAND…, as a user with nothing in the environment
 }
 
 clean_up() {
+    local status=$?
+    ((status == 0)) || { tail -1 "$log"; echo "check_debian: status $status, all of it in $log"; } >&3
     [[ -z $keep ]] || return 0
     [[ -e $folder/.check_debian || -d $folder/debootstrap ]] || return 0
     rm -rf --one-file-system "$folder"
 }
 
+exec 3>&1  # where the person looks
 parse "$@"
 if [[ -n ${CHECK_DEBIAN_FOLDER:-} ]]; then  # the inner call, see below
     folder=$CHECK_DEBIAN_FOLDER
@@ -144,10 +147,11 @@ trap clean_up EXIT
 mkdir -p "$(dirname "$log")"
 echo "log: $log"
 status=0
-{
-    make_system && CHECK_DEBIAN_FOLDER=$folder timeout --kill-after=30 "${minutes}m" \
-        unshare --mount --pid --fork --kill-child bash "${BASH_SOURCE[0]}" "$@"
-} > "$log" 2>&1 || status=$?
-((status != 124)) || echo "ended after $minutes minutes" >> "$log"
-grep -aE "^(=== $release|Debian |ended )" "$log" || tail -5 "$log"
+exec > "$log" 2>&1
+make_system
+CHECK_DEBIAN_FOLDER=$folder timeout --kill-after=30 "${minutes}m" \
+    unshare --mount --pid --fork --kill-child bash "${BASH_SOURCE[0]}" "$@" || status=$?
+((status != 124)) || echo "=== $release: ended after $minutes minutes"
+exec >&3 2>&1
+grep -aE "^(=== $release|Debian )" "$log" || true
 exit "$status"
