@@ -197,7 +197,7 @@ def choose(repository: Path, tmp_path: Path, *there: str, **environment: str) ->
         ("jazzy", {}, "jazzy,/opt/ros/jazzy,ROS 2 jazzy from /opt/ros/jazzy"),
         ("kilted", {}, "kilted,/opt/ros/kilted,"),
         ("rolling", {}, "rolling,/opt/ros/rolling,"),
-        ("jazzy lyrical rolling", {}, "lyrical,/opt/ros/lyrical,ROS 2 lyrical from /opt/ros/lyrical (also there: jazzy"),
+        ("jazzy lyrical rolling", {}, "lyrical,/opt/ros/lyrical,ROS 2 lyrical from /opt/ros/lyrical (also there: j"),
         ("jazzy lyrical", {"ROS_DISTRO": "jazzy"}, "jazzy,/opt/ros/jazzy,"),
         ("lyrical", {"ROS_DISTRO": "jazzy"}, "jazzy,,"),  # not there, but there are wheels
         ("jazzy", {"ROS_DISTRO": "rolling"}, "ROS_DISTRO=rolling: /opt/ros/rolling is not there"),
