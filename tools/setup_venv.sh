@@ -181,9 +181,9 @@ make_environment() {
         stop "$venv is damaged (no pip in it): make distclean, then try again"
     : > "$log" 2> /dev/null || stop "$venv cannot be written: check its owner and the room on the disk"
     # pip unpacks where the environment is: /tmp is often a small part of the memory.
-    export TMPDIR=$venv/tmp
+    export TMPDIR=$venv/tmp.$$
     mkdir -p "$TMPDIR"
-    trap 'rm -rf "$venv/tmp"' EXIT
+    trap 'rm -rf "$TMPDIR"' EXIT
 }
 
 install_all() {
