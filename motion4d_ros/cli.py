@@ -1,4 +1,4 @@
-"""The command line: `motion4d analyze | evaluate | models | version`."""
+"""The command line: `motion4d analyze | evaluate | models | doctor | version`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from motion4d_ros.types import Motion4DError
+from motion4d_ros.errors import Motion4DError
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -19,6 +19,7 @@ INTERRUPTED = 130
 _COMMANDS = {
     "analyze": ("motion4d_ros.offline.command", "track everything in a bag, a video or a folder of images"),
     "evaluate": ("motion4d_ros.evaluation.command", "score results against ground truth"),
+    "doctor": ("motion4d_ros.doctor.command", "look at this machine: what is missing, and what mends it"),
     "models": ("motion4d_ros.models.command", "list, fetch and verify network weights"),
 }
 
@@ -52,6 +53,7 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         prog="motion4d", description="Motion4D: what moves, where it is and where it goes."
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="show where errors come from")
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
     subparsers = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     asked = next((word for word in words if not word.startswith("-")), None)
     for name, (module, summary) in _COMMANDS.items():
@@ -71,6 +73,16 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
                 "-v", "--verbose", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS
             )
     return parser
+
+
+class _ShowVersion(argparse.Action):
+    """`motion4d --version`: one line; `motion4d version` tells of the libraries, too."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from motion4d_ros.offline.resources import package_version
+
+        sys.stdout.write(f"motion4d_ros {package_version()}\n")
+        parser.exit()
 
 
 def _version(_: argparse.Namespace) -> int:

@@ -22,7 +22,11 @@ from motion4d_ros.types import Motion4DError
 class RunConfig:
     """Where and how the computation runs."""
 
-    device: str = tunable("auto", "Where the scene is fitted", choices=("auto", "cpu", "cuda"))
+    device: str = tunable(
+        "auto",
+        "Where the scene is fitted; auto = cuda where gsplat draws a test picture rightly there, else cpu",
+        choices=("auto", "cpu", "cuda"),
+    )
     threads: int = tunable(
         0,
         "Threads at work at once (rasteriser, OpenCV, geometry, networks); results don't depend on it; 0 = all cores",

@@ -33,6 +33,7 @@ from motion4d_ros.fit.memory import archive_frames, query_scene, retire, scene_v
 from motion4d_ros.fit.pace import Pace
 from motion4d_ros.fit.refresh import MaskRefresh
 from motion4d_ros.fit.reporting import Reporter
+from motion4d_ros.render.device import choose_device
 from motion4d_ros.scene.storage import PLY_FILE, SCENE_FILE, export_ply, save_scene
 from motion4d_ros.threads import bound_threads, torch_threads
 from motion4d_ros.types import (
@@ -60,13 +61,13 @@ class Motion4D:
                 "lengthen the horizon or shorten the window"
             )
         self.config = config.copy()
-        self.device = choose_device(config)
+        self.device = choose_device(config.run.device)
         bound_threads(config.run.threads)
         torch.manual_seed(config.run.seed)
         self.intake = Intake(self.config)
         self.pace = Pace(self.config)
         self.breath = Breath()
-        self.health = Health()
+        self.health = Health(device=self.device.type)
         self._next_gaussian_id = 1
         self._start_scene()
 
@@ -358,13 +359,3 @@ class Motion4D:
     def T_map_cams(self) -> dict[int, FloatArray]:
         """Camera pose used for every frame so far, by index (4, 4)."""
         return dict(self._poses)
-
-
-def choose_device(config: Config) -> torch.device:
-    """Where the scene lives; raises `Motion4DError` when CUDA is asked for and not there."""
-    available = torch.cuda.is_available()
-    if config.run.device == "cuda" and not available:
-        raise Motion4DError(
-            "run.device=cuda, but PyTorch sees no CUDA device: install a CUDA build or use run.device=cpu"
-        )
-    return torch.device("cuda" if available and config.run.device != "cpu" else "cpu")

@@ -17,6 +17,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from motion4d_ros.errors import Motion4DError as Motion4DError
+
 FloatArray: TypeAlias = NDArray[np.floating]
 IntArray: TypeAlias = NDArray[np.integer]
 BoolArray: TypeAlias = NDArray[np.bool_]
@@ -27,10 +29,6 @@ CAMERA_CHANGED = "the camera changed (size or intrinsics)"  # reasons for which 
 CAMERA_LOST = "camera lost"
 NO_GROUND = "too little of the picture agrees on what stands still"  # a warning begins so
 UNKNOWN_LABEL = -1
-
-
-class Motion4DError(Exception):
-    """Something the user can mend. The message is one line: what, where, what to do."""
 
 
 class Stage(enum.Enum):
@@ -352,6 +350,7 @@ class Health:
     horizon: int = 0  # frames in the active horizon
     scale: Scale = Scale.UNKNOWN
     pose_status: PoseStatus = PoseStatus.OK
+    device: str = "cpu"  # where the scene is fitted: cpu or cuda
     doubt: str = ""  # why what is taken for still may itself move now, in words
     stage_seconds: dict[str, float] = field(default_factory=dict)  # total time by stage
     raster_seconds: float = 0.0  # of which inside the raster kernels

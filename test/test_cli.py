@@ -9,7 +9,7 @@ import pytest
 from motion4d_ros import cli
 from motion4d_ros.config import Config
 from motion4d_ros.offline.command import add_config_options, read_config
-from motion4d_ros.offline.resources import find_files, preset
+from motion4d_ros.offline.resources import find_files, package_version, preset
 
 
 def run(capsys, *words):
@@ -72,6 +72,11 @@ def test_later_settings_win(tmp_path):
 def test_version(capsys):
     status, out, _ = run(capsys, "version")
     assert status == 0 and out.startswith("motion4d_ros ") and "numpy" in out
+
+
+def test_version_option_is_one_line(capsys):
+    status, out, _ = run(capsys, "--version")
+    assert status == 0 and out == f"motion4d_ros {package_version()}\n" and package_version() != "unknown"
 
 
 def test_missing_package_costs_one_command(capsys, monkeypatch):

@@ -20,6 +20,8 @@ from pathlib import Path
 import torch
 
 from motion4d_ros.evaluation.splat_scenes import SplatScene, random_image_gradients, random_scene
+from motion4d_ros.logs import told
+from motion4d_ros.render.gpu import prove_gpu
 from motion4d_ros.types import Camera, Motion4DError
 
 GAUSSIANS = (3_000, 10_000, 30_000)
@@ -197,7 +199,11 @@ def main(argv: list[str] | None = None) -> int:
             if not torch.cuda.is_available():
                 print("SKIP: PyTorch sees no CUDA GPU, so gsplat was not timed")
                 return 0
-            print(f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}")
+            with told(lambda level, text: say(text)):
+                report = prove_gpu()
+            if report.problem:
+                raise Motion4DError(f"{report.problem}: {report.remedy}")
+            print(f"{report.gpu}, CUDA {report.cuda}, gsplat {report.gsplat}")
             print(table(bench_cuda(arguments, say)))
             return 0
         timings = bench_cpu(arguments, say)

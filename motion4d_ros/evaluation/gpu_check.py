@@ -19,7 +19,9 @@ from motion4d_ros.evaluation.splat_scenes import (
     random_scene,
     relative_difference,
 )
+from motion4d_ros.logs import told
 from motion4d_ros.render import RenderOutput
+from motion4d_ros.render.gpu import prove_gpu
 from motion4d_ros.types import Camera, Motion4DError
 
 TOLERANCE_IMAGE = 1e-4  # of the largest value; pixels on a threshold are left out, see `compare`
@@ -96,11 +98,16 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("SKIP: PyTorch sees no CUDA GPU, so gsplat was not compared with the other renderers")
         return 0
+    with told(lambda level, text: print(text)):
+        report = prove_gpu()
+    if not report.compiled:
+        print(f"{report.problem}: {report.remedy}", file=sys.stderr)
+        return 2
     disagreements = 0
     try:
-        import gsplat
-
-        print(f"{torch.cuda.get_device_name()}, CUDA {torch.version.cuda}, gsplat {gsplat.__version__}")
+        print(
+            f"{report.gpu}, CUDA {report.cuda}, gsplat {report.gsplat}: {report.problem or 'the test picture is right'}"
+        )
         for reference in ("oracle", "cpu"):
             for name, scene in scenes().items():
                 result = compare(scene, reference)
@@ -108,10 +115,7 @@ def main() -> int:
                 disagreements += len(bad)
                 print(f"{'FAIL' if bad else 'ok  '} gsplat against {reference}, {name}:")
                 print("     " + ", ".join(f"{key} {value:.1e}" for key, value in result.items()))
-    except ImportError as error:
-        print(f"gsplat cannot be imported ({error}): pip install gsplat==1.5.3 ninja packaging", file=sys.stderr)
-        return 2
-    except Motion4DError as error:
+    except (Motion4DError, RuntimeError) as error:  # CUDA's are RuntimeErrors
         print(error, file=sys.stderr)
         return 2
     print("all agree" if disagreements == 0 else f"{disagreements} disagreements")

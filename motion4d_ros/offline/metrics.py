@@ -102,6 +102,7 @@ def build_metrics(
             "frames_per_second": round((frames - 1) / duration, 4) if duration > 0 else None,
         },
         "scale": log.scale().value,
+        "device": health.device,
         "counts": {
             "frames": frames,
             "windows": health.windows,

@@ -21,6 +21,8 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
+from motion4d_ros.logs import told
+
 if TYPE_CHECKING:
     from motion4d_ros.offline.analyze import Progress
 
@@ -31,7 +33,8 @@ LINE_EVERY_S = 10.0
 def progress_display(stream: TextIO) -> Iterator[Callable[[Progress], None]]:
     """A callback that shows `Progress` on `stream` while the block runs."""
     if not stream.isatty():
-        yield _Lines(stream).show
+        with told(lambda level, text: _write_line(stream, text)):
+            yield _Lines(stream).show
         return
     bar = RichProgress(
         SpinnerColumn(),
@@ -45,7 +48,7 @@ def progress_display(stream: TextIO) -> Iterator[Callable[[Progress], None]]:
         console=Console(file=stream),
         transient=True,
     )
-    with bar:
+    with bar, told(lambda level, text: bar.console.print(text, markup=False, highlight=False)):
         task = bar.add_task("frames", total=None)
         yield lambda progress: bar.update(
             task, completed=progress.frames, total=progress.total, description=progress.doing
@@ -79,8 +82,12 @@ class _Lines:
             line += f", {_rate(progress.frames, elapsed)}"
             if progress.total and progress.frames:
                 line += f", {elapsed / progress.frames * (progress.total - progress.frames):.0f} s left"
-        self._stream.write(line + "\n")
-        self._stream.flush()
+        _write_line(self._stream, line)
+
+
+def _write_line(stream: TextIO, text: str) -> None:
+    stream.write(text + "\n")
+    stream.flush()
 
 
 def _rate(frames: float, seconds: float) -> str:

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from motion4d_ros.types import Motion4DError
+from motion4d_ros.errors import Motion4DError
 
 PACKAGE = "motion4d_ros"
 

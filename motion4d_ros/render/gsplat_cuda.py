@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from motion4d_ros.render.gpu import INSTALL_GSPLAT
 from motion4d_ros.render.output import RenderOutput
 from motion4d_ros.render.validity import drawable
 from motion4d_ros.scene.posed import PosedGaussians
@@ -95,7 +96,7 @@ def _load_gsplat(device: torch.device) -> Callable[..., tuple[Tensor, Tensor, di
     try:
         from gsplat import rasterization
     except ImportError as error:
-        raise Motion4DError(f"gsplat cannot be imported ({error}): pip install gsplat==1.5.3 ninja packaging") from None
+        raise Motion4DError(f"gsplat cannot be imported ({error}): {INSTALL_GSPLAT}") from None
     return rasterization
 
 

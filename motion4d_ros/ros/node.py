@@ -8,6 +8,7 @@ Callbacks enqueue (`inputs`), one worker owns the engine (`worker`), the rest is
 from __future__ import annotations
 
 import copy
+import logging
 import re
 import time
 import traceback
@@ -21,6 +22,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 
 from motion4d_ros.config import Config
 from motion4d_ros.imagery.backends import choose_backend
+from motion4d_ros.logs import told
 from motion4d_ros.ros import outgoing
 from motion4d_ros.ros.diagnostics import Snapshot, assess
 from motion4d_ros.ros.engine import Engine, make_engine
@@ -127,7 +129,8 @@ class Motion4DNode(LifecycleNode):
         if config.pose.source == "tf" or (config.pose.source == "odometry" and extrinsic is None and have_tf2()):
             self._transforms = TransformSource.create(self)
         try:
-            self.engine = self._engine_factory(config)
+            with told(self._tell):  # kernels may be compiled now, for minutes
+                self.engine = self._engine_factory(config)
             self.outputs = Outputs(self, publish_tf=config.ros.publish_tf, trail=config.ros.trail)
         except Exception:
             self._cleanup()
@@ -356,6 +359,13 @@ class Motion4DNode(LifecycleNode):
         if self.outputs is not None:
             self.outputs.set_publish_tf(self.config.ros.publish_tf)
             self.outputs.set_trail(self.config.ros.trail)
+
+    def _tell(self, level: int, text: str) -> None:
+        """A line of a module of ours, in the node's log."""
+        if level >= logging.WARNING:
+            self.get_logger().warning(text)
+        else:
+            self.get_logger().info(text)
 
     def _log(self, text: str) -> None:
         """A warning, at most once in five seconds for texts that differ only in numbers: a bad camera must not fill the

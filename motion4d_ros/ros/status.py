@@ -59,7 +59,6 @@ def status_message(
 ) -> PipelineStatus:
     """The books; `before` is the engine's health at activation."""
     stage_names = sorted(health.stage_seconds)
-    gpu = gpu_memory()
     return PipelineStatus(
         header=head,
         received=counts.received,
@@ -90,10 +89,10 @@ def status_message(
         objects=health.objects,
         horizon=health.horizon,
         memory_rss=psutil.Process().memory_info().rss,
-        memory_gpu=gpu,
+        memory_gpu=gpu_memory(),
         scale=health.scale.value,
         pose_status=health.pose_status.value,
-        device="cuda" if gpu else "cpu",
+        device=health.device,
         warnings=list(health.warnings),
         warning_counts=list(health.warnings.values()),
     )

@@ -101,9 +101,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--set", action="append", default=[], type=_setting, metavar="NAME=VALUE", help="a parameter of the node"
     )
     options = parser.parse_args(arguments)
-    import torch
+    from motion4d_ros.render.device import choose_device
 
-    gpu = torch.cuda.is_available()
+    gpu = choose_device("auto").type == "cuda"
     if options.rate <= 0:
         options.rate = 1.0 if gpu else SLOW_RATE
     if not options.preset and options.rate >= 1.0 and not gpu:
