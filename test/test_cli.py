@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+import cv2
+import numpy as np
 import pytest
 
 from motion4d_ros import cli
@@ -77,6 +79,21 @@ def test_version(capsys):
 def test_version_option_is_one_line(capsys):
     status, out, _ = run(capsys, "--version")
     assert status == 0 and out == f"motion4d_ros {package_version()}\n" and package_version() != "unknown"
+
+
+def test_cuda_that_does_not_work_is_told_before_the_first_frame(capsys, tmp_path, monkeypatch):
+    from motion4d_ros.render import device
+    from motion4d_ros.render.gpu import GpuReport
+
+    monkeypatch.setattr(device, "prove_gpu", lambda: GpuReport(visible=True, problem="no gsplat", remedy="pip …"))
+    (tmp_path / "in").mkdir()
+    for k in range(3):
+        cv2.imwrite(str(tmp_path / "in" / f"{k}.png"), np.full((48, 64, 3), 80 * k, np.uint8))
+    words = ["analyze", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--fps", "10", "--set", "run.device=cuda"]
+    status, out, err = run(capsys, *words)
+    assert status == 2 and out == "" and err.count("\n") == 1
+    assert err == "motion4d: error: run.device=cuda, but no gsplat: pip …; or set run.device=cpu\n"
+    assert not (tmp_path / "out").exists()
 
 
 def test_missing_package_costs_one_command(capsys, monkeypatch):

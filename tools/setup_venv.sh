@@ -203,6 +203,8 @@ install_all() {
         echo "  $_ros_said"
     fi
     SAM2_BUILD_CUDA=0 pip_install "SAM 2" --no-deps --no-build-isolation sam2
+    # Without CUDA its PyTorch reference alone is used: test/render/test_gsplat_reference.py.
+    BUILD_NO_CUDA=1 pip_install "gsplat" --no-deps --no-build-isolation gsplat==1.5.3
 }
 
 check_ros() {  # imports what was chosen

@@ -65,7 +65,9 @@ class Toolchain:
 
 def tool_problem(tools: Toolchain, cuda: str) -> tuple[str, str]:
     """Problem and remedy of a toolchain, ("", "") if nothing is missing; `cuda` is PyTorch's, such as 13.0."""
-    missing, pip, apt = [], [], []
+    missing: list[str] = []
+    pip: list[str] = []
+    apt: list[str] = []
     for name, there, where, package in (
         ("nvcc (CUDA toolkit)", tools.nvcc, apt, f"cuda-toolkit-{cuda.replace('.', '-')}"),
         ("a C++ compiler", tools.compiler, apt, "g++"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 import re
 import xml.etree.ElementTree as ElementTree
 from types import SimpleNamespace
@@ -163,11 +164,20 @@ def test_plain_lines_where_there_is_no_terminal():
     assert len(lines) == 2 and lines[0].startswith("frames: 100/100") and lines[1] == "writing the bag: 100/100"
 
 
+def test_what_modules_say_is_shown_between_the_lines():
+    stream = io.StringIO()
+    with progress_display(stream) as show:
+        logging.getLogger("motion4d_ros.render.gpu").info("kernels are compiled now")
+        show(Progress(10, 10, "frames"))
+    assert stream.getvalue().splitlines()[0] == "kernels are compiled now"
+
+
 def test_bar_on_a_terminal():
     stream = SimpleNamespace(isatty=lambda: True)
     text = io.StringIO()
     stream.write, stream.flush, stream.encoding = text.write, text.flush, "utf-8"
     with progress_display(stream) as show:
         show(Progress(3, 10, "frames"))
+        logging.getLogger("motion4d_ros.render.gpu").info("kernels [3] are compiled now")
         show(Progress(10, 10, "writing the report"))
-    assert "writing the report" in text.getvalue()
+    assert "writing the report" in text.getvalue() and "kernels [3] are compiled now" in text.getvalue()

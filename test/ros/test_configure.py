@@ -1,0 +1,55 @@
+"""What configuring does that may take minutes or fail: it is told in the node's log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import pytest
+from engine_double import DoubleEngine
+from harness import Harness
+from rclpy.lifecycle import TransitionCallbackReturn
+
+from motion4d_ros.config import Config
+from motion4d_ros.render import device
+from motion4d_ros.render.gpu import GpuReport
+from motion4d_ros.ros.engine import make_engine
+
+OK = TransitionCallbackReturn.SUCCESS
+
+
+def test_what_configuring_takes_long_for_stands_in_the_log(
+    harness: Callable[..., Harness], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Kernels of the GPU are compiled while the engine is made: before the first frame, and told when it begins."""
+
+    def slow(config: Config) -> DoubleEngine:
+        logging.getLogger("motion4d_ros.render.gpu").info("kernels are compiled now")
+        logging.getLogger("motion4d_ros.render.device").warning("the scene is fitted on the CPU: mend this")
+        return DoubleEngine(config)
+
+    h = harness(engine=slow, start=False)
+    assert h.node.trigger_configure() == OK
+    said = capfd.readouterr().err
+    assert "[INFO]" in said and "kernels are compiled now" in said
+    assert said.count("mend this") == 1 and "[WARN]" in said
+    assert not logging.getLogger("motion4d_ros").handlers, "nobody listens any more"
+
+
+def test_cuda_that_does_not_work_fails_the_configuration_in_one_line(
+    harness: Callable[..., Harness], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = GpuReport(visible=True, problem="CUDA is there but gsplat is not", remedy="pip install gsplat")
+    monkeypatch.setattr(device, "prove_gpu", lambda: report)
+    h = harness(engine=make_engine, parameters={"run.device": "cuda"}, start=False)
+    assert h.node.trigger_configure() == TransitionCallbackReturn.FAILURE
+    assert h.node._state_machine.current_state[1] == "unconfigured"
+    said = [line for line in capfd.readouterr().err.splitlines() if "gsplat" in line]
+    assert len(said) == 1 and "run.device=cuda" in said[0] and "pip install gsplat" in said[0]
+
+
+def test_the_status_names_the_device(harness: Callable[..., Harness]) -> None:
+    h = harness()
+    h.listen("status")
+    assert h.until(lambda: h.heard["status"], 5.0)
+    assert h.heard["status"][-1].device == h.engine.status().device == "cpu"
