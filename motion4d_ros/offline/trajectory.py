@@ -1,4 +1,4 @@
-"""Stamped poses: interpolation, the TUM text format, and transform chains as `/tf` describes them."""
+"""Stamped poses: interpolation, writing the TUM text format, and transform chains as `/tf` describes them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import bisect
 import itertools
 from collections import deque
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
@@ -151,43 +150,6 @@ class TransformTree:
             T = link @ T
             found[parent] = T
         return found
-
-
-def read_tum(path: Path) -> list[tuple[int, FloatArray]]:
-    """A TUM trajectory: lines of `stamp[s] x y z qx qy qz qw`, # starts a comment -> [(stamp_ns, (4, 4))].
-
-    Stamps are read as text, so that nanoseconds survive. Raises `Motion4DError` naming the line.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Motion4DError(f"{path}: cannot be read as a TUM trajectory ({error})") from None
-    poses = []
-    for number, line in enumerate(lines, 1):
-        fields = line.split("#")[0].replace(",", " ").split()
-        if not fields:
-            continue
-        try:
-            if len(fields) != 8:
-                raise ValueError
-            values = [float(field) for field in fields]
-            poses.append((_stamp_ns(fields[0]), pose_matrix(tuple(values[1:4]), tuple(values[4:]))))
-        except (ValueError, Motion4DError):
-            raise Motion4DError(
-                f"{path}, line {number}: expected `stamp x y z qx qy qz qw`, got {line.strip()!r}"
-            ) from None
-    if not poses:
-        raise Motion4DError(f"{path}: holds no poses")
-    return poses
-
-
-def _stamp_ns(text: str) -> int:
-    """Decimal seconds as text -> integer nanoseconds without passing through a float where possible."""
-    whole, _, fraction = text.partition(".")
-    if whole.lstrip("+-").isdigit() and (not fraction or fraction.isdigit()):
-        sign = -1 if whole.startswith("-") else 1
-        return sign * (abs(int(whole)) * 10**9 + int((fraction + "0" * 9)[:9]))
-    return round(float(text) * 1e9)
 
 
 def format_tum(poses: Mapping[int, FloatArray]) -> str:

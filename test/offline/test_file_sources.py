@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from motion4d_ros.offline.sources import SourceOptions, open_source
-from motion4d_ros.offline.sources.base import natural_key
-from motion4d_ros.offline.sources.files import read_depth, read_labels
+from motion4d_ros.offline.sources.files import read_depth_values, read_labels
+from motion4d_ros.offline.sources.names import natural_key
 from motion4d_ros.types import Motion4DError
 
 
@@ -73,7 +73,7 @@ def test_a_jpeg_that_breaks_off_is_left_out_and_said(tmp_path, share):
         (tmp_path / f"{name}.jpg").write_bytes(data)
     frames, source = frames_of(tmp_path, fps=1.0)
     assert len(frames) == 2, "whole but for its end mark, as some cameras write them: that one is read"
-    assert "1.jpg cannot be read as an image: left out" in source.report.sentences()
+    assert "1.jpg cannot be read as an image: left out (the JPEG breaks off)" in source.report.sentences()
 
 
 def test_unequal_sizes_are_one_line(make_images):
@@ -114,8 +114,8 @@ def test_unknown_kind(tmp_path):
 
 def test_several_kinds_in_one_folder(tmp_path):
     for k in range(3):
-        cv2.imwrite(str(tmp_path / f"left-{k}.png"), np.zeros((8, 8, 3), np.uint8))
-        cv2.imwrite(str(tmp_path / f"right-{k}.png"), np.full((8, 8, 3), 200, np.uint8))
+        cv2.imwrite(str(tmp_path / f"left-{k}.png"), np.zeros((16, 16, 3), np.uint8))
+        cv2.imwrite(str(tmp_path / f"right-{k}.png"), np.full((16, 16, 3), 200, np.uint8))
     with pytest.raises(Motion4DError, match=r"--image-glob: left-\*\.png, right-\*\.png"):
         frames_of(tmp_path)
     frames, _ = frames_of(tmp_path, image_glob="right-*.png")
@@ -136,7 +136,7 @@ def test_fewer_masks_than_images_are_matched_by_number(make_images, tmp_path):
         (tmp_path / "masks" / f"m{k}.png").unlink()
     frames, source = frames_of(images, masks=str(tmp_path / "masks"))
     assert [f.masks is None for f in frames] == [True, False, True, True, False, True]
-    assert any("matched by the numbers" in text for text in source.report.sentences())
+    assert any("2 by number: m1 belongs to image 1" in text for text in source.report.sentences())
 
 
 def test_masks_of_another_shape(make_images, tmp_path):
@@ -162,15 +162,15 @@ def test_colour_mask_is_refused(tmp_path):
 
 def test_depth_files(tmp_path):
     cv2.imwrite(str(tmp_path / "d.png"), np.array([[0, 1500], [65535, 20]], np.uint16))
-    assert np.allclose(read_depth(tmp_path / "d.png"), [[0, 1.5], [0, 0.02]])
+    assert np.array_equal(read_depth_values(tmp_path / "d.png"), [[0, 1500], [65535, 20]])
     np.save(tmp_path / "d.npy", np.array([[np.nan, 1.5], [np.inf, -2.0]]))
-    assert np.allclose(read_depth(tmp_path / "d.npy"), [[0, 1.5], [0, 0]])
+    assert np.array_equal(read_depth_values(tmp_path / "d.npy")[:, 1], np.float32([1.5, -2.0]))
     np.save(tmp_path / "o.npy", np.array([{}], object), allow_pickle=True)
     with pytest.raises(Motion4DError, match=r"o\.npy"):
-        read_depth(tmp_path / "o.npy")
+        read_depth_values(tmp_path / "o.npy")
     cv2.imwrite(str(tmp_path / "b.png"), np.zeros((4, 4), np.uint8))
     with pytest.raises(Motion4DError, match="uint16 PNG in mm"):
-        read_depth(tmp_path / "b.png")
+        read_depth_values(tmp_path / "b.png")
 
 
 def write_tum(path, count, rate, start=1.7e9):
@@ -191,7 +191,7 @@ def test_other_number_of_poses_is_matched_by_time(make_images, tmp_path):
     assert any("40 poses for 5 frames" in text for text in source.report.sentences())
 
 
-@pytest.mark.parametrize("line", ["1 2 3", "1.0 a 0 0 0 0 0 1", "1.0 0 0 0 0 0 0 0", "1.0 nan 0 0 0 0 0 1"])
+@pytest.mark.parametrize("line", ["1 2 3", "1.0 a 0 0 0 0 0 1", "1.0 1 0 0 0 0 0 0", "x 0 0 0 0 0 0 1"])
 def test_bad_poses_name_the_line(make_images, tmp_path, line):
     (tmp_path / "p.tum").write_text(f"0.0 0 0 0 0 0 0 1\n{line}\n")
     with pytest.raises(Motion4DError, match=r"p\.tum, line 2"):
@@ -233,13 +233,13 @@ def test_truncated_video(tmp_path):
 
 
 def test_rubbish_video(tmp_path):
-    (tmp_path / "v.mp4").write_bytes(b"nothing")
+    (tmp_path / "v.mp4").write_bytes(b"nothing\0")
     with pytest.raises(Motion4DError, match="cannot be opened as a video"):
         frames_of(tmp_path / "v.mp4")
 
 
 def test_topics_make_no_sense_for_videos(tmp_path):
-    with pytest.raises(Motion4DError, match="a video has no topics"):
+    with pytest.raises(Motion4DError, match="which takes no --odometry: it has no topics; use --poses FILE"):
         frames_of(write_video(tmp_path / "v.mp4"), odometry="/odom")
 
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from motion4d_ros.offline.trajectory import PoseBuffer, TransformTree, format_tum, interpolate, pose_matrix, read_tum
+from motion4d_ros.offline.pose_files import read_trajectory, stamps_ns
+from motion4d_ros.offline.trajectory import PoseBuffer, TransformTree, format_tum, interpolate, pose_matrix
 from motion4d_ros.types import Motion4DError
 
 
@@ -75,15 +76,15 @@ def test_circle_of_transforms_ends():
 def test_text_keeps_nanoseconds(tmp_path):
     poses = {1_700_000_000_123_456_789: pose(30, 1.5), 1_700_000_001_000_000_001: pose(-170, -2.0)}
     (tmp_path / "t.tum").write_text(format_tum(poses))
-    read = dict(read_tum(tmp_path / "t.tum"))
-    assert list(read) == list(poses)
-    for stamp, T in poses.items():
-        assert np.allclose(read[stamp], T, atol=1e-6)
+    read = read_trajectory(tmp_path / "t.tum")
+    assert stamps_ns(read, "s") == list(poses)
+    for T, expected in zip(read.poses, poses.values(), strict=True):
+        assert np.allclose(T, expected, atol=1e-6)
 
 
 def test_nothing_to_read(tmp_path):
     (tmp_path / "t.tum").write_text("# only this\n")
     with pytest.raises(Motion4DError, match="holds no poses"):
-        read_tum(tmp_path / "t.tum")
+        read_trajectory(tmp_path / "t.tum")
     with pytest.raises(Motion4DError, match="cannot be read"):
-        read_tum(tmp_path / "none.tum")
+        read_trajectory(tmp_path / "none.tum")

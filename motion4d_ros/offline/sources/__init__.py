@@ -1,35 +1,76 @@
-"""Recordings: what INPUT may be, decided in one place."""
+"""Recordings: what INPUT may be, decided in one place, by its content."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from motion4d_ros.offline.sources.base import FrameSource, SourceOptions, SourceReport
+from motion4d_ros.offline.sources.rules import BAG, FOLDER, VIDEO, check_options
 from motion4d_ros.types import Motion4DError
 
 __all__ = ["FrameSource", "SourceOptions", "SourceReport", "open_source"]
 
+_BAG_HEADS = (b"#ROSBAG V", b"\x89MCAP0\r\n", b"SQLite format 3\0")
+_BAG_ENDINGS = (".bag", ".mcap", ".db3", ".bag.active")
+
 
 def open_source(path: Path, options: SourceOptions) -> FrameSource:
-    """Opens a rosbag2 folder or file, a ROS 1 bag, a video or a folder of images; readers are imported when needed."""
+    """Opens a rosbag2 folder or file, a ROS 1 bag, a video or a folder of images; readers are imported when needed.
+
+    Raises `Motion4DError` for anything else, and for options that the kind of recording does not take.
+    """
     if not path.exists():
         raise Motion4DError(f"{path}: no such file or folder")
-    suffix = path.suffix.lower()
-    bag_files = path.is_dir() and any(any(path.glob(pattern)) for pattern in ("*.mcap*", "*.db3*"))
-    bag_name = suffix in (".bag", ".mcap", ".db3") or path.name.endswith(".bag.active")
-    if bag_name or bag_files or (path / "metadata.yaml").exists():
+    kind = kind_of(path)
+    check_options(kind, str(path), options)
+    if kind == BAG:
         from motion4d_ros.offline.sources.bag import BagSource
 
         return BagSource(path, options)
-    if path.is_dir():
+    if kind == FOLDER:
         from motion4d_ros.offline.sources.folder import FolderSource
 
         return FolderSource(path, options)
-    from motion4d_ros.offline.sources.video import VIDEO_SUFFIXES, VideoSource
+    from motion4d_ros.offline.sources.video import VideoSource
 
-    if suffix in VIDEO_SUFFIXES:
-        return VideoSource(path, options)
-    raise Motion4DError(
-        f"{path}: neither a rosbag2 folder, a ROS 1 .bag, a folder of images "
-        f"nor a video ({', '.join(sorted(VIDEO_SUFFIXES))})"
-    )
+    return VideoSource(path, options)
+
+
+def kind_of(path: Path) -> str:
+    """A bag, a video or a folder of images, by what the file or folder holds. Raises `Motion4DError` for others."""
+    if path.is_dir():
+        bag_files = any(any(path.glob(pattern)) for pattern in ("*.mcap*", "*.db3*"))
+        return BAG if bag_files or (path / "metadata.yaml").exists() else FOLDER
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError as error:
+        raise Motion4DError(f"{path}: cannot be read ({error.strerror or error})") from None
+    if head.startswith(_BAG_HEADS) or path.name.lower().endswith(_BAG_ENDINGS):
+        return BAG
+    if not head:
+        raise Motion4DError(f"{path}: the file is empty")
+    if _is_picture(path, head):
+        raise Motion4DError(f"{path}: one image; give the folder that holds all of them")
+    if _is_text(head):
+        raise Motion4DError(
+            f"{path}: a text file is neither a rosbag2 folder, a ROS 1 .bag, a folder of images nor a video"
+        )
+    return VIDEO
+
+
+def _is_picture(path: Path, head: bytes) -> bool:
+    """A single picture. Animated GIF, PNG and WebP are videos."""
+    import cv2
+
+    if head.startswith(b"GIF8") or b"acTL" in head[:200] or (head[8:12] == b"WEBP" and b"ANIM" in head[:64]):
+        return False
+    return bool(cv2.haveImageReader(str(path)))
+
+
+def _is_text(head: bytes) -> bool:
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        text = head[: error.start].decode("utf-8") if error.start > len(head) - 4 else "\0"
+    return "\0" not in text and all(character.isprintable() or character in "\n\r\t\f" for character in text)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -15,21 +14,23 @@ from motion4d_ros.imagery.conversions import fit_size
 from motion4d_ros.imagery.validation import check_intrinsics
 from motion4d_ros.types import Camera, FloatArray, Frame, Motion4DError
 
-
 NOTHING = "none"
 """`--depth none`: leave what lies beside the images alone, though it would be used otherwise."""
 
 
 @dataclass
 class SourceOptions:
-    """How a recording is to be read. For bags the five inputs are topics, otherwise folders or files."""
+    """How a recording is to be read. For bags the five inputs are topics, otherwise folders or files.
+
+    `sources/rules.py` says which of them a kind of recording takes.
+    """
 
     image: str | None = None
-    camera_info: str | None = None
+    camera_info: str | None = None  # topic, or a calibration file
     depth: str | None = None  # None: what is found beside the images is used; `NOTHING`: none
     masks: str | None = None
     odometry: str | None = None
-    poses: str | None = None  # TUM file, or a folder of 4x4 text files in frame order (not for bags)
+    poses: str | None = None  # trajectory file, or a folder of files with a 4x4 matrix each (not for bags)
     image_glob: str | None = None
     depth_glob: str | None = None
     masks_glob: str | None = None
@@ -122,9 +123,15 @@ def fit_to_size(
 
 
 def camera_for(
-    size: tuple[int, int], intrinsics: tuple[float, float, float, float] | None, report: SourceReport
+    size: tuple[int, int],
+    intrinsics: tuple[float, float, float, float] | None,
+    report: SourceReport,
+    pixel_aspect: float = 1.0,
 ) -> Camera:
-    """The camera of (height, width) images; without intrinsics a guess of a 45 degree lens, said plainly."""
+    """The camera of (height, width) images; without intrinsics a guess of a 45 degree lens, said plainly.
+
+    `pixel_aspect`: a pixel's width by its height, for the guess.
+    """
     height, width = size
     if intrinsics is not None:
         check_intrinsics(*intrinsics, size, "--intrinsics")
@@ -136,30 +143,11 @@ def camera_for(
             )
         report.used["camera"] = "fx {:g}, fy {:g}, cx {:g}, cy {:g} px (given)".format(*intrinsics)
         return Camera(*intrinsics, width, height)
-    focal = 1.2 * max(width, height)
+    focal = 1.2 * max(width, height / pixel_aspect)
     report.used["camera"] = f"a guess: fx = fy = {focal:g} px, principal point in the centre"
     report.missing.append("camera intrinsics")
     report.warn(
         f"no --intrinsics: fx = fy = {focal:g} px (a 45 degree lens) is assumed; "
         "shapes and motion towards the camera are distorted where this is wrong"
     )
-    return Camera(focal, focal, (width - 1) / 2.0, (height - 1) / 2.0, width, height)
-
-
-def natural_key(path: Path) -> list[tuple[int, int, str]]:
-    """Sorts file names as people do: frame2 before frame10."""
-    parts: list[tuple[int, int, str]] = []
-    digits, text = "", ""
-    for character in f"{path.name}\0":
-        if character.isascii() and character.isdigit():
-            if text:
-                parts.append((1, 0, text))
-                text = ""
-            digits += character
-        else:
-            if digits:
-                parts.append((0, int(digits), digits))
-                digits = ""
-            text += character
-    parts.append((1, 0, text))
-    return parts
+    return Camera(focal, focal * pixel_aspect, (width - 1) / 2.0, (height - 1) / 2.0, width, height)

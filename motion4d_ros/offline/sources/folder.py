@@ -2,88 +2,193 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from motion4d_ros.offline.sources.base import SourceOptions, SourceReport, StampClock, camera_for
-from motion4d_ros.offline.sources.files import IMAGE_SUFFIXES, SideFiles, list_files
-from motion4d_ros.types import Camera, Frame, Motion4DError
+from motion4d_ros.imagery.camera import Rectifier
+from motion4d_ros.offline.sources.base import NOTHING, SourceOptions, SourceReport, StampClock
+from motion4d_ros.offline.sources.files import SideFiles
+from motion4d_ros.offline.sources.given_poses import GivenPoses
+from motion4d_ros.offline.sources.layouts import Layout, find_layout
+from motion4d_ros.offline.sources.lenses import Lens
+from motion4d_ros.offline.sources.names import Keys
+from motion4d_ros.offline.sources.pictures import PictureReader
+from motion4d_ros.offline.sources.series import IMAGE_SUFFIXES, Series, read_series
+from motion4d_ros.types import Frame, Motion4DError
 
 DEFAULT_FPS = 10.0
-JPEG_BLOCK = 8  # px
+_SAME_RATE = 0.05  # --fps that differs less from the stamps' rate says the same
 
 
 class FolderSource:
-    """Images in natural order of their names, `fps` apart."""
+    """Images in order of the stamps or numbers in their names, with what a data set's layout brings along."""
 
     def __init__(self, path: Path, options: SourceOptions) -> None:
         self.name = str(path)
         self.report = SourceReport()
-        self._options = options
-        self._files = list_files(
-            path, IMAGE_SUFFIXES, options.image_glob, "images", ("color", "colour", "rgb", "image")
-        )
+        layout = find_layout(path) if options.image_glob is None else None
+        self._options = options = _with_layout(options, layout, self.report)
+        self._series = self._read_series(path, layout)
+        self._files = self._series.files
         self.count: int | None = len(self._files)
-        self.report.used["image"] = f"{len(self._files)} images, {self._files[0].name} .. {self._files[-1].name}"
-        self._side = SideFiles(options, [file.stem for file in self._files], self.count, self.report)
-        self._own_stamps = options.fps is None and self._side.stamp_ns(self.count - 1) is not None
-        if options.fps is None and not self._own_stamps:
-            self.report.warn(f"no --fps: {DEFAULT_FPS:g} images a second are assumed; all speeds scale with it")
+        self._lens = Lens(options, self.report, path, layout)
+        frames = self._series.keys
+        self._side = SideFiles(options, frames, self.report, counted=False)
+        self._poses = self._read_poses(frames)
+        self._stamps_ns = self._times(frames)
+        self._pictures = PictureReader(self._files)
+        self._turn_as_given()
+        if self._pictures.note:
+            self.report.warn(self._pictures.note)
 
     def __iter__(self) -> Iterator[Frame]:
-        camera: Camera | None = None
+        rectifier: Rectifier | None = None
         first = self._files[0].name
         clock = StampClock(self.report)
-        readable = 0
+        refused: Counter[str] = Counter()
         for index, file in enumerate(self._files):
-            bgr = _read(file)
-            if bgr is None:
-                self.report.warn(f"{file.name} cannot be read as an image: left out")
+            try:
+                image, turn = self._pictures.read(file)
+            except Motion4DError as error:
+                refused[str(error)] += 1
+                self.report.warn(f"{file.name} cannot be read as an image: left out ({error})")
                 continue
-            readable += 1
-            size = (bgr.shape[0], bgr.shape[1])
-            if camera is None:
-                camera, first = camera_for(size, self._options.intrinsics, self.report), file.name
-            if size != camera.size:
+            size = (image.shape[0], image.shape[1])
+            if rectifier is None:
+                rectifier, first = self._lens.rectifier(size), file.name
+            if size != rectifier.camera.size:
                 raise Motion4DError(
-                    f"{file}: {size[1]}x{size[0]} px, but {first} is {camera.width}x{camera.height}: "
-                    "all images need one size"
+                    f"{file}: {size[1]}x{size[0]} px, but {first} is {rectifier.camera.width}x"
+                    f"{rectifier.camera.height}: all images need one size"
                 )
-            stamp_ns = round(index * 1e9 / (self._options.fps or DEFAULT_FPS))
-            own = self._side.stamp_ns(index) if self._own_stamps else None
+            depth, masks = self._side.depth(index, size, turn), self._side.masks(index, size, turn)
+            stamp_ns = self._stamps_ns[index]
             yield Frame(
-                stamp_ns=clock.next(stamp_ns if own is None else own),
-                image=np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8),
-                camera=camera,
-                T_map_cam=self._side.pose(index, stamp_ns),
-                depth_m=self._side.depth(index, camera.size),
-                masks=self._side.masks(index, camera.size),
+                stamp_ns=clock.next(stamp_ns),
+                image=np.ascontiguousarray(rectifier.rectify(image)),
+                camera=rectifier.camera,
+                T_map_cam=None if self._poses is None else self._poses.at(index, self._own_stamp(index, stamp_ns)),
+                depth_m=None if depth is None else rectifier.rectify(depth, nearest=True),
+                masks=None if masks is None else rectifier.rectify(masks, nearest=True),
             )
-        if not readable:
-            raise Motion4DError(f"{self.name}: none of the {len(self._files)} images can be read")
+        if rectifier is None:
+            raise Motion4DError(f"{self.name}: none of the {len(self._files)} images can be read: {_reasons(refused)}")
 
     def close(self) -> None:
         """Nothing stays open."""
 
-
-def _read(file: Path) -> NDArray[np.uint8] | None:
-    """(H, W, 3) BGR; None for what is no image, or only the beginning of one."""
-    bgr = cv2.imread(str(file), cv2.IMREAD_COLOR)
-    if bgr is None or (file.suffix.lower() in (".jpg", ".jpeg") and _breaks_off(file.read_bytes(), bgr)):
+    def _read_poses(self, frames: Keys) -> GivenPoses | None:
+        """The poses that were given, or that the layout brings; the latter are no reason to give up."""
+        options, report = self._options, self.report
+        if options.poses is not None and options.poses != NOTHING:
+            rate = frames.rate_hz or options.fps or DEFAULT_FPS
+            try:
+                return GivenPoses(Path(options.poses), frames, options, report, rate_hz=rate, counted=False)
+            except Motion4DError as error:
+                if "poses" not in report.found:
+                    raise
+                report.found.discard("poses")
+                report.warn(f"poses beside the images were not used: {error}")
+        elif options.extrinsic is not None:
+            report.warn("base_to_camera has no effect without --poses")
+        report.missing.append("camera poses")
         return None
-    return np.asarray(bgr, np.uint8)
+
+    def _own_stamp(self, index: int, stamp_ns: int) -> int:
+        """The frame's stamp as the poses know it: that of its name, whatever --fps says."""
+        stamps = self._series.keys.stamps_ns
+        return stamp_ns if stamps is None else stamps[index]
+
+    def _read_series(self, path: Path, layout: Layout | None) -> Series:
+        hints = ("color", "colour", "rgb", "image")
+        glob = self._options.image_glob if layout is None else layout.image_glob
+        series = read_series(path if layout is None else layout.images, IMAGE_SUFFIXES, glob, "images", hints)
+        self.report.used["image"] = f"{len(series)} images, {series.files[0].name} .. {series.files[-1].name}"
+        if layout is not None:
+            self.report.used["image"] += f" ({layout.name})"
+        if series.left_out:
+            self.report.warn(
+                f"{len(series.left_out)} images are named otherwise than the others, {series.left_out[0]} for one: "
+                "left out (--image-glob chooses)"
+            )
+        return series
+
+    def _times(self, frames: Keys) -> list[int]:
+        """The stamp of every image, ns: of its name or list, of its pose, by its number, or by its place."""
+        count, fps, report = len(self._files), self._options.fps, self.report
+        own = frames.stamps_ns
+        if own is not None and (fps is None or abs((frames.rate_hz or fps) / fps - 1.0) <= _SAME_RATE):
+            report.used["image"] += (
+                f", stamps {'as listed' if self._series.listed else 'in their names'} ({frames.unit})"
+            )
+            return list(own)
+        if own is not None:
+            report.warn(f"--fps {fps:g} was used; the images' stamps say {frames.rate_hz or 0:.4g} a second")
+        elif fps is None and self._poses is not None and self._poses.stamps_ns is not None:
+            return self._poses.stamps_ns
+        if fps is None:
+            report.warn(f"no --fps: {DEFAULT_FPS:g} images a second are assumed; all speeds scale with it")
+        places = _places(frames.numbers)
+        if places is None:
+            places = list(range(count))
+        elif missing := places[-1] + 1 - count:
+            report.warn(f"{missing} numbers are missing among the images': left as gaps in time")
+        return [round(place * 1e9 / (fps or DEFAULT_FPS)) for place in places]
+
+    def _turn_as_given(self) -> None:
+        """Images turned by an EXIF tag stay as stored where the calibration is of those."""
+        for file in self._files:
+            try:
+                image, turn = self._pictures.read(file)
+            except Motion4DError:
+                continue
+            turned = (image.shape[0], image.shape[1])
+            if not turn.nothing:
+                stored = turned[::-1] if turn.quarters % 2 else turned
+                self._pictures.upright = not self._lens.is_of_stored(stored, turned)
+                kept = "the calibration fits them so" if not self._pictures.upright else ""
+                self.report.warn(
+                    f"images carry an EXIF tag that turns them: left as stored, {kept}"
+                    if kept
+                    else f"images are turned as their EXIF tag says: {turned[1]}x{turned[0]} px"
+                )
+            return
 
 
-def _breaks_off(jpeg: bytes, bgr: NDArray[Any]) -> bool:
-    """Whether a file holds the beginning of a JPEG only: OpenCV reads it without complaint, and leaves the rest blank.
+def _with_layout(options: SourceOptions, layout: Layout | None, report: SourceReport) -> SourceOptions:
+    """The options with what the layout brings along and nobody said otherwise."""
+    if layout is None:
+        return options
+    if options.depth is None and layout.depth is not None:
+        glob = options.depth_glob or layout.depth_glob
+        options = replace(options, depth=str(layout.depth), depth_glob=glob)
+        report.found.add("depth")
+    if options.poses is None and layout.poses is not None:
+        options = replace(options, poses=str(layout.poses))
+        report.found.add("poses")
+    return options
 
-    Some cameras forget the end mark of whole images: only without it *and* with a blank lower edge is one broken.
+
+def _places(numbers: list[int] | None) -> list[int] | None:
+    """The place in time of numbered images, in steps of the usual difference; None where the numbers tell nothing.
+
+    Numbers 0, 1, 2, 5 leave a gap, numbers 0, 5, 10, 15 none: every fifth image was kept.
     """
-    scan = jpeg.rfind(b"\xff\xda")  # the last scan: what stands before it may hold a small picture with its own end
-    edge = bgr[-JPEG_BLOCK:]
-    return jpeg.find(b"\xff\xd9", max(0, scan)) < 0 and bool((edge == edge[:1, :1]).all())
+    if numbers is None or len(numbers) < 3:
+        return None
+    steps = np.diff(numbers)
+    if (steps <= 0).any():
+        return None
+    usual, counts = np.unique(steps, return_counts=True)
+    step = int(usual[counts.argmax()])
+    regular = 2 * counts.max() >= len(steps) and (steps % step == 0).all()
+    return [(number - numbers[0]) // step for number in numbers] if regular else None
+
+
+def _reasons(refused: Counter[str]) -> str:
+    text, count = refused.most_common(1)[0]
+    return text if len(refused) == 1 else f"{text} ({count} times), and {len(refused) - 1} other reasons"

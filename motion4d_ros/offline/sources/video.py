@@ -1,78 +1,175 @@
-"""A video file as a recording."""
+"""A video file as a recording, with the stamps of its container."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from motion4d_ros.offline.sources.base import SourceOptions, SourceReport, StampClock, camera_for
+from motion4d_ros.imagery.camera import Rectifier
+from motion4d_ros.offline.sources.base import NOTHING, SourceOptions, SourceReport, StampClock
+from motion4d_ros.offline.sources.container import packet_stamps_ns
 from motion4d_ros.offline.sources.files import SideFiles
-from motion4d_ros.types import Camera, Frame, Motion4DError
+from motion4d_ros.offline.sources.given_poses import GivenPoses
+from motion4d_ros.offline.sources.lenses import Lens
+from motion4d_ros.offline.sources.names import Keys
+from motion4d_ros.offline.sources.pictures import Turn
+from motion4d_ros.types import Frame, Motion4DError
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".gif", ".wmv", ".mts"})
+USUAL_RATE = 30.0
+_VARIES = 0.2  # steps that differ more from the usual one are no rounding
+_QUIET = "-8"  # FFmpeg's level: what it finds in a file we say ourselves, in one line
 
 
 class VideoSource:
-    """Frames of a video at constant rate (`fps` overrides the file's)."""
+    """Frames of a video, at the times that its container says (`fps` overrides them)."""
 
     def __init__(self, path: Path, options: SourceOptions) -> None:
         self.name = str(path)
         self.report = SourceReport()
         self._path, self._options = path, options
-        if options.image or options.camera_info or options.odometry:
-            raise Motion4DError(f"{path}: a video has no topics; use --depth DIR, --masks DIR, --poses FILE.tum")
-        self._capture = self._open()
+        self._stamps_ns = packet_stamps_ns(path)
+        self._lens = Lens(options, self.report, None, None)
+        self._capture, self._turn = self._open()
         announced = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self.count: int | None = announced if announced > 0 else None
-        rate = float(self._capture.get(cv2.CAP_PROP_FPS))
-        if options.fps is not None:
-            rate = options.fps
-        elif not 0.1 < rate < 10_000:
-            rate = 30.0
-            self.report.warn(
-                "the video does not say its rate: 30 frames a second are assumed; all speeds scale with it"
+        counted = len(self._stamps_ns) if self._stamps_ns else announced
+        self.count: int | None = counted if counted > 0 else None
+        self._rate = self._choose_rate(float(self._capture.get(cv2.CAP_PROP_FPS)))
+        self.report.used["image"] = f"{path.name}, {self.count or '?'} frames, {self._rate:.5g} a second"
+        self._say_time()
+        frames = self._keys()
+        self._side = SideFiles(options, frames, self.report, counted=True)
+        self._poses: GivenPoses | None = None
+        if options.poses is None or options.poses == NOTHING:
+            self.report.missing.append("camera poses")
+            if options.extrinsic is not None:
+                self.report.warn("base_to_camera has no effect without --poses")
+        else:
+            self._poses = GivenPoses(
+                Path(options.poses), frames, options, self.report, rate_hz=self._rate, counted=True
             )
-        self._rate = rate
-        self.report.used["image"] = f"{path.name}, {announced if announced > 0 else '?'} frames, {rate:g} a second"
-        self._side = SideFiles(options, None, self.count, self.report)
 
     def __iter__(self) -> Iterator[Frame]:
         if not self._capture.isOpened() or self._capture.get(cv2.CAP_PROP_POS_FRAMES) > 0:
             self._capture.release()
-            self._capture = self._open()
-        camera: Camera | None = None
+            self._capture, self._turn = self._open()
+        rectifier: Rectifier | None = None
         clock = StampClock(self.report)
-        index = 0
-        while True:
-            good, bgr = self._capture.read()
-            if not good or bgr is None:
-                break
-            if camera is None:
-                camera = camera_for(bgr.shape[:2], self._options.intrinsics, self.report)
-            stamp_ns = clock.next(round(index * 1e9 / self._rate))
+        decoded = 0
+        index = -1
+        for bgr, at_ns in self._decoded():
+            index = self._index(index + 1, at_ns)
+            decoded += 1
+            image = np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
+            size = (image.shape[0], image.shape[1])
+            if rectifier is None:
+                rectifier = self._lens.rectifier(size, self._pixel_aspect())
+            own_ns = self._stamps_ns[index] if self._stamps_ns else round(index * 1e9 / self._rate)
+            depth, masks = self._side.depth(index, size, self._turn), self._side.masks(index, size, self._turn)
             yield Frame(
-                stamp_ns=stamp_ns,
-                image=np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8),
-                camera=camera,
-                T_map_cam=self._side.pose(index, stamp_ns),
-                depth_m=self._side.depth(index, camera.size),
-                masks=self._side.masks(index, camera.size),
+                stamp_ns=clock.next(own_ns if self._options.fps is None else round(index * 1e9 / self._rate)),
+                image=np.ascontiguousarray(rectifier.rectify(image)),
+                camera=rectifier.camera,
+                T_map_cam=None if self._poses is None else self._poses.at(index, own_ns),
+                depth_m=None if depth is None else rectifier.rectify(depth, nearest=True),
+                masks=None if masks is None else rectifier.rectify(masks, nearest=True),
             )
-            index += 1
-        if index == 0:
+        if decoded == 0:
             raise Motion4DError(f"{self.name}: not a single frame can be decoded: truncated, or an unknown codec")
-        if self.count is not None and index < self.count:
-            self.report.warn(f"the video announces {self.count} frames, {index} could be decoded: it may be truncated")
+        if self.count is not None and decoded < self.count:
+            self.report.warn(
+                f"the video announces {self.count} frames, {decoded} could be decoded: it may be truncated or damaged"
+            )
 
     def close(self) -> None:
         """Releases the decoder."""
         self._capture.release()
 
-    def _open(self) -> cv2.VideoCapture:
-        capture = cv2.VideoCapture(str(self._path))
+    def _open(self) -> tuple[cv2.VideoCapture, Turn]:
+        """The decoder, and how it turns frames, as the file's rotation flag and the given calibration want it."""
+        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", _QUIET)
+        capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
         if not capture.isOpened():
             raise Motion4DError(f"{self._path}: cannot be opened as a video: truncated, or an unknown codec")
-        return capture
+        turn = Turn(-int(capture.get(cv2.CAP_PROP_ORIENTATION_META)) // 90 % 4)
+        if turn.nothing:
+            return capture, turn
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 0)
+        stored = (int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)))
+        turned = turn.size(stored)
+        if self._lens.is_of_stored(stored, turned):
+            self.report.warn(
+                "the video's flag to turn it is left aside: the given calibration fits the frames as stored"
+            )
+            return capture, Turn()
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
+        self.report.warn(f"the video is turned as its flag says: frames of {turned[1]}x{turned[0]} px")
+        return capture, turn
+
+    def _decoded(self) -> Iterator[tuple[NDArray[Any], int]]:
+        """(BGR, time as the container says, ns from the first frame on)."""
+        zero_ms: float | None = None
+        while True:
+            good, bgr = self._capture.read()
+            if not good or bgr is None:
+                return
+            at_ms = float(self._capture.get(cv2.CAP_PROP_POS_MSEC))
+            zero_ms = at_ms if zero_ms is None else zero_ms
+            yield bgr, round((at_ms - zero_ms) * 1e6)
+
+    def _index(self, expected: int, at_ns: int) -> int:
+        """The number of a decoded frame: where damaged ones are left out, the next keeps its own."""
+        stamps = self._stamps_ns
+        if not stamps or expected >= len(stamps):
+            return expected
+        nearest = int(np.abs(np.asarray(stamps) - at_ns).argmin())
+        return (
+            nearest if nearest > expected and abs(stamps[nearest] - at_ns) < abs(stamps[expected] - at_ns) else expected
+        )
+
+    def _choose_rate(self, said: float) -> float:
+        if self._options.fps is not None:
+            return self._options.fps
+        stamps = self._stamps_ns
+        if stamps and len(stamps) > 1:
+            return 1e9 * (len(stamps) - 1) / (stamps[-1] - stamps[0])
+        if 0.1 < said < 10_000:
+            return said
+        self.report.warn(
+            f"the video does not say its rate: {USUAL_RATE:g} frames a second are assumed; all speeds scale with it"
+        )
+        return USUAL_RATE
+
+    def _say_time(self) -> None:
+        stamps = self._stamps_ns
+        if not stamps or len(stamps) < 3:
+            return
+        steps = np.diff(stamps) / 1e9
+        usual = float(np.median(steps))
+        if float((np.abs(steps / usual - 1.0) > _VARIES).mean()) == 0.0:
+            return
+        text = f"the video's rate varies: {steps.min():.3g} to {steps.max():.3g} s between its frames"
+        if self._options.fps is None:
+            self.report.used["image"] += ", stamps of its container"
+            self.report.warn(f"{text}; stamps are those of its container")
+        else:
+            self.report.warn(f"{text}; --fps {self._options.fps:g} spaces them evenly")
+
+    def _keys(self) -> Keys:
+        """What is known of the frames before they are decoded."""
+        count = self.count or 0
+        return Keys([str(k) for k in range(count)], self._stamps_ns, None, False, "s")
+
+    def _pixel_aspect(self) -> float:
+        """A pixel's width by its height."""
+        wide, high = (self._capture.get(p) for p in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
+        aspect = wide / high if wide > 0 and high > 0 else 1.0
+        aspect = 1.0 / aspect if self._turn.quarters % 2 else aspect
+        if abs(aspect - 1.0) > 0.01:
+            self.report.warn(f"the video's pixels are not square ({aspect:.3g} times as wide as high)")
+        return aspect
