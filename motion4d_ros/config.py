@@ -161,6 +161,9 @@ class DepthConfig:
         "What an ONNX file given by path returns: relative inverse depth, relative depth, or metres",
         choices=("disparity", "depth", "metric"),
     )
+    frame: str = tunable(
+        "", "The frame given depth lies in where its header says a false one (the image's: it is registered to it)"
+    )
     units_per_metre: float = tunable(
         0.0,
         "What given depth counts a metre with: 1000 = mm, 5000 = TUM, 256 = KITTI, 4000 = 0.25 mm, 1 = m; "

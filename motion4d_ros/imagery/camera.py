@@ -18,6 +18,10 @@ from motion4d_ros.types import Camera, FloatArray
 
 FISHEYE_MODELS = ("equidistant", "fisheye")
 BROWN_MODELS = ("", "plumb_bob", "radial_tangential", "rational_polynomial", "thin_prism_fisheye")
+SAME_INTRINSICS = 1e-3
+"""Relative difference between calibrations that is taken for rounding."""
+SAME_ASPECT = 0.02
+"""Relative difference of aspects at which images still show a calibration's view."""
 
 
 class Rectifier:
@@ -60,6 +64,19 @@ class Rectifier:
     def is_identity(self) -> bool:
         """Whether nothing needs warping."""
         return self._identity
+
+    @property
+    def rotation(self) -> FloatArray:
+        """(3, 3): from the camera's own axes to those of its rectified images."""
+        return np.eye(3) if self._identity else self._R
+
+    def same_distortion(self, other: Rectifier) -> bool:
+        """Whether both lenses bend rays alike, as far as their calibrations say."""
+        if self._identity or other._identity:
+            return self._identity == other._identity
+        longest = max(len(self._D), len(other._D))
+        mine, theirs = (np.pad(one._D, (0, longest - len(one._D))) for one in (self, other))
+        return self._fisheye == other._fisheye and np.allclose(mine, theirs, atol=SAME_INTRINSICS)
 
     def rectify(self, image: NDArray[Any], *, nearest: bool = False) -> NDArray[Any]:
         """Raw (H, W[, C]) -> rectified, same size. `nearest` for labels and depth. Outside the raw image: 0."""
@@ -112,11 +129,62 @@ class Rectifier:
         return np.asarray(maps[0], np.float32), np.asarray(maps[1], np.float32)
 
 
+def rectifier_for(info: Any, size: tuple[int, int], *, rectified: bool) -> tuple[Rectifier, str]:
+    """The rectifier for (height, width) images of a camera info of either ROS version (`K` or `k`), and a remark
+    where the camera info was scaled because the images had been. Raises `Rejection` where they do not fit.
+    """
+    plain = plain_info(info, size)
+    rectifier = Rectifier(plain, rectified=rectified)
+    if (rectifier.height, rectifier.width) == size:
+        return rectifier, ""
+    have, images = f"{rectifier.width}x{rectifier.height}", f"{size[1]}x{size[0]}"
+    if max(plain.binning_x, plain.binning_y) > 1 or plain.roi.width or plain.roi.height:
+        raise Rejection(
+            "camera_info size",
+            f"camera_info: its binning or region of interest makes images of {have} px, they are {images}: give "
+            "--intrinsics fx,fy,cx,cy, or mend what the driver publishes",
+        )
+    if abs(rectifier.height / rectifier.width - size[0] / size[1]) > SAME_ASPECT * size[0] / size[1]:
+        raise Rejection(
+            "camera_info size", f"camera_info is for {have} px, images are {images}: do they belong together?"
+        )
+    scaled = Rectifier(_scaled_info(plain, size), rectified=rectified)
+    return scaled, f"camera_info is for {have} px, images are {images}: scaled"
+
+
+def plain_info(info: Any, size: tuple[int, int]) -> SimpleNamespace:
+    """The fields of a camera info under ROS 2's names; an image size of zero, which some drivers leave, is `size`."""
+    matrices = {name: np.array(getattr(info, name, getattr(info, name.upper(), ())), float) for name in "kdpr"}
+    if matrices["p"].size != 12:
+        matrices["p"] = np.zeros(12)
+    height, width = (int(info.height), int(info.width)) if info.width and info.height else size
+    others = {name: getattr(info, name) for name in ("distortion_model", "binning_x", "binning_y", "roi")}
+    return SimpleNamespace(width=width, height=height, **matrices, **others)
+
+
+def same_intrinsics(info: Any, other: Any) -> bool:
+    """Whether two camera infos of either ROS version say the same of the lens, apart from rounding."""
+    if info is other:
+        return True
+    mine, theirs = (plain_info(message, (0, 0)) for message in (info, other))
+    return len(mine.d) == len(theirs.d) and all(
+        np.allclose(a, b, rtol=SAME_INTRINSICS, atol=SAME_INTRINSICS)
+        for a, b in ((mine.k, theirs.k), (mine.d, theirs.d))
+    )
+
+
+def is_calibrated(info: Any) -> bool:
+    """Whether a camera info of either ROS version holds a focal length: drivers publish empty ones before they know."""
+    k: Any = getattr(info, "k", getattr(info, "K", ()))
+    return len(k) == 9 and bool(np.isfinite(k[0])) and k[0] > 0
+
+
 def is_rectified_topic(topic: str) -> bool:
     """Whether a topic's name says that its images are rectified: `image_rect`, `image_rect_color`, …, as `image_proc`
     calls them. Their camera_info still tells the lens' distortion.
     """
-    return "rect" in topic.removesuffix("/compressed").rpartition("/")[2]
+    words = topic.removesuffix("/compressed").rpartition("/")[2].lower().split("_")
+    return any(word in ("rect", "rectified") for word in words)
 
 
 def same_calibration(a: Any, b: Any) -> bool:
@@ -141,8 +209,14 @@ def _image_size(info: Any) -> tuple[int, int]:
     bx, by = _binning(info)
     width = int(info.roi.width) or int(info.width)
     height = int(info.roi.height) or int(info.height)
-    if width > info.width or height > info.height or bx > width or by > height:
-        raise Rejection("camera_info", "camera_info: region of interest or binning does not fit the image")
+    right, bottom = int(info.roi.x_offset) + width, int(info.roi.y_offset) + height
+    outside = bool(info.roi.width or info.roi.height) and (right > info.width or bottom > info.height)
+    if outside or bx > width or by > height:
+        raise Rejection(
+            "camera_info",
+            f"camera_info: its region of interest ({info.roi.width}x{info.roi.height} px at {info.roi.x_offset}, "
+            f"{info.roi.y_offset}) or binning ({bx}x{by}) does not fit its {info.width}x{info.height} px",
+        )
     return width // bx, height // by
 
 
@@ -160,6 +234,14 @@ def _scaled_K(K: FloatArray, info: Any) -> FloatArray:
     out[0, 2] = (K[0, 2] - info.roi.x_offset + 0.5) / bx - 0.5
     out[1, 2] = (K[1, 2] - info.roi.y_offset + 0.5) / by - 0.5
     return out
+
+
+def _scaled_info(info: SimpleNamespace, size: tuple[int, int]) -> SimpleNamespace:
+    """For images that were resized to `size` without a word in the camera info (pixel centres)."""
+    x, y = size[1] / info.width, size[0] / info.height
+    scale = np.array([[x, 0.0, 0.5 * x - 0.5], [0.0, y, 0.5 * y - 0.5], [0.0, 0.0, 1.0]])
+    k, p = (scale @ info.k.reshape(3, 3)).reshape(-1), (scale @ info.p.reshape(3, 4)).reshape(-1)
+    return SimpleNamespace(**{**vars(info), "k": k, "p": p, "height": size[0], "width": size[1]})
 
 
 def _remap(

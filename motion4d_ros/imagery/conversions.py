@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.imagery.backends import ImageBackend, TightImage
+from motion4d_ros.imagery.depth_units import DepthUnits
 from motion4d_ros.imagery.encodings import Encoding, find_encoding, is_picture_file
 from motion4d_ros.imagery.high_bit import Levels
 from motion4d_ros.imagery.validation import (
@@ -53,9 +54,15 @@ def read_rgb(message: Any, backend: ImageBackend, levels: Levels | None = None) 
     return rgb_from_image(message, backend, levels)
 
 
-def read_depth(message: Any, most_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
-    """`sensor_msgs/Image` or `CompressedImage` -> (H, W) m, 0 where unknown (REP-118). Raises `Rejection`."""
-    return depth_from_compressed(message, most_pixels) if is_compressed(message) else depth_from_image(message)
+def read_depth(message: Any, most_pixels: int = MAX_PIXELS, units: DepthUnits | None = None) -> NDArray[np.float32]:
+    """`sensor_msgs/Image` or `CompressedImage` -> (H, W) m, 0 where unknown (REP-118). Raises `Rejection`.
+
+    `units` says what a metre counts; keep one for each recording or topic.
+    """
+    units = units or DepthUnits()
+    if is_compressed(message):
+        return depth_from_compressed(message, most_pixels, units)
+    return depth_from_image(message, units)
 
 
 def read_labels(message: Any) -> NDArray[np.int32]:
@@ -161,20 +168,22 @@ def demosaic(mosaic: NDArray[Any], layout: str) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(mosaic, _MOSAICS[layout.split("_")[1][:4]]), np.uint8)
 
 
-def depth_from_image(message: Any) -> NDArray[np.float32]:
-    """`sensor_msgs/Image` 16UC1 mm or 32FC1 m -> (H, W) m, 0 where unknown (REP-118). Raises `Rejection`."""
+def depth_from_image(message: Any, units: DepthUnits | None = None) -> NDArray[np.float32]:
+    """`sensor_msgs/Image` 16UC1 or 32FC1 -> (H, W) m, 0 where unknown (REP-118). Raises `Rejection`."""
     encoding = check_image(message, "depth")
     if encoding.channels != 1 or encoding.dtype not in ("uint16", "float32", "float64") or "bayer" in encoding.colour:
         raise Rejection("encoding", f"depth: {message.encoding}: must be 16UC1 (mm) or 32FC1 (m)")
-    return metres(samples(message, encoding))
+    return (units or DepthUnits()).metres(samples(message, encoding))
 
 
-def depth_from_compressed(message: Any, most_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
+def depth_from_compressed(
+    message: Any, most_pixels: int = MAX_PIXELS, units: DepthUnits | None = None
+) -> NDArray[np.float32]:
     """`compressedDepth` (PNG) or a plain 16-bit PNG -> (H, W) m, 0 where unknown. Raises `Rejection`.
 
     Pictures that claim more than `most_pixels` are not unpacked at all.
     """
-    kind = message.format.lower()
+    kind, units = message.format.lower(), units or DepthUnits()
     if "rvl" in kind:
         raise Rejection("encoding", "depth: RVL-compressed depth is not supported: set the publisher's format to png")
     data = np.frombuffer(message.data, np.uint8)
@@ -182,7 +191,7 @@ def depth_from_compressed(message: Any, most_pixels: int = MAX_PIXELS) -> NDArra
         decoded = _imdecode(data, message.format, cv2.IMREAD_UNCHANGED, "depth", most_pixels)
         if decoded.dtype != np.uint16 or decoded.ndim != 2:
             raise Rejection("encoding", f"depth: {message.format[:60]!r} decodes to {decoded.dtype}, not to 16-bit mm")
-        return metres(decoded)
+        return units.metres(decoded)
     header = 12  # int32 format, float32 quantisation a and b
     if data[:8].tobytes() == PNG_SIGNATURE and "32fc1" not in kind:  # some drivers leave it out
         header = 0
@@ -192,13 +201,13 @@ def depth_from_compressed(message: Any, most_pixels: int = MAX_PIXELS) -> NDArra
     if decoded.dtype != np.uint16 or decoded.ndim != 2:
         raise Rejection("encoding", f"depth: compressedDepth decodes to {decoded.dtype}{decoded.shape}")
     if "32fc1" not in kind:
-        return metres(decoded)
+        return units.metres(decoded)
     _, quant_a, quant_b = struct.unpack("<iff", data[:header].tobytes())
     if not np.isfinite([quant_a, quant_b]).all():
         raise Rejection("data", "depth: compressedDepth header holds NaN")
     with np.errstate(divide="ignore", invalid="ignore"):
         values = np.where(decoded > 0, quant_a / (decoded.astype(np.float32) - quant_b), 0.0)
-    return metres(values.astype(np.float32))
+    return units.metres(values.astype(np.float32))
 
 
 def labels_from_image(message: Any) -> NDArray[np.int32]:

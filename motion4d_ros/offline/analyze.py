@@ -383,6 +383,7 @@ def _with_config(source: SourceOptions, config: Config) -> SourceOptions:
         use_tf=config.pose.source == "tf",
         map_frame=config.ros.map_frame or "map",
         slop_s=config.ros.slop,
+        depth_frame=config.depth.frame,
         depth_units_per_metre=config.depth.units_per_metre,
     )
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from motion4d_ros.offline.sources.bag_kind import holds_bag
 from motion4d_ros.offline.sources.base import FrameSource, SourceOptions, SourceReport
 from motion4d_ros.offline.sources.rules import BAG, FOLDER, VIDEO, check_options
 from motion4d_ros.types import Motion4DError
 
 __all__ = ["FrameSource", "SourceOptions", "SourceReport", "open_source"]
-
-_BAG_HEADS = (b"#ROSBAG V", b"\x89MCAP0\r\n", b"SQLite format 3\0")
-_BAG_ENDINGS = (".bag", ".mcap", ".db3", ".bag.active")
 
 
 def open_source(path: Path, options: SourceOptions) -> FrameSource:
@@ -38,16 +36,15 @@ def open_source(path: Path, options: SourceOptions) -> FrameSource:
 
 def kind_of(path: Path) -> str:
     """A bag, a video or a folder of images, by what the file or folder holds. Raises `Motion4DError` for others."""
+    if holds_bag(path):
+        return BAG
     if path.is_dir():
-        bag_files = any(any(path.glob(pattern)) for pattern in ("*.mcap*", "*.db3*"))
-        return BAG if bag_files or (path / "metadata.yaml").exists() else FOLDER
+        return FOLDER
     try:
         with path.open("rb") as file:
             head = file.read(4096)
     except OSError as error:
         raise Motion4DError(f"{path}: cannot be read ({error.strerror or error})") from None
-    if head.startswith(_BAG_HEADS) or path.name.lower().endswith(_BAG_ENDINGS):
-        return BAG
     if not head:
         raise Motion4DError(f"{path}: the file is empty")
     if _is_picture(path, head):

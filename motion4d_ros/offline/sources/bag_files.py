@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
+from motion4d_ros.offline.sources.bag_kind import how_to_unpack, storage_files, storage_kind
 from motion4d_ros.offline.sources.base import SourceReport
 from motion4d_ros.offline.sources.mcap_repair import salvage_mcap
 from motion4d_ros.offline.sources.ros1_repair import salvage_ros1
@@ -15,30 +17,66 @@ from motion4d_ros.offline.sources.salvage import SalvagedFile
 from motion4d_ros.types import Motion4DError
 
 
-def open_reader(path: Path, report: SourceReport) -> AnyReader:
+class OpenBag:
+    """A reader, and what must be tidied up after it."""
+
+    def __init__(self, reader: AnyReader, aliases: tempfile.TemporaryDirectory[str] | None) -> None:
+        self.reader = reader
+        self._aliases = aliases
+
+    def close(self) -> None:
+        """Closes the bag; may be called twice."""
+        if self.reader.stack is not None:
+            self.reader.close()
+        if self._aliases is not None:
+            self._aliases.cleanup()
+
+
+def open_bag(path: Path, report: SourceReport) -> OpenBag:
     """Opens a bag, in steps down from what it should be to what can be saved. Raises `Motion4DError`."""
-    store = get_typestore(Stores.ROS1_NOETIC if path.suffix in (".bag", ".active") else Stores.ROS2_JAZZY)
-    storage: list[Path] = [path]
-    if path.is_dir():
-        storage = sorted([*path.glob("*.mcap"), *path.glob("*.db3")])
-        if (path / "metadata.yaml").exists():
-            try:
-                return _opened([path], store)
-            except Exception as error:  # any damage: try the storage files themselves
-                if not storage:
-                    raise Motion4DError(f"{path}: not a readable rosbag2 folder ({one_line(error)})") from None
-                report.warn(
-                    f"metadata.yaml or the bag is damaged ({one_line(error)}): its storage files were read directly"
-                )
-        elif storage:
-            report.warn("metadata.yaml is missing (recording not closed?): the storage files were read directly")
-        if not storage:
-            raise Motion4DError(f"{path}: no storage files; is the bag compressed as a whole? Decompress it first")
+    if path.is_dir() and (path / "metadata.yaml").exists():
+        try:
+            return OpenBag(_opened([path], get_typestore(Stores.ROS2_JAZZY)), None)
+        except Exception as error:  # any damage: try the storage files themselves
+            if not storage_files(path):
+                raise Motion4DError(f"{path}: not a readable rosbag2 folder ({one_line(error)})") from None
+            report.warn(
+                f"metadata.yaml or the bag is damaged ({one_line(error)}): its storage files were read directly"
+            )
+    elif path.is_dir():
+        report.warn("metadata.yaml is missing (recording not closed?): the storage files were read directly")
+    storage = storage_files(path) if path.is_dir() else [path]
+    if not storage or how_to_unpack(storage[0]):
+        if hint := how_to_unpack(path):
+            raise Motion4DError(f"{path}: the bag is compressed as a whole: {hint}")
+        raise Motion4DError(f"{path}: no storage files (*.mcap, *.db3): was only metadata.yaml copied?")
+    aliases = tempfile.TemporaryDirectory(prefix="motion4d_")
     try:
-        return _opened(storage, store)
+        named = [_under_its_suffix(file, Path(aliases.name)) for file in storage]
+        return OpenBag(_open_storage(path, named, report), aliases)
+    except BaseException:
+        aliases.cleanup()
+        raise
+
+
+def _open_storage(path: Path, storage: list[Path], report: SourceReport) -> AnyReader:
+    ros1 = storage[0].suffix in (".bag", ".active")
+    store = get_typestore(Stores.ROS1_NOETIC if ros1 else Stores.ROS2_JAZZY)
+    try:
+        return _opened(list(storage), store)
     except Exception as error:  # the kinds depend on the storage
         reason = one_line(error)
     return _salvaged(path, storage, reason, store, report)
+
+
+def _under_its_suffix(file: Path, folder: Path) -> Path:
+    """`file`, or a link to it with the suffix of its content: `rosbags` goes by suffixes."""
+    kind = storage_kind(file)
+    if kind is None or file.suffix == kind or (kind == ".bag" and file.suffix == ".active"):
+        return file
+    alias = folder / f"{file.name}{kind}"
+    alias.symlink_to(file.resolve())
+    return alias
 
 
 def _salvaged(path: Path, storage: list[Path], reason: str, store: Any, report: SourceReport) -> AnyReader:

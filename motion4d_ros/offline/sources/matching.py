@@ -4,16 +4,43 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 from motion4d_ros.imagery.camera import Rectifier
-from motion4d_ros.imagery.validation import nanoseconds
+from motion4d_ros.imagery.registration import Registration
 from motion4d_ros.offline.sources.base import SourceOptions, SourceReport
 from motion4d_ros.offline.trajectory import PoseBuffer, TransformTree, pose_matrix
-from motion4d_ros.types import Motion4DError
+from motion4d_ros.types import FloatArray, Motion4DError
 
 MAX_WAITING = 32
 """Images held back until their depth, masks and pose have come."""
+
+
+def as_picture(message: Any) -> Any:
+    """An image message of any type, with the fields of `Image` or of `CompressedImage`."""
+    if hasattr(message, "timestamp"):  # foxglove's CompressedVideo
+        header = SimpleNamespace(stamp=message.timestamp, frame_id=message.frame_id)
+        return SimpleNamespace(header=header, format=message.format, data=message.data)
+    if hasattr(message, "pts"):  # FFMPEGPacket
+        return SimpleNamespace(header=message.header, format=message.encoding, data=message.data)
+    return message
+
+
+def stamp_of(message: Any) -> Any:
+    """The stamp of a message of any type with one; that of the first transform of several; None for none."""
+    if hasattr(message, "transforms"):
+        return message.transforms[0].header.stamp if message.transforms else None
+    return message.timestamp if hasattr(message, "timestamp") else message.header.stamp
+
+
+def pose_of(position: Any, rotation: Any, report: SourceReport) -> FloatArray | None:
+    """(4, 4) of a position and a quaternion; None, and said, where they are none."""
+    try:
+        return pose_matrix((position.x, position.y, position.z), (rotation.x, rotation.y, rotation.z, rotation.w))
+    except Motion4DError:
+        report.warn("a pose holds NaN or a zero quaternion: left out")
+        return None
 
 
 @dataclass
@@ -21,12 +48,13 @@ class WaitingImage:
     """An image that waits for what belongs to it."""
 
     stamp_ns: int
+    """On the clock by which other messages are matched."""
+    frame_ns: int
+    """Of the frame: the same, unless a clock was set midway."""
     recorded_ns: int
     message: Any
-
-    @property
-    def frame_id(self) -> str:
-        return str(self.message.header.frame_id).lstrip("/")
+    """As `as_picture` gives it, or an (H, W, 3) RGB picture that has been decoded already."""
+    frame_id: str
 
 
 @dataclass
@@ -35,11 +63,13 @@ class Matcher:
 
     options: SourceOptions
     report: SourceReport
-    camera_info: Any = None
+    constant: frozenset[str]
+    """Child frames whose links never change: `transforms` has them from the start."""
+    transforms: TransformTree
     rectifier: Rectifier | None = None
+    registration: Registration | None = None
     body_frame: str = ""
     images: dict[str, deque[tuple[int, Any]]] = field(default_factory=dict)
-    transforms: TransformTree = field(default_factory=TransformTree)
     odometry: PoseBuffer = field(init=False)
 
     def __post_init__(self) -> None:
@@ -51,27 +81,20 @@ class Matcher:
     def add_odometry(self, stamp_ns: int, message: Any) -> None:
         pose = message.pose.pose if hasattr(message.pose, "pose") else message.pose
         self.body_frame = str(getattr(message, "child_frame_id", "")).lstrip("/")
-        self._keep(lambda T: self.odometry.add(stamp_ns, T), pose.position, pose.orientation)
+        if (T := pose_of(pose.position, pose.orientation, self.report)) is not None:
+            self.odometry.add(stamp_ns, T)
 
-    def add_transforms(self, message: Any, *, static: bool) -> None:
-        for item in message.transforms:
-            parent, child, stamp_ns = item.header.frame_id, item.child_frame_id, message_stamp_ns(item, 0)
-            self._keep(
-                lambda T, p=parent, c=child, s=stamp_ns: self.transforms.add(p, c, s, T, static=static),
-                item.transform.translation,
-                item.transform.rotation,
-            )
-
-    def _keep(self, add: Any, position: Any, rotation: Any) -> None:
-        try:
-            add(pose_matrix((position.x, position.y, position.z), (rotation.x, rotation.y, rotation.z, rotation.w)))
-        except Motion4DError:
-            self.report.warn("a pose holds NaN or a zero quaternion: left out")
+    def add_transform(self, stamp_ns: int, item: Any) -> None:
+        """One moving link of a `TFMessage`."""
+        if item.child_frame_id.lstrip("/") in self.constant:
+            return
+        T = pose_of(item.transform.translation, item.transform.rotation, self.report)
+        if T is not None:
+            self.transforms.add(item.header.frame_id, item.child_frame_id, stamp_ns, T, static=False)
 
     def has_reached(self, topic: str, stamp_ns: int) -> bool:
         """Whether a message at or after that stamp has come, so that the nearest one is known."""
-        kept = self.images.get(topic)
-        return kept is not None and len(kept) > 0 and kept[-1][0] >= stamp_ns
+        return any(stamp >= stamp_ns for stamp, _ in self.images.get(topic, ()))
 
     def nearest(self, topic: str | None, stamp_ns: int) -> Any:
         """The message nearest to a stamp within the slop, or None."""
@@ -83,13 +106,9 @@ class Matcher:
 
     def forget_before(self, stamp_ns: int) -> None:
         slop_ns = round(self.options.slop_s * 1e9)
-        for kept in self.images.values():
-            while kept and kept[0][0] < stamp_ns - slop_ns:
-                kept.popleft()
+        for topic, kept in self.images.items():
+            if any(stamp < stamp_ns - slop_ns for stamp, _ in kept):
+                recent = [item for item in kept if item[0] >= stamp_ns - slop_ns]
+                self.images[topic] = deque(recent, maxlen=kept.maxlen)
         self.odometry.forget_before(stamp_ns)
         self.transforms.forget_before(stamp_ns)
-
-
-def message_stamp_ns(message: Any, recorded_ns: int) -> int:
-    """The header's stamp; the time of recording where the header has none."""
-    return nanoseconds(message.header.stamp) or recorded_ns

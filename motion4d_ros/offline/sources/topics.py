@@ -1,20 +1,68 @@
-"""Which topic plays which part: pure decisions on names and types, so that they can be tested without a bag."""
+"""Which topic plays which part: pure decisions on names, types and first messages, so that they can be tested without a
+bag.
+
+Hints in names count as whole words only: `/mir/camera` has no infrared in it, `/segway/front` no segmentation.
+"""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from motion4d_ros.types import Motion4DError
 
 IMAGE_TYPES = frozenset({"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"})
+VIDEO_TYPES = frozenset({"ffmpeg_image_transport_msgs/msg/FFMPEGPacket", "foxglove_msgs/msg/CompressedVideo"})
+PICTURE_TYPES = IMAGE_TYPES | VIDEO_TYPES
 INFO_TYPES = frozenset({"sensor_msgs/msg/CameraInfo"})
 ODOMETRY_TYPES = frozenset(
     {"nav_msgs/msg/Odometry", "geometry_msgs/msg/PoseStamped", "geometry_msgs/msg/PoseWithCovarianceStamped"}
 )
 TF_TYPES = frozenset({"tf2_msgs/msg/TFMessage", "tf/msg/tfMessage"})
 
-_NOT_COLOUR = ("depth", "mask", "label", "seg", "conf", "infra", "disparity", "ir/")
+_NOT_COLOUR = frozenset(
+    [
+        "depth",
+        "mask",
+        "masks",
+        "label",
+        "labels",
+        "seg",
+        "segmentation",
+        "semantic",
+        "instance",
+        "conf",
+        "confidence",
+        "infra",
+        "infrared",
+        "ir",
+        "disparity",
+        "disp",
+        "flow",
+        "overlay",
+        "debug",
+        "heatmap",
+    ]
+)
+_NOT_DEPTH = frozenset(
+    ["mask", "masks", "label", "labels", "conf", "confidence", "infra", "infrared", "ir", "colorized", "colormap"]
+)
+_TRANSPORTS = ("compressed", "compressedDepth", "ffmpeg", "zstd", "theora", "h264", "foxglove")
+_PREFERRED = ("", "compressed", "compressedDepth", "zstd", "ffmpeg", "foxglove", "h264", "theora")
+_PREFERRED_NAMES = ("image_raw", "image_color", "image", "image_rect_color", "image_rect")
+"""Of several topics of one camera: as the calibration has them first."""
+
+
+@dataclass(frozen=True)
+class Peek:
+    """What the first message of an image topic says."""
+
+    kind: str = "colour"  # "colour", "grey", "depth" (one channel of 16 bits or floats), "none": no picture at all
+    frame_id: str = ""
+    size: tuple[int, int] = (0, 0)  # height, width, px; zeros where unknown
+    problem: str = ""  # why it cannot be read
 
 
 def require(topics: Mapping[str, str], wanted: str, types: frozenset[str], option: str) -> str:
@@ -33,41 +81,123 @@ def require(topics: Mapping[str, str], wanted: str, types: frozenset[str], optio
     raise Motion4DError(f"{option} {wanted}: no such topic in the bag; {hint}{_listed(fitting, types)}")
 
 
-def guess_image(topics: Mapping[str, str], is_colour: Mapping[str, bool]) -> str:
-    """The one colour image topic, if there is no doubt. `is_colour`: topic -> what its first message says."""
-    images = _of(topics, IMAGE_TYPES)
+def guess_image(topics: Mapping[str, str], peeks: Mapping[str, Peek]) -> str:
+    """The one colour image topic, if there is no doubt; the only image topic, whatever it is called.
+
+    Names that say what else a picture is (depth, masks, infrared) count less than colours do, and one transport of a
+    camera is as good as another: the raw one is taken.
+    """
+    images = _of(topics, PICTURE_TYPES)
     if not images:
         raise Motion4DError(f"the bag has no image topic; it holds {_all(topics)}")
-    colour = [t for t in images if is_colour.get(t, False) and not any(part in t.lower() for part in _NOT_COLOUR)]
-    raw = [topic for topic in colour if topics[topic].endswith("/Image")]
-    candidates = raw if len(raw) == 1 else colour
-    with_info = [topic for topic in candidates if sibling_info(topic) in topics]
-    for choice in (candidates, with_info):
-        if len(choice) == 1:
-            return choice[0]
-    likely = (with_info or colour or images)[0]
-    raise Motion4DError(f"which image topic? Give --image, such as --image {likely}; the bag holds {', '.join(images)}")
+    readable = [topic for topic in images if peeks.get(topic, Peek()).kind in ("colour", "grey")] or images
+    if all("depth" in _depth_words(topic) and peeks.get(topic, Peek()).kind == "depth" for topic in readable):
+        raise Motion4DError(f"the bag has no colour or grey images, only depth: {', '.join(readable)}")
+    for choice in _narrowed(topics, readable, peeks):
+        cameras = _by_transport(choice)
+        if len(cameras) == 1:
+            return next(iter(cameras.values()))
+        one_camera = {sibling_info(topic) for topic in cameras.values()}
+        if len(one_camera) == 1 and (name := _best_name(list(cameras.values()))):
+            return name
+    likely = next(choice for choice in _narrowed(topics, readable, peeks) if choice)
+    suggested = next(iter(_by_transport(likely).values()))
+    raise Motion4DError(
+        f"which image topic? Give --image, such as --image {suggested}; the bag holds {', '.join(images)}"
+    )
+
+
+def _narrowed(topics: Mapping[str, str], images: list[str], peeks: Mapping[str, Peek]) -> list[list[str]]:
+    """Ever fewer candidates, none of them empty: all, those not named otherwise, with calibration, with colours."""
+    steps = [images]
+    for keep in (
+        lambda topic: not words(topic) & _NOT_COLOUR,
+        lambda topic: sibling_info(topic) in topics,
+        lambda topic: peeks.get(topic, Peek()).kind == "colour",
+    ):
+        fewer = [topic for topic in steps[-1] if keep(topic)]
+        if fewer:
+            steps.append(fewer)
+    return steps
+
+
+def _by_transport(images: Iterable[str]) -> dict[str, str]:
+    """Camera topic without its transport -> the best topic of it."""
+    cameras: dict[str, list[str]] = {}
+    for topic in images:
+        cameras.setdefault(base_topic(topic), []).append(topic)
+    return {base: min(names, key=lambda name: _PREFERRED.index(_transport(name))) for base, names in cameras.items()}
+
+
+def _best_name(images: list[str]) -> str | None:
+    """Of several topics of one camera."""
+    for name in _PREFERRED_NAMES:
+        for topic in images:
+            if base_topic(topic).rpartition("/")[2] == name:
+                return topic
+    return None
+
+
+def words(topic: str) -> frozenset[str]:
+    """The words of a topic's name: lower case, without digits at their ends (`infra1`)."""
+    parts = re.split(r"[^a-z0-9]+", topic.lower())
+    return frozenset(part.rstrip("0123456789") for part in parts) - {""}
+
+
+def base_topic(topic: str) -> str:
+    """An image topic without its transport."""
+    return topic.removesuffix(f"/{_transport(topic)}") if _transport(topic) else topic
+
+
+def _transport(topic: str) -> str:
+    last = topic.rpartition("/")[2]
+    return last if last in _TRANSPORTS else ""
 
 
 def sibling_info(image_topic: str) -> str:
     """Where `image_transport` puts the camera info of an image topic."""
-    base = image_topic.removesuffix("/compressed").removesuffix("/compressedDepth")
-    return f"{base.rpartition('/')[0]}/camera_info"
+    return f"{base_topic(image_topic).rpartition('/')[0]}/camera_info"
 
 
 def guess_info(topics: Mapping[str, str], image_topic: str) -> str | None:
     """The camera info of an image topic: its sibling, or the only one there is, or None."""
-    sibling = sibling_info(image_topic)
-    if topics.get(sibling) in INFO_TYPES:
-        return sibling
+    own = own_info(topics, image_topic)
     infos = _of(topics, INFO_TYPES)
-    return infos[0] if len(infos) == 1 else None
+    return own or (infos[0] if len(infos) == 1 else None)
 
 
-def unused(topics: Mapping[str, str], used: Iterable[str]) -> list[str]:
-    """Topics that could have served but were not asked for."""
-    useful = IMAGE_TYPES | ODOMETRY_TYPES
-    return [topic for topic in _of(topics, useful) if topic not in set(used)]
+def own_info(topics: Mapping[str, str], image_topic: str) -> str | None:
+    """The camera info beside an image topic, or None. `image` may have `camera_info` or `image/camera_info`."""
+    for candidate in (sibling_info(image_topic), f"{base_topic(image_topic)}/camera_info"):
+        if topics.get(candidate) in INFO_TYPES:
+            return candidate
+    return None
+
+
+def depth_candidates(topics: Mapping[str, str], peeks: Mapping[str, Peek]) -> list[str]:
+    """Topics that hold depth by name *and* content, one transport of each."""
+    named = [
+        topic
+        for topic in _of(topics, IMAGE_TYPES)
+        if "depth" in _depth_words(topic) and not words(topic) & _NOT_DEPTH and peeks.get(topic, Peek()).kind == "depth"
+    ]
+    return sorted(_by_transport(named).values())
+
+
+def _depth_words(topic: str) -> frozenset[str]:
+    return frozenset("depth" if word in ("depth", "compresseddepth") else word for word in words(topic))
+
+
+def same_view(depth: Peek, image: Peek) -> bool:
+    """Whether a depth image's header says that it lies on the colour image: same frame, same shape."""
+    if depth.frame_id != image.frame_id or 0 in (*depth.size, *image.size):
+        return False
+    return abs(depth.size[0] * image.size[1] - depth.size[1] * image.size[0]) <= 0.02 * depth.size[1] * image.size[0]
+
+
+def unused(topics: Mapping[str, str], used: Iterable[str], types: frozenset[str]) -> list[str]:
+    """Topics of some types that could have served but were not asked for."""
+    return [topic for topic in _of(topics, types) if topic not in set(used)]
 
 
 def _of(topics: Mapping[str, str], types: frozenset[str]) -> list[str]:
