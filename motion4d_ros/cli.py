@@ -6,13 +6,11 @@ import argparse
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 
+from motion4d_ros.failures import USER_ERROR, guarded
+from motion4d_ros.options import Parser, check_words
 from motion4d_ros.errors import Motion4DError
-
-USER_ERROR = 2
-INTERRUPTED = 130
 
 # command -> module with `add_parser(subparsers)`; imported only when asked for, so that a missing optional package
 # costs one command and not all of them
@@ -24,33 +22,41 @@ _COMMANDS = {
 }
 
 
+EXAMPLES = """\
+examples:
+  motion4d analyze clip.mp4 --out out                           track what moves; out/report.html shows it
+  motion4d analyze clip.mp4 --out out --prompt-mask first.png   what to follow is marked in the first frame
+  motion4d analyze --help                                       all options, more examples, the presets
+  motion4d evaluate truth/ out                                  score the masks (and tracks) against ground truth
+"""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; its exit status: 0, 2 for the user's errors (one line on stderr), 130 after Ctrl-C."""
+    """Runs one command; its exit status (`failures` says what each means). Errors are one line on stderr."""
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads starve their neighbours
     words = list(sys.argv[1:] if argv is None else argv)
+    return guarded("motion4d", lambda: _run(words), verbose=bool({"-v", "--verbose"} & set(words)))
+
+
+def _run(words: list[str]) -> int:
+    parser = _parser(words)
+    if not words:
+        parser.print_help(sys.stderr)
+        return USER_ERROR
+    check_words(parser, words)
     try:
-        arguments = _parser(words).parse_args(words)
-    except SystemExit as stopped:  # argparse has printed why
+        arguments = parser.parse_args(words)
+    except SystemExit as stopped:  # --help, --version
         return stopped.code if isinstance(stopped.code, int) else USER_ERROR
-    except Motion4DError as error:
-        return _refuse(error)
-    try:
-        return int(arguments.run(arguments) or 0)
-    except Motion4DError as error:
-        if arguments.verbose:
-            traceback.print_exc()
-        return _refuse(error)
-    except KeyboardInterrupt:
-        sys.stderr.write("motion4d: interrupted, nothing was kept\n")
-        return INTERRUPTED
-    except BrokenPipeError:  # `motion4d … | head`
-        sys.stderr.close()
-        return 1
+    return int(arguments.run(arguments) or 0)
 
 
 def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="motion4d", description="Motion4D: what moves, where it is and where it goes."
+    parser = Parser(
+        prog="motion4d",
+        description="Motion4D: what moves, where it is and where it goes.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("-v", "--verbose", action="store_true", help="show where errors come from")
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
@@ -63,6 +69,8 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         try:
             importlib.import_module(module).add_parser(subparsers)
         except ModuleNotFoundError as error:
+            if (error.name or "").startswith("motion4d_ros"):
+                raise
             raise Motion4DError(f"{name} needs the Python package {error.name!r}, which is not installed") from None
     version = subparsers.add_parser("version", help="versions of this package and of what it rests on")
     version.set_defaults(run=_version)
@@ -93,11 +101,6 @@ def _version(_: argparse.Namespace) -> int:
     for name, number in versions().items():
         sys.stdout.write(f"  {name} {number}\n")
     return 0
-
-
-def _refuse(error: Motion4DError) -> int:
-    sys.stderr.write(f"motion4d: error: {' '.join(str(error).split())}\n")
-    return USER_ERROR
 
 
 if __name__ == "__main__":

@@ -45,3 +45,11 @@ def shared() -> Path:
 def shared_data(shared: Path) -> Path:
     """`shared`/data: real sequences and scenes with exact truth. Read only."""
     return shared / "data"
+
+
+@pytest.fixture
+def logs(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which defects leave their logs during this test."""
+    folder = tmp_path_factory.mktemp("logs")
+    monkeypatch.setenv("MOTION4D_LOG", str(folder))
+    return folder

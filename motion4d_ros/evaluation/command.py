@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from motion4d_ros.evaluation.files import write_text
 from motion4d_ros.evaluation.score import COLUMNS, Scores, load_truth, read_true_masks, score, score_video
+from motion4d_ros.files import write_text
 from motion4d_ros.types import Motion4DError
 
 

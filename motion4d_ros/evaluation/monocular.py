@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
-from motion4d_ros.evaluation.files import write_text
 from motion4d_ros.evaluation.metrics.depth import depth_errors
 from motion4d_ros.evaluation.metrics.points3d import point_errors
 from motion4d_ros.evaluation.metrics.segmentation import match_labels, score_masks
 from motion4d_ros.evaluation.metrics.trajectory import absolute_trajectory_error, align_umeyama
 from motion4d_ros.evaluation.synthetic import PRESETS, make_scene
+from motion4d_ros.files import write_text
 from motion4d_ros.offline.command import add_config_options, read_config
 from motion4d_ros.pipeline import Motion4D
 from motion4d_ros.priors.carried_masks import CarriedMasks

@@ -3,16 +3,43 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from motion4d_ros.config import Config
+from motion4d_ros.failures import DEFECT, USER_ERROR
+from motion4d_ros.offline.resources import find_files, preset
 from motion4d_ros.offline.sources.base import SourceOptions
 from motion4d_ros.types import Motion4DError
 
-INTERRUPTED = 130
+if TYPE_CHECKING:
+    from motion4d_ros.offline.carriers import AnalysisResult
+
+DEFAULTS_FILE = "motion4d"  # of the files beside the presets, the one that holds the defaults
+EXAMPLES = """\
+examples:
+  motion4d analyze clip.mp4 --out out                             what moves is found by itself
+  motion4d analyze clip.mp4 --out out --prompt-mask first.png     what to follow is marked in the first frame
+  motion4d analyze images/ --fps 30 --intrinsics 600,600,320,240 --depth depth/ --poses path.tum --out out
+  motion4d analyze bag/ --depth /camera/depth --odometry /odom --out out
+  motion4d analyze clip.mp4 --out out --preset fast --limit 100   a quick look at the beginning
+
+first.png: 8-bit grey PNG of the first frame's size, 0 = background, 1, 2, … = one object each.
+exit status: 0 done; 1 a file could not be written, or something unforeseen; 2 for you to mend, or the disk is full;
+             130 Ctrl-C, 143 SIGTERM, 129 hang-up. Finished frames are kept in all of these."""
+_MARK = "mark it in the first frame with --prompt-mask FILE.png (0 background, 1, 2, … objects)"
+_NOTHING_FOUND = {  # masks.source -> what to try
+    "motion": f"nothing was seen to move against its background. If something is there, {_MARK}, or give label images "
+    "with --masks",
+    "prompt": "none of the marked objects could be followed: do the ids in --prompt-mask lie on the objects?",
+    "topic": "the given masks hold no object (all 0) in these frames: are they of this recording?",
+    "none": f"masks.source=none looks for no object: leave it out, or {_MARK}",
+    "sam2": f"a network follows what it is shown: {_MARK}",
+    "sam_onnx": f"a network follows what it is shown: {_MARK}",
+}
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -22,6 +49,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="track everything in a bag, a video or a folder of images",
         description="Reads a recording, tracks what moves in it, and writes masks, tracks, objects, a bag, the scene "
         "and a report to a folder.",
+        epilog=f"{EXAMPLES}\n\n{presets_text()}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "input", type=Path, metavar="INPUT", help="rosbag2 folder, ROS 1 .bag, video, or folder of images"
@@ -64,17 +93,30 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def add_config_options(group: Any) -> None:
     """Adds --preset, --config and --set."""
-    group.add_argument("--preset", metavar="NAME", help="settings by name, such as fast")
+    group.add_argument("--preset", metavar="NAME", help="settings by name (list below)")
     group.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
     group.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="one setting; repeatable"
     )
 
 
+def presets_text() -> str:
+    """The presets, one line each: the first sentence of what each file says about itself."""
+    lines = []
+    for path in find_files("config", "*.yaml"):
+        comments = []
+        for line in path.read_text(encoding="utf-8").splitlines():
+            if not line.startswith("#"):
+                break
+            comments.append(line.lstrip("# "))
+        sentence = " ".join(comments).partition(". ")[0].rstrip(".")
+        if path.stem != DEFAULTS_FILE:
+            lines.append(f"  {path.stem:<16} {sentence}")
+    return "\n".join(["presets:", *sorted(lines)])
+
+
 def read_config(arguments: argparse.Namespace) -> tuple[Config, frozenset[str]]:
     """Defaults, then preset, then file, then --set; and the paths given by --set. Raises `Motion4DError`."""
-    from motion4d_ros.offline.resources import preset
-
     config = Config()
     if arguments.preset:
         config.update_from_yaml(preset(arguments.preset))
@@ -124,23 +166,61 @@ def run(arguments: argparse.Namespace) -> int:
 
     with progress_display(sys.stderr) as show:
         result = analyze(options, show)
-    seconds = time.monotonic() - started
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it: the files are what counts
+        sys.stdout.write(summary(result, time.monotonic() - started))
+        sys.stdout.flush()
+    return ending(result)
+
+
+def summary(result: AnalysisResult, seconds: float) -> str:
+    """What came out, in lines for people: what to know, what to try, counts, and where to look."""
     counts = result.metrics["counts"]
-    out = sys.stdout
-    for warning in result.warnings:
-        out.write(f"note: {warning}\n")
-    out.write(
+    lines = [f"note: {warning}" for warning in result.warnings]
+    lines += [f"hint: {hint}" for hint in hints(result)]
+    lines.append(
         f"{_many(result.frames, 'frame')}, {_many(counts['objects'], 'object')}, {_many(counts['queries'], 'track')} "
-        f"in {seconds:.1f} s "
-        f"({seconds / result.frames:.2f} s a frame); scale: {result.metrics['scale']}\n"
-        f"{result.out / 'report.html'}\n"
+        f"in {seconds:.1f} s ({seconds / result.frames:.2f} s a frame); scale: {result.metrics['scale']}"
     )
+    page = result.out / "report.html"
+    lines.append(str(page if page.exists() else result.out))
+    return "\n".join(lines) + "\n"
+
+
+def hints(result: AnalysisResult) -> list[str]:
+    """What to try where little came out."""
+    settings = result.metrics.get("configuration", {})
+    source, length = settings.get("masks.source", ""), int(settings.get("window.length", 1))
+    found = []
+    if result.frames < length:
+        found.append(
+            f"a window is {length} frames (window.length), and there were only {result.frames}: things that move show "
+            f"over at least two windows; raise --limit or give a longer recording"
+        )
+    if result.metrics["counts"]["objects"] == 0 and source in _NOTHING_FOUND:
+        found.append(_NOTHING_FOUND[source])
+    return found
+
+
+def ending(result: AnalysisResult) -> int:
+    """The exit status; what is missing is said on stderr, in one line."""
+    kept = f"the {_many(result.frames, 'finished frame')} {'is' if result.frames == 1 else 'are'} in {result.out}"
     if result.failure:
-        raise Motion4DError(f"{result.failure} (the {result.frames} frames before it are in {result.out})")
-    if result.interrupted:
-        sys.stderr.write(f"interrupted: the {result.frames} finished frames are in {result.out}\n")
-        return INTERRUPTED
-    return 0
+        line, status = f"error: {result.failure} ({kept})", DEFECT if result.defect else USER_ERROR
+    elif result.failed:
+        names = "; ".join(f"{name}: {reason}" for name, reason in result.failed.items())
+        if len(set(result.failed.values())) == 1:
+            names = f"{', '.join(result.failed)}: {next(iter(result.failed.values()))}"
+        line, status = f"error: not written: {names} (the rest is in {result.out})", DEFECT
+        status = USER_ERROR if result.full and not result.defect else DEFECT
+    elif result.defect:
+        line, status = f"error: something is missing, see the notes ({kept})", DEFECT
+    elif result.interrupted:
+        line, status = f"interrupted: {kept}", 128 + result.signal
+    else:
+        return 0
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(f"motion4d: {line}\n")
+    return status
 
 
 def _many(count: int, noun: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from motion4d_ros.files import write_bytes
 from motion4d_ros.offline.trajectory import format_tum
 from motion4d_ros.types import Estimate, FloatArray, Frame, ObjectState, Scale, Stage, TrackedPoints
 
 OVERLAY_WIDTH = 640  # px, of the pictures kept for the report
+PICTURE_QUALITY = 90  # of 100, JPEG
 
 
 @dataclass
@@ -38,6 +41,7 @@ class FrameLog:
         self.stamps_ns: list[int] = []
         self.frame_ids: list[str] = []
         self.facts: dict[int, FrameFacts] = {}  # only frames whose window has closed
+        self.has_pictures = True
 
     @property
     def finished(self) -> int:
@@ -52,16 +56,7 @@ class FrameLog:
         assert live.index == len(self.stamps_ns), "the engine counts its frames from 0"
         self.stamps_ns.append(frame.stamp_ns)
         self.frame_ids.append(frame.frame_id)
-        height, width = frame.camera.size
-        scale = min(1.0, OVERLAY_WIDTH / width)
-        size = (
-            max(2, round(width * scale / 2) * 2),
-            max(2, round(height * scale / 2) * 2),
-        )  # video codecs want even sides
-        small = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
-        cv2.imwrite(
-            str(self.picture(live.index)), cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90]
-        )
+        write_jpeg(self.picture(live.index), small_picture(frame.image), PICTURE_QUALITY)
 
     def add(self, estimates: list[Estimate]) -> list[Estimate]:
         """Keeps window and global estimates; those that were the first of their frame are returned."""
@@ -72,7 +67,6 @@ class FrameLog:
             if estimate.index not in self.facts:
                 first.append(estimate)
                 write_labels(self._online / f"{estimate.index:06d}.png", estimate.masks)
-            write_labels(self._masks / f"{estimate.index:06d}.png", estimate.masks)
             self._keep(estimate)
         return first
 
@@ -91,13 +85,21 @@ class FrameLog:
             return TrackedPoints(**{name: content[name] for name in content.files})
 
     def drop_unfinished(self) -> None:
-        """After an interruption: forgets frames whose window never closed."""
+        """After an interruption: forgets frames whose window never closed, or whose files were not all written."""
         count = self.finished
         del self.stamps_ns[count:], self.frame_ids[count:]
         for index in [i for i in self.facts if i >= count]:
             del self.facts[index]
-            for folder in (self._masks, self._online):
-                (folder / f"{index:06d}.png").unlink(missing_ok=True)
+        for folder in (self._masks, self._online):
+            for path in folder.glob("*.png"):
+                if int(path.stem) >= count:
+                    path.unlink()
+
+    def drop_pictures(self) -> None:
+        """Gives the pictures for the report up: their room is wanted."""
+        self.has_pictures = False
+        for path in self._spool.glob("*.jpg"):
+            path.unlink(missing_ok=True)
 
     def objects(self) -> dict[int, list[tuple[int, ObjectState]]]:
         """Object id -> its states as (frame index, state), in order of time."""
@@ -113,8 +115,10 @@ class FrameLog:
 
     def _keep(self, estimate: Estimate) -> None:
         points = estimate.points
-        with (self._spool / f"{estimate.index:06d}.npz").open("wb") as file:
-            np.savez(file, **vars(points))
+        packed = io.BytesIO()
+        np.savez(packed, **vars(points))
+        write_bytes(self._spool / f"{estimate.index:06d}.npz", packed.getvalue())
+        write_labels(self._masks / f"{estimate.index:06d}.png", estimate.masks)
         ids, areas = np.unique(estimate.masks, return_counts=True)
         confidence = float(points.confidence.mean()) if len(points.confidence) else float("nan")
         bare = replace(estimate, masks=np.zeros((0, 0), np.uint16), points=TrackedPoints.empty())
@@ -126,7 +130,23 @@ def write_labels(path: Path, labels: NDArray[np.uint16]) -> None:
     """Writes a label image (fast compression: it may be replaced soon)."""
     good, data = cv2.imencode(".png", np.asarray(labels, np.uint16), [cv2.IMWRITE_PNG_COMPRESSION, 3])
     assert good, "OpenCV always encodes 16-bit PNG"
-    path.write_bytes(data.tobytes())
+    write_bytes(path, data.tobytes())
+
+
+def small_picture(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB -> (h, w, 3) BGR, at most `OVERLAY_WIDTH` wide, with the even sides that video codecs want."""
+    height, width = rgb.shape[:2]
+    scale = min(1.0, OVERLAY_WIDTH / width)
+    size = max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
+    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2BGR), np.uint8)
+
+
+def write_jpeg(path: Path, bgr: NDArray[np.uint8] | cv2.typing.MatLike, quality: int) -> None:
+    """Writes a picture. Raises `OSError`, which `cv2.imwrite` would keep to itself."""
+    good, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    assert good, "OpenCV always encodes 8-bit JPEG"
+    write_bytes(path, data.tobytes())
 
 
 CSV_COLUMNS = (

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from motion4d_ros.config import Config
+from motion4d_ros.files import write_text
 from motion4d_ros.offline.framelog import FrameLog
 from motion4d_ros.offline.resources import package_version
 from motion4d_ros.offline.sources import SourceReport
@@ -149,9 +150,30 @@ def versions() -> dict[str, str]:
     return found
 
 
+def bare_metrics(log: FrameLog, tracks: QueryTracks, warnings: list[str]) -> dict[str, Any]:
+    """What stays of `metrics.json` when its figures cannot be worked out."""
+    counts = {"frames": log.finished, "objects": len(log.objects()), "queries": len(tracks.query_points)}
+    return {
+        "motion4d": {"version": package_version(), "format": 1},
+        "scale": log.scale().value,
+        "counts": counts,
+        "timings": {},
+        "memory": {},
+        "warnings": warnings,
+    }
+
+
 def write_metrics(path: Path, metrics: dict[str, Any]) -> None:
-    """Writes JSON without NaN."""
-    path.write_text(json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    """Writes JSON; what is not finite becomes null."""
+    write_text(path, json.dumps(_finite(metrics), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: _finite(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def _rounded(value: float | np.floating) -> float | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,10 +33,14 @@ LINE_EVERY_S = 10.0
 
 @contextmanager
 def progress_display(stream: TextIO) -> Iterator[Callable[[Progress], None]]:
-    """A callback that shows `Progress` on `stream` while the block runs."""
-    if not stream.isatty():
+    """A callback that shows `Progress` on `stream` while the block runs.
+
+    Where `stream` is no terminal, or one that understands no control codes (`TERM=dumb`), lines are written. A stream
+    that fails is written to no more: nobody's analysis ends because nobody looks.
+    """
+    if not stream.isatty() or os.environ.get("TERM", "") in ("dumb", "unknown", ""):
         with told(lambda level, text: _write_line(stream, text)):
-            yield _Lines(stream).show
+            yield _unless_it_fails(_Lines(stream).show)
         return
     bar = RichProgress(
         SpinnerColumn(),
@@ -48,11 +54,42 @@ def progress_display(stream: TextIO) -> Iterator[Callable[[Progress], None]]:
         console=Console(file=stream),
         transient=True,
     )
-    with bar, told(lambda level, text: bar.console.print(text, markup=False, highlight=False)):
-        task = bar.add_task("frames", total=None)
-        yield lambda progress: bar.update(
-            task, completed=progress.frames, total=progress.total, description=progress.doing
-        )
+    with _Bar(bar) as show, told(lambda level, text: bar.console.print(text, markup=False, highlight=False)):
+        yield show
+
+
+class _Bar:
+    """A bar on a terminal that may go away."""
+
+    def __init__(self, bar: RichProgress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("frames", total=None)
+
+    def __enter__(self) -> Callable[[Progress], None]:
+        self._bar.start()
+        return _unless_it_fails(self._show)
+
+    def __exit__(self, *_: object) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._bar.stop()
+
+    def _show(self, progress: Progress) -> None:
+        self._bar.update(self._task, completed=progress.frames, total=progress.total, description=progress.doing)
+
+
+def _unless_it_fails(show: Callable[[Progress], None]) -> Callable[[Progress], None]:
+    """`show`, until it fails for the first time."""
+    failed = False
+
+    def guarded(progress: Progress) -> None:
+        nonlocal failed
+        if not failed:
+            try:
+                show(progress)
+            except (OSError, ValueError):
+                failed = True
+
+    return guarded
 
 
 class _Rate(ProgressColumn):
@@ -68,7 +105,7 @@ class _Lines:
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._clock = stream, clock
         self._start = self._last = clock()
-        self._doing = "frames"
+        self._doing = ""
 
     def show(self, progress: Progress) -> None:
         now = self._clock()

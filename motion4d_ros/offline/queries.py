@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from motion4d_ros.files import write_bytes
 from motion4d_ros.types import Estimate, FloatArray, IntArray, Motion4DError, QueryTracks
 
 if TYPE_CHECKING:
@@ -180,14 +182,14 @@ def _copy(
 
 def save_tracks(path: Path, tracks: QueryTracks) -> None:
     """Writes `tracks.npz` in TAP-Vid conventions (byte-identical for identical content)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        np.savez_compressed(
-            file,
-            query_points=tracks.query_points.astype(np.float64),
-            tracks=tracks.tracks,
-            occluded=tracks.occluded,
-            tracks_xyz=tracks.tracks_xyz,
-            confidence=tracks.confidence,
-            stamps_ns=tracks.stamps_ns,
-        )
+    packed = io.BytesIO()  # a zip file that is closed on a full disk complains by a traceback
+    np.savez_compressed(
+        packed,
+        query_points=tracks.query_points.astype(np.float64),
+        tracks=tracks.tracks,
+        occluded=tracks.occluded,
+        tracks_xyz=tracks.tracks_xyz,
+        confidence=tracks.confidence,
+        stamps_ns=tracks.stamps_ns,
+    )
+    write_bytes(path, packed.getvalue())

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from motion4d_ros.offline.framelog import write_jpeg
 from motion4d_ros.types import Motion4DError
 
 if TYPE_CHECKING:
@@ -72,5 +73,5 @@ class RenderLog:
         if width > WIDTH:
             bgr = cv2.resize(bgr, (WIDTH, round(height * WIDTH / width)), interpolation=cv2.INTER_AREA)
         path = self._spool / name
-        cv2.imwrite(str(path), bgr, [cv2.IMWRITE_JPEG_QUALITY, 88])
+        write_jpeg(path, bgr, 88)
         return path

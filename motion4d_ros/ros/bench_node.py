@@ -29,8 +29,8 @@ from nav_msgs.msg import Odometry
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import CameraInfo, Image
 
-from motion4d_ros.evaluation.files import write_text
 from motion4d_ros.evaluation.synthetic import SyntheticScene, make_scene, write_bag
+from motion4d_ros.files import write_text
 from motion4d_ros.msg import PipelineStatus, TrackedObjectArray
 from motion4d_ros.offline.resources import preset
 from motion4d_ros.ros import outgoing

@@ -69,6 +69,7 @@ def metrics(**changes):
         "failure": "",
         "scenes": [{"first_frame": 0, "last_frame": 49, "scale": "metric", "began": ""}],
         "interrupted": False,
+        "failed": {},
         "input": {"missing": []},
         "configuration": {"pose.source": "odometry", "depth.source": "topic", "masks.source": "topic"},
         "counts": COUNTS,
@@ -96,6 +97,7 @@ def metrics(**changes):
         ({"failure": "the disk ended"}, "the disk ended"),
         ({"scenes": [{}, {"first_frame": 30, "began": "camera lost"}]}, "begin with frame 30 (camera lost)"),
         ({"interrupted": True}, "interrupted"),
+        ({"failed": {"scene.ply": "no space left on out"}}, "not be written: scene.ply (no space left on out)"),
     ],
 )
 def test_what_to_distrust(changes, expected):

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from motion4d_ros.evaluation.files import write_atomically
 from motion4d_ros.evaluation.score import read_masks
+from motion4d_ros.files import write_atomically
 from motion4d_ros.offline.sources import SourceOptions, open_source
 from motion4d_ros.types import IntArray
 

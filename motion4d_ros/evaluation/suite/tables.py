@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from motion4d_ros.evaluation.command import format_score
-from motion4d_ros.evaluation.files import write_text
 from motion4d_ros.evaluation.suite.cases import ABLATION_CASES
 from motion4d_ros.evaluation.suite.runner import VARIANTS
+from motion4d_ros.files import write_text
 from motion4d_ros.types import Motion4DError
 
 SCENE_COLUMNS = ("J", "F", "flips", "EPE", "d05", "d10", "AJ", "davg", "OA", "EPE_static")

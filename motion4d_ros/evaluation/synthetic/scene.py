@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from motion4d_ros.evaluation.files import write_atomically
 from motion4d_ros.evaluation.synthetic.degrade import degrade_depth, degrade_masks
 from motion4d_ros.evaluation.synthetic.motion import Trajectory
 from motion4d_ros.evaluation.synthetic.raycast import Part, camera_rays, cast, shade
+from motion4d_ros.files import write_atomically
 from motion4d_ros.types import BoolArray, Camera, FloatArray, Frame
 
 FIRST_STAMP_NS = 1_700_000_000_000_000_000

@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 import numpy as np
 
+from motion4d_ros.files import write_text
 from motion4d_ros.offline.framelog import FrameLog
 from motion4d_ros.offline.metrics import Timeline
 from motion4d_ros.offline.renders import RenderEntry, RenderLog
@@ -18,7 +19,7 @@ from motion4d_ros.offline.report.charts import Line
 from motion4d_ros.offline.report.overlay import data_uri, make_overlay
 from motion4d_ros.offline.report.scene_data import pack_scene, plan_axes
 from motion4d_ros.offline.sources import SourceReport
-from motion4d_ros.types import NO_GROUND, FloatArray, ObjectPhase, ObjectState, QueryTracks, StaticPoints
+from motion4d_ros.types import NO_GROUND, FloatArray, Motion4DError, ObjectPhase, ObjectState, QueryTracks, StaticPoints
 
 MAX_RENDERS = 8
 _SAID_ELSEWHERE = (
@@ -30,6 +31,7 @@ _SAID_ELSEWHERE = (
     NO_GROUND,
 )
 _HERE = Path(__file__).parent
+_PARTS = ("page.html.j2", "style.css", "viewer.js")
 _PHASE_STRENGTH = {ObjectPhase.TRACKED: 1.0, ObjectPhase.NEW: 0.75, ObjectPhase.OCCLUDED: 0.4, ObjectPhase.LOST: 0.12}
 
 
@@ -48,11 +50,17 @@ class ReportInput:
     newest_start: int = 0  # first frame of the newest scene: earlier ones have another origin, and are not drawn
 
 
+def check_page() -> None:
+    """Raises `Motion4DError` when a part of the page is not installed."""
+    if missing := [name for name in _PARTS if not (_HERE / name).is_file()]:
+        raise Motion4DError(f"{', '.join(missing)} of the report are not in {_HERE}: reinstall the package")
+
+
 def write_report(path: Path, data: ReportInput) -> None:
     """Writes the page; it needs no other file and no network."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string((_HERE / "page.html.j2").read_text(encoding="utf-8"))
-    path.write_text(template.render(**_content(data, path)), encoding="utf-8")
+    write_text(path, template.render(**_content(data, path)))
 
 
 def _content(data: ReportInput, path: Path) -> dict[str, Any]:
@@ -108,6 +116,7 @@ def _stats(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     gaussians = counts["gaussians_static"] + counts["gaussians_dynamic"]
     return [
         (str(counts["frames"]), "frames"),
+        *([("partial", "state")] if metrics["state"] != "complete" else []),
         (str(counts["objects"]), "object" if counts["objects"] == 1 else "objects"),
         (metrics["scale"], "scale"),
         (f"{timings['engine_seconds_per_frame']:.2f} s", "a frame"),

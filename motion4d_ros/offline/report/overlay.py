@@ -37,7 +37,10 @@ def make_overlay(log: FrameLog, tracks: QueryTracks, spool: Path, rate: float) -
     indices = list(range(log.finished))
     path = spool / "overlay.mp4"
     if encode_video(path, drawn_frames(log, tracks, indices), rate):
-        return Overlay(data_uri(path.read_bytes(), "video/mp4"), [], indices, rate)
+        video = data_uri(path.read_bytes(), "video/mp4")
+        path.unlink()  # its room may be needed for the page
+        return Overlay(video, [], indices, rate)
+    path.unlink(missing_ok=True)
     chosen = np.unique(np.linspace(0, len(indices) - 1, min(MAX_PICTURES, len(indices))).round().astype(int)).tolist()
     pictures = [jpeg_uri(image) for image in drawn_frames(log, tracks, chosen)]
     return Overlay(None, pictures, chosen, rate * len(chosen) / len(indices))
@@ -54,16 +57,18 @@ def encode_video(path: Path, frames: Iterator[NDArray[np.uint8]], rate: float) -
     try:
         writer = imageio_ffmpeg.write_frames(
             str(path), (width, height), fps=rate, codec="libx264", pix_fmt_out="yuv420p", macro_block_size=1,
-            output_params=_ENCODER_OPTIONS,
+            output_params=_ENCODER_OPTIONS, ffmpeg_log_level="quiet",
         )  # fmt: skip
         writer.send(None)
         writer.send(np.ascontiguousarray(first))
+        count = 1
         for frame in frames:
             writer.send(np.ascontiguousarray(frame))
+            count += 1
         writer.close()
+        return bool(imageio_ffmpeg.count_frames_and_secs(str(path))[0] == count)  # a full disk cuts it short
     except (OSError, RuntimeError):  # no ffmpeg binary, or one without libx264
         return False
-    return path.exists() and path.stat().st_size > 0
 
 
 def drawn_frames(log: FrameLog, tracks: QueryTracks, indices: list[int]) -> Iterator[NDArray[np.uint8]]:

@@ -78,6 +78,9 @@ def distrust(metrics: dict[str, Any]) -> list[str]:
         found.append(
             "The analysis was interrupted: what came later and the last global refinement are missing or cut short."
         )
+    if failed := metrics["failed"]:
+        told = "; ".join(f"{name} ({reason})" for name, reason in failed.items())
+        found.append(f"These files could not be written: {told}")
     if lost := poses.get("lost", 0):
         found.append(
             f"The camera pose was lost in {lost} of {frames} frames: nothing in 3D holds there. After a cut it stays "

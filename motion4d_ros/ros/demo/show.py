@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from motion4d_ros.evaluation.files import write_text
+from motion4d_ros.files import write_text
 from motion4d_ros.offline.report.overlay import data_uri, encode_video
 from motion4d_ros.ros.demo.results import STAGES, Said
 from motion4d_ros.ros.overlay import draw_overlay, object_colour

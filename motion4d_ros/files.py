@@ -23,6 +23,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
         raise
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes bytes like `write_atomically`."""
+    write_atomically(path, lambda stream: stream.write(content))
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes UTF-8 text like `write_atomically`."""
     write_atomically(path, lambda stream: stream.write(text.encode()))

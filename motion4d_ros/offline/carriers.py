@@ -1,0 +1,57 @@
+"""What goes into an analysis, what it tells on the way, and what comes out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from motion4d_ros.config import Config
+from motion4d_ros.offline.sources import SourceOptions
+
+
+@dataclass
+class AnalyzeOptions:
+    """Everything `motion4d analyze` can be told."""
+
+    input: Path
+    out: Path
+    source: SourceOptions = field(default_factory=SourceOptions)
+    config: Config = field(default_factory=Config)
+    explicit: frozenset[str] = frozenset()  # settings the user named himself: no option overrides them
+    queries: Path | None = None  # (Q, 3) t, y, x
+    prompt_mask: Path | None = None  # label image of the first frame
+    limit: int | None = None  # frames at most
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an analysis has come."""
+
+    frames: int
+    total: int | None
+    doing: str  # "frames", "last window", "writing …"
+
+
+@dataclass
+class AnalysisResult:
+    """What came out."""
+
+    out: Path
+    """Where the files are: the folder asked for, or `partial` in it."""
+    files: list[Path]
+    frames: int
+    metrics: dict[str, Any]
+    warnings: list[str]
+    interrupted: bool = False
+    signal: int = 0  # the signal that interrupted it
+    failure: str = ""  # why the recording could not be read to its end, "" if it could
+    failed: dict[str, str] = field(default_factory=dict)  # files that could not be written -> why
+    defect: bool = False  # something of ours failed that nobody foresaw
+    full: bool = False  # the disk was full
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing."""
+        return not (self.interrupted or self.failure or self.failed or self.defect)
