@@ -115,9 +115,9 @@ class _Lines:
         elapsed = now - self._start
         total = "?" if progress.total is None else str(progress.total)
         line = f"{progress.doing}: {progress.frames}/{total}"
-        if progress.doing == "frames":
+        if progress.doing == "frames" and progress.frames > 1:  # the first tells nothing about the pace
             line += f", {_rate(progress.frames, elapsed)}"
-            if progress.total and progress.frames:
+            if progress.total:
                 line += f", {elapsed / progress.frames * (progress.total - progress.frames):.0f} s left"
         _write_line(self._stream, line)
 

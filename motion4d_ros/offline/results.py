@@ -48,8 +48,8 @@ class Results:
         self._say("the scene")
         self._write_scene()
         work.spare.clear()
-        static = self._ask("the static map", engine.static_points, _no_static_points())
-        health = self._ask("the engine's counters", engine.status, Health())
+        static = self._ask("the static map", lambda: engine.static_points(), _no_static_points())
+        health = self._ask("the engine's counters", lambda: engine.status(), Health())
         self._say("the bag")
         topics = self._write("output.mcap", lambda path: self._write_bag(path, static, health)) or {}
         warnings = self._warnings(health.warnings)

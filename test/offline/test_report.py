@@ -163,7 +163,31 @@ def test_plain_lines_where_there_is_no_terminal():
             show(Progress(k, 100, "frames"))
         show(Progress(100, 100, "writing the bag"))
     lines = stream.getvalue().splitlines()
-    assert len(lines) == 2 and lines[0].startswith("frames: 100/100") and lines[1] == "writing the bag: 100/100"
+    assert lines[0] == "frames: 1/100" and lines[1].startswith("frames: 100/100, ")
+    assert lines[2:] == ["writing the bag: 100/100"] and "\x1b" not in stream.getvalue()
+
+
+def test_stream_that_nobody_reads_any_more():
+    class Closed(io.StringIO):
+        def write(self, text):
+            raise BrokenPipeError
+
+    with progress_display(Closed()) as show:
+        show(Progress(1, 2, "frames"))
+        show(Progress(2, 2, "frames"))
+
+
+@pytest.mark.parametrize("terminal", ["dumb", ""])
+def test_terminal_without_control_codes(monkeypatch, terminal):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setenv("TERM", terminal)
+    stream = Terminal()
+    with progress_display(stream) as show:
+        show(Progress(1, 2, "frames"))
+    assert stream.getvalue() == "frames: 1/2\n"
 
 
 def test_what_modules_say_is_shown_between_the_lines():
