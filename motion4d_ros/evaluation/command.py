@@ -10,9 +10,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from motion4d_ros.evaluation.score import COLUMNS, Scores, load_truth, read_true_masks, score, score_video
+from motion4d_ros.evaluation.compare import compare
+from motion4d_ros.evaluation.score import COLUMNS, Scores
 from motion4d_ros.files import write_text
-from motion4d_ros.types import Motion4DError
+
+TABLE_WIDTH = 120  # columns, where the output is no terminal
+EXAMPLES = """\
+examples:
+  motion4d evaluate true_masks/ out     masks alone: one PNG per frame (or for some, numbered)
+  motion4d evaluate scene/gt.npz out    masks, and tracks if the analysis had --queries from the same truth"""
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -20,16 +26,21 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "evaluate",
         help="score results against ground truth",
-        description="Scores the masks and tracks of an analysis (final and online) against exact ground truth, beside "
-        "what its 2D inputs alone would give.",
-        epilog="measures: " + "; ".join(f"{name}: {meaning}" for name, meaning in COLUMNS.items()),
+        description="Scores the masks and tracks of an analysis against ground truth: final, online (as they stood\n"
+        "when each window closed) and, where the truth holds them, what the 2D inputs alone give (priors).",
+        epilog="\n".join([EXAMPLES, "", "measures:", *(f"  {name:<11}{text}" for name, text in COLUMNS.items())]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "truth", type=Path, metavar="GT", help="gt.npz, or the folder that holds it; or a folder of true masks, *.png"
+        "truth",
+        type=Path,
+        metavar="GT",
+        help="gt.npz, or the folder that holds it; or a folder of true masks (*.png: ids, or 0 and 255 for one object)",
     )
     parser.add_argument(
-        "out", type=Path, nargs="?", metavar="OUT", help="folder of `motion4d analyze`; none: inputs only"
-    )
+        "out", type=Path, nargs="?", metavar="OUT",
+        help="folder of `motion4d analyze`, or of label images; left out: the truth's own inputs only",
+    )  # fmt: skip
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the scores to a JSON file")
     parser.set_defaults(run=run)
     return parser
@@ -37,16 +48,16 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the table; exit status 0. Raises `Motion4DError` for input that does not fit."""
-    truth: Path = arguments.truth
-    if truth.is_dir() and not (truth / "gt.npz").exists() and any(truth.glob("*.png")):
-        if arguments.out is None:
-            raise Motion4DError(f"{truth}: true masks score an analysis; name its folder, too")
-        table = score_video(read_true_masks(truth), arguments.out)
-    else:
-        table = score(load_truth(truth), arguments.out)
-    Console().print(score_table(table))
+    result = compare(arguments.truth, arguments.out)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=TABLE_WIDTH)
+    console.print(score_table(result.scores))
+    for remark in result.remarks:
+        console.print(f"note: {remark}", highlight=False, markup=False, soft_wrap=True)
     if arguments.json is not None:
-        write_text(arguments.json, json.dumps(table, indent=2) + "\n")
+        content = dict(result.scores) | ({"remarks": result.remarks} if result.remarks else {})
+        write_text(arguments.json, json.dumps(content, indent=2) + "\n")
     return 0
 
 
@@ -54,8 +65,9 @@ def score_table(scores: dict[str, Scores]) -> Table:
     """One column per result, one row per measure."""
     table = Table("measure", *scores, "meaning")
     for name, meaning in COLUMNS.items():
-        if all(name in values for values in scores.values()):
-            table.add_row(name, *(format_score(name, values[name]) for values in scores.values()), meaning)
+        if any(name in values for values in scores.values()):
+            cells = (format_score(name, values[name]) if name in values else "" for values in scores.values())
+            table.add_row(name, *cells, meaning)
     return table
 
 

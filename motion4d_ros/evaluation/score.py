@@ -22,19 +22,19 @@ Scores: TypeAlias = dict[str, float]
 
 NEEDED = ("masks", "queries", "tracks_xyz", "tracks_yx", "visible", "query_object")
 COLUMNS = {
-    "J": "mean IoU over objects and frames (labels matched one to one over the run)",
+    "J": "overlap of found and true masks: IoU, mean over objects and frames; 1 is perfect",
     "worst": "least of these IoUs",
-    "F": "DAVIS boundary accuracy",
+    "F": "how well outlines agree (DAVIS boundary measure); 1 is perfect",
     "JF": "mean of J and F",
-    "flips": "changes of identity, summed over objects",
+    "flips": "how often an object changes its id, summed over objects; 0 is perfect",
     "labels": "different ids given",
-    "EPE": "mean 3D error of visible points on objects, m (at most 1 each)",
+    "EPE": "3D error of visible points on objects, mean, m (at most 1 each)",
     "d05": "share of them within 5 cm",
     "d10": "share of them within 10 cm",
-    "AJ": "TAP-Vid average Jaccard, points on objects",
-    "davg": "TAP-Vid <delta_avg, points on objects",
-    "OA": "TAP-Vid occlusion accuracy, points on objects",
-    "EPE_static": "mean 3D error of visible static points, m",
+    "AJ": "points followed in 2D, place and visibility in one (TAP-Vid average Jaccard); 1 is perfect",
+    "davg": "share of visible points within 1, 2, 4, 8, 16 px (of 256), mean (TAP-Vid)",
+    "OA": "share of points rightly called visible or hidden (TAP-Vid)",
+    "EPE_static": "3D error of visible static points, mean, m",
 }
 
 
@@ -97,21 +97,6 @@ def read_true_masks(folder: Path) -> IntArray:
     return np.stack(known).astype(np.int64)
 
 
-def score_video(truth: IntArray, out_dir: Path) -> dict[str, Scores]:
-    """Scores by name of an analysis' masks, "online" and "final", against the true ones (T, H, W) of a video.
-
-    An analysis of the first frames only is scored on these. Raises `Motion4DError` when sizes don't fit.
-    """
-    table = {}
-    for name, folder in (("online", out_dir / "online"), ("final", out_dir)):
-        if name == "final" or (folder / "masks").is_dir():
-            found = read_masks(folder)
-            if found.shape[1:] != truth.shape[1:] or len(found) > len(truth):
-                raise Motion4DError(f"{folder / 'masks'}: {found.shape} for true masks of {truth.shape}")
-            table[name] = score_labels(found, truth[: len(found)])
-    return table
-
-
 def score_labels(found: IntArray, truth: IntArray) -> Scores:
     """Figures of ids (T, H, W) alone."""
     masks = score_masks(found, truth)
@@ -134,7 +119,7 @@ def _read_labels(file: Path) -> IntArray:
 
 def score_result(truth: Truth, result: Result) -> Scores:
     """The figures of `COLUMNS` for one result. Raises `Motion4DError` when its shapes don't fit the truth."""
-    frames, height, width = truth["masks"].shape
+    frames = len(truth["masks"])
     if result.masks.shape != truth["masks"].shape:
         raise Motion4DError(
             f"masks of shape {result.masks.shape} for a truth of {truth['masks'].shape}: every frame counts"
@@ -146,21 +131,26 @@ def score_result(truth: Truth, result: Result) -> Scores:
             "analyse with --queries and the truth's queries.npy"
         )
     labels = score_labels(result.masks, truth["masks"].astype(np.int64))
+    return {**labels, **score_points(truth, result.tracks_xy, result.tracks_xyz, result.occluded)}
+
+
+def score_points(truth: Truth, tracks_xy: NDArray, tracks_xyz: NDArray, occluded: BoolArray) -> Scores:
+    """Figures of tracks alone, (Q, T, 2), (Q, T, 3), (Q, T) for the truth's queries and frames."""
+    frames, height, width = truth["masks"].shape
     starts, visible = truth["queries"][:, 0], truth["visible"].astype(bool)
     moving = truth["query_object"] > 0
     tracks = score_tracks(
-        result.tracks_xy[moving],
-        result.occluded[moving],
+        tracks_xy[moving],
+        occluded[moving],
         truth["tracks_yx"][moving][..., ::-1],
         visible[moving],
         starts[moving],
         (height, width),
     )
     judged = evaluated_frames(starts, frames) & visible
-    points = point_errors(result.tracks_xyz, truth["tracks_xyz"], judged & moving[:, None])
-    static = point_errors(result.tracks_xyz, truth["tracks_xyz"], judged & ~moving[:, None])
+    points = point_errors(tracks_xyz, truth["tracks_xyz"], judged & moving[:, None])
+    static = point_errors(tracks_xyz, truth["tracks_xyz"], judged & ~moving[:, None])
     return {
-        **labels,
         "EPE": points.epe_m,
         "d05": points.d05,
         "d10": points.d10,
@@ -177,19 +167,3 @@ def score_priors(truth: Truth) -> Scores | None:
         return None
     masks, tracks, xyz, occluded = priors_alone(truth)
     return score_result(truth, Result(masks.astype(np.int64), tracks, xyz, occluded))
-
-
-def score(truth: Truth, out_dir: Path | None) -> dict[str, Scores]:
-    """Scores by name: "priors" alone, "online" (as it stood when each window closed) and "final".
-
-    `out_dir` is an analysis' folder (None: priors only); what it does not hold is left out. Raises `Motion4DError`.
-    """
-    table: dict[str, Scores] = {}
-    baseline = score_priors(truth)
-    if baseline is not None:
-        table["priors"] = baseline
-    if out_dir is not None:
-        if (out_dir / "online" / "masks").is_dir() and (out_dir / "online" / "tracks.npz").is_file():
-            table["online"] = score_result(truth, load_result(out_dir / "online"))
-        table["final"] = score_result(truth, load_result(out_dir))
-    return table

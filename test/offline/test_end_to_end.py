@@ -56,7 +56,8 @@ def test_images_with_one_mask(make_images, tmp_path, capsys):
     assert len(list((tmp_path / "out" / "masks").iterdir())) == 9
 
 
-def test_ctrl_c_keeps_what_is_finished(make_bag, tmp_path):
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_signals_keep_what_is_finished(make_bag, tmp_path, number, status):
     out = tmp_path / "out"
     words = [sys.executable, "-m", "motion4d_ros.cli", "analyze", str(make_bag(frames=160)), *TOPICS, "--out", str(out)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -64,9 +65,11 @@ def test_ctrl_c_keeps_what_is_finished(make_bag, tmp_path):
     deadline = time.monotonic() + 300
     while time.monotonic() < deadline and not list(out.glob(".partial-*/products/masks/000004.png")):
         time.sleep(0.05)  # until a second window has been closed
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=300)
-    assert process.returncode == 130 and "interrupted: the" in errors
+    assert process.returncode == status and "interrupted: the" in errors
     assert {path.name for path in out.iterdir()} == set(PRODUCTS)
     count = len(list((out / "masks").iterdir()))
+    metrics = json.loads((out / "metrics.json").read_text())
+    assert (metrics["state"], metrics["counts"]["frames"], metrics["failed"]) == ("partial", count, {})
     assert 8 <= count < 160 and tracks_of(out)["tracks"].shape[1] == count
