@@ -22,6 +22,7 @@ import torch
 from motion4d_ros.evaluation.splat_scenes import SplatScene, random_image_gradients, random_scene
 from motion4d_ros.logs import told
 from motion4d_ros.render.gpu import prove_gpu
+from motion4d_ros.failures import guarded
 from motion4d_ros.types import Camera, Motion4DError
 
 GAUSSIANS = (3_000, 10_000, 30_000)
@@ -217,4 +218,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded("bench_render", main))

@@ -17,6 +17,7 @@ import psutil
 
 from motion4d_ros.config import Config
 from motion4d_ros.evaluation.synthetic import make_scene
+from motion4d_ros.failures import guarded
 from motion4d_ros.pipeline import Motion4D
 from motion4d_ros.types import Frame
 
@@ -103,4 +104,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(guarded("endurance", main))

@@ -16,6 +16,7 @@ from pathlib import Path
 from motion4d_ros.evaluation.score import Scores
 from motion4d_ros.evaluation.suite.cases import SyntheticScene
 from motion4d_ros.evaluation.suite.runner import run_case
+from motion4d_ros.failures import guarded
 
 FRAMES = 16  # two windows: both stages, a global round and the last refinement all take part
 SLACK_J = 0.015  # J between processors differs by less than .005
@@ -77,4 +78,4 @@ def main(words: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded("gate", main))

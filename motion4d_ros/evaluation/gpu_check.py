@@ -20,6 +20,7 @@ from motion4d_ros.evaluation.splat_scenes import (
     relative_difference,
 )
 from motion4d_ros.logs import told
+from motion4d_ros.failures import guarded
 from motion4d_ros.render import RenderOutput
 from motion4d_ros.render.gpu import prove_gpu
 from motion4d_ros.types import Camera, Motion4DError
@@ -123,4 +124,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded("gpu_check", main))

@@ -26,6 +26,7 @@ from motion4d_ros.evaluation.metrics.points3d import point_errors
 from motion4d_ros.evaluation.metrics.segmentation import match_labels, score_masks
 from motion4d_ros.evaluation.metrics.trajectory import absolute_trajectory_error, align_umeyama
 from motion4d_ros.evaluation.synthetic import PRESETS, make_scene
+from motion4d_ros.failures import guarded
 from motion4d_ros.files import write_text
 from motion4d_ros.offline.command import add_config_options, read_config
 from motion4d_ros.pipeline import Motion4D
@@ -380,4 +381,4 @@ def _write(path: Path, clip: str, rows: dict[str, list[list[str]]]) -> None:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(guarded("monocular", main))

@@ -30,6 +30,7 @@ from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import CameraInfo, Image
 
 from motion4d_ros.evaluation.synthetic import SyntheticScene, make_scene, write_bag
+from motion4d_ros.failures import guarded
 from motion4d_ros.files import write_text
 from motion4d_ros.msg import PipelineStatus, TrackedObjectArray
 from motion4d_ros.offline.resources import preset
@@ -308,4 +309,4 @@ def _pair(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded("bench_node", main))

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from motion4d_ros.config import Config
+from motion4d_ros.failures import guarded
 from motion4d_ros.ros.diagnostics import RULES
 from motion4d_ros.ros.parameters import node_config, parameter_name
 from motion4d_ros.tunables import Tunable
@@ -138,4 +139,4 @@ def _yaml(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded("document", main))

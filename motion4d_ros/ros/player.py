@@ -23,6 +23,7 @@ from rclpy.signals import SignalHandlerOptions
 from rosbags.highlevel import AnyReader
 from rosgraph_msgs.msg import Clock
 
+from motion4d_ros.failures import guarded
 from motion4d_ros.ros.outgoing import stamp_from_ns
 from motion4d_ros.types import Motion4DError
 
@@ -133,4 +134,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded("player", main))

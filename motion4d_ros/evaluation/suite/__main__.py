@@ -19,6 +19,7 @@ from rich.console import Console
 from motion4d_ros.evaluation.suite.cases import ABLATION_CASES, Case, all_cases
 from motion4d_ros.evaluation.suite.runner import VARIANTS, run_case
 from motion4d_ros.evaluation.suite.tables import fill_page, render_tables
+from motion4d_ros.failures import guarded
 from motion4d_ros.files import write_text
 from motion4d_ros.offline.metrics import versions
 from motion4d_ros.types import Motion4DError
@@ -130,4 +131,4 @@ def _processor() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded("suite", main))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from motion4d_ros.evaluation.synthetic import PRESETS, UNSTEADY, make_scene, write_bag
 from motion4d_ros.evaluation.synthetic.sheet import write_contact_sheet
+from motion4d_ros.failures import guarded
 from motion4d_ros.types import Motion4DError
 
 
@@ -35,4 +36,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(guarded("synthetic", main))

@@ -81,13 +81,14 @@ def drawn_frames(log: FrameLog, tracks: QueryTracks, indices: list[int]) -> Iter
         assert bgr is not None, "written by ourselves"
         labels = log.masks(index)
         scale = bgr.shape[1] / labels.shape[1]
-        _draw_masks(bgr, labels, scale)
+        draw_masks(bgr, labels)
         _draw_trails(bgr, tracks, rows, colours, index, scale)
         _draw_ids(bgr, labels, log, index, scale)
         yield np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def _draw_masks(bgr: NDArray[np.uint8] | cv2.typing.MatLike, labels: NDArray[np.uint16], scale: float) -> None:
+def draw_masks(bgr: NDArray[np.uint8] | cv2.typing.MatLike, labels: NDArray[np.uint16]) -> None:
+    """Tints and outlines every object of a label image, which may be of another size, in the colour of its id."""
     small = cv2.resize(labels, (bgr.shape[1], bgr.shape[0]), interpolation=cv2.INTER_NEAREST)
     for object_id in np.unique(small[small > 0]).tolist():
         inside = small == object_id

@@ -2,6 +2,13 @@
 
 import sys
 
-from motion4d_ros.ros.demo.command import main
+from motion4d_ros.failures import guarded
 
-sys.exit(main())
+
+def _main() -> int:
+    from motion4d_ros.ros.demo.command import main  # needs ROS, and says so in one line where it is missing
+
+    return main()
+
+
+sys.exit(guarded("demo", _main))
