@@ -42,6 +42,8 @@ class FrameLog:
         self.frame_ids: list[str] = []
         self.facts: dict[int, FrameFacts] = {}  # only frames whose window has closed
         self.has_pictures = True
+        self._points_bytes: dict[int, int] = {}
+        self._picture_bytes = 0
 
     @property
     def finished(self) -> int:
@@ -51,12 +53,17 @@ class FrameLog:
             count += 1
         return count
 
+    @property
+    def spooled_bytes(self) -> int:
+        """What pictures and points take on the disk."""
+        return self._picture_bytes + sum(self._points_bytes.values())
+
     def add_frame(self, frame: Frame, live: Estimate) -> None:
         """Remembers a frame that was just accepted, with a small picture of it for the report."""
         assert live.index == len(self.stamps_ns), "the engine counts its frames from 0"
         self.stamps_ns.append(frame.stamp_ns)
         self.frame_ids.append(frame.frame_id)
-        write_jpeg(self.picture(live.index), small_picture(frame.image), PICTURE_QUALITY)
+        self._picture_bytes += write_jpeg(self.picture(live.index), small_picture(frame.image), PICTURE_QUALITY)
 
     def add(self, estimates: list[Estimate]) -> list[Estimate]:
         """Keeps window and global estimates; those that were the first of their frame are returned."""
@@ -118,6 +125,7 @@ class FrameLog:
         packed = io.BytesIO()
         np.savez(packed, **vars(points))
         write_bytes(self._spool / f"{estimate.index:06d}.npz", packed.getvalue())
+        self._points_bytes[estimate.index] = packed.tell()
         write_labels(self._masks / f"{estimate.index:06d}.png", estimate.masks)
         ids, areas = np.unique(estimate.masks, return_counts=True)
         confidence = float(points.confidence.mean()) if len(points.confidence) else float("nan")
@@ -142,11 +150,12 @@ def small_picture(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2BGR), np.uint8)
 
 
-def write_jpeg(path: Path, bgr: NDArray[np.uint8] | cv2.typing.MatLike, quality: int) -> None:
-    """Writes a picture. Raises `OSError`, which `cv2.imwrite` would keep to itself."""
+def write_jpeg(path: Path, bgr: NDArray[np.uint8] | cv2.typing.MatLike, quality: int) -> int:
+    """Writes a picture; its bytes. Raises `OSError`, which `cv2.imwrite` would keep to itself."""
     good, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
     assert good, "OpenCV always encodes 8-bit JPEG"
     write_bytes(path, data.tobytes())
+    return data.nbytes
 
 
 CSV_COLUMNS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import resource
 import sys
 from collections.abc import Callable, Iterator
@@ -15,9 +16,10 @@ from motion4d_ros.offline.carriers import AnalyzeOptions, Progress
 from motion4d_ros.offline.framelog import FrameLog
 from motion4d_ros.offline.interrupt import Interrupt
 from motion4d_ros.offline.metrics import Timeline
-from motion4d_ros.offline.preflight import check_first_frame, check_room
+from motion4d_ros.offline.preflight import check_first_frame
 from motion4d_ros.offline.queries import OnlineTracks, check_queries
 from motion4d_ros.offline.renders import RenderLog
+from motion4d_ros.offline.room import check_room, runs_out
 from motion4d_ros.offline.scenes import Scenes
 from motion4d_ros.offline.sources import FrameSource
 from motion4d_ros.offline.workspace import Workspace
@@ -73,7 +75,10 @@ class Reading:
                 raise Motion4DError(f"{self.options.input}: holds no frame")
             raise Stopped(self._stop.number)
         if queries is not None and not (self.interrupted or self.failure or self.options.limit):
-            check_queries(queries, self.log.facts[0].estimate.camera.size, self.log.finished)
+            try:  # the recording may be shorter than it said
+                check_queries(queries, self.log.facts[0].estimate.camera.size, self.log.finished)
+            except Motion4DError as error:
+                self.failure = str(error)
 
     def _read_frames(self, queries: FloatArray | None, prompt_labels: IntArray | None) -> None:
         for count, frame in enumerate(self.timeline.timed_iteration("reading", self.source)):
@@ -110,6 +115,10 @@ class Reading:
         with self.timeline.timed("fitting"):
             estimates = self.engine.advance(self._stop.requested)
         self._take(estimates)
+        if estimates:
+            health = self.engine.status()
+            if runs_out(self._work, self.log, health.gaussians_static + health.gaussians_dynamic):
+                raise OSError(errno.ENOSPC, "hardly any room is left", str(self._work.out))
         self.timeline.mark(len(self.log.stamps_ns), peak_memory_mib())
 
     def _close_scene(self, reason: str) -> None:

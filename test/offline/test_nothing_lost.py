@@ -15,7 +15,7 @@ import pytest
 from rosbags.highlevel import AnyReader
 
 from motion4d_ros.failures import Stopped
-from motion4d_ros.offline import preflight
+from motion4d_ros.offline import room
 from motion4d_ros.offline.analyze import AnalyzeOptions, analyze
 from motion4d_ros.offline.command import ending, hints, summary
 from motion4d_ros.offline.workspace import PRODUCTS, RESERVE_BYTES
@@ -158,7 +158,7 @@ def test_complete_analysis_says_so(make_bag, topics, out, engine_double):
 
 def free_space(monkeypatch, free):
     usage = type("Usage", (), {"free": free})
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda path: usage)
 
 
 def test_room_is_asked_for_before_anything_is_computed(make_bag, topics, out, engine_double, monkeypatch):
@@ -187,6 +187,65 @@ def test_scant_room_is_said(make_bag, topics, out, engine_double, monkeypatch):
     free_space(monkeypatch, 10_000_000)
     result = analyze(AnalyzeOptions(make_bag("other", frames=FRAMES), out, topics), engine_factory=engine_double)
     assert not any("disk" in text for text in result.warnings)
+
+
+def test_reading_ends_while_the_finished_frames_still_fit(make_bag, topics, out, engine_double, monkeypatch, capfd):
+    """Somebody else fills the disk: once the finished part would hardly fit, it is written, with every file."""
+    free = 10_000_000
+
+    def factory(config):
+        engine = engine_double(config)
+
+        def shrink(index):
+            nonlocal free
+            if index == 14:
+                free = RESERVE_BYTES + 100_000
+            free_space(monkeypatch, free)
+
+        engine.on_accept = shrink
+        return engine
+
+    result = analyze(AnalyzeOptions(make_bag(frames=60), out, topics), engine_factory=factory)
+    assert result.full and result.frames == 16 and not result.failed
+    assert names_in(out) == set(PRODUCTS) and metrics_of(out)["state"] == "partial"
+    everything_is_whole(out, 16)
+    assert ending(result) == 2
+    assert capfd.readouterr().err == (
+        f"motion4d: error: no space left on {out} (the 16 finished frames are in {out})\n"
+    )
+
+
+def test_queries_beyond_a_recording_that_said_it_was_longer(
+    make_bag, topics, out, engine_double, tmp_path, monkeypatch
+):
+    from motion4d_ros.offline.sources.bag import BagSource
+
+    monkeypatch.setattr(BagSource, "count", 40, raising=False)
+    monkeypatch.setattr(BagSource, "__setattr__", lambda s, n, v: None if n == "count" else object.__setattr__(s, n, v))
+    np.save(tmp_path / "q.npy", np.array([[0, 14, 8], [30, 14, 8]]))
+    options = AnalyzeOptions(make_bag(frames=FRAMES), out, topics, queries=tmp_path / "q.npy")
+    result = analyze(options, engine_factory=engine_double)
+    assert result.failure == "--queries: frame 30 does not exist, there are 20" and ending(result) == 2
+    everything_is_whole(out, FRAMES)
+    with np.load(out / "tracks.npz") as tracks:
+        assert not tracks["occluded"][0].any() and tracks["occluded"][1].all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("jpeg", "JPEG blurs ids"), ("soft", "of its 10 ids have fewer than 24 pixels"), ("folder", "is a folder")],
+)
+def test_prompt_masks_that_are_none(make_bag, topics, out, engine_double, tmp_path, kind, words):
+    labels = np.zeros((32, 48), np.uint8)
+    labels[8:20, 8:20] = 200
+    path = tmp_path / {"jpeg": "first.jpg", "soft": "first.png", "folder": ""}[kind]
+    if kind == "soft":
+        labels[8:17, 7] = np.arange(20, 200, 20)
+    if kind != "folder":
+        cv2.imwrite(str(path), labels)
+    with pytest.raises(Motion4DError, match=words):
+        analyze(AnalyzeOptions(make_bag(), out, topics, prompt_mask=path), engine_factory=engine_double)
+    assert not out.exists()
 
 
 @pytest.fixture
