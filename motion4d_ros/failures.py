@@ -59,7 +59,8 @@ def told(error: BaseException) -> str:
     if isinstance(error, Motion4DError):
         return str(error)
     if is_full(error):
-        place = next((str(found.filename) for found in _chain(error) if getattr(found, "filename", None)), "the device")
+        named = (found.filename for found in _chain(error) if isinstance(found, OSError) and found.filename)
+        place = next(named, "the device")
         return f"no space left on {place}: free some, or choose another folder"
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("motion4d_ros"):
         return f"needs the Python package {error.name!r}, which is not installed"

@@ -43,7 +43,8 @@ class Results:
         self._write("online/tracks.npz", lambda path: save_tracks(path, online))
         self._say("objects and trajectory")
         self._write("objects.csv", lambda path: write_objects_csv(path, log))
-        T_map_cams = reading.scenes.T_map_cams | self._ask("camera poses", lambda: engine.T_map_cams, {})
+        no_poses: dict[int, FloatArray] = {}
+        T_map_cams = reading.scenes.T_map_cams | self._ask("camera poses", lambda: engine.T_map_cams, no_poses)
         self._write("trajectory.tum", lambda path: write_trajectory(path, log, T_map_cams))
         self._say("the scene")
         self._write_scene()
