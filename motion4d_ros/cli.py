@@ -8,9 +8,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from motion4d_ros.errors import Motion4DError
 from motion4d_ros.failures import USER_ERROR, guarded
 from motion4d_ros.options import Parser, check_words
-from motion4d_ros.errors import Motion4DError
 
 # command -> module with `add_parser(subparsers)`; imported only when asked for, so that a missing optional package
 # costs one command and not all of them

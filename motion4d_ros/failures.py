@@ -47,14 +47,14 @@ def guarded(program: str, run: Callable[[], int], *, verbose: bool = False) -> i
     except Exception as error:
         if verbose:
             _say("".join(traceback.format_exception(error)).rstrip())
-        _say(f"{program}: error: {' '.join(told(error).split())}")
+        _say(f"{program}: error: {' '.join(describe(error).split())}")
         return USER_ERROR if is_users(error) else DEFECT
     finally:
         for stream in (sys.stdout, sys.stderr):
             _flush(stream)
 
 
-def told(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """What is said of an error, one line. What nobody foresaw is written to a log, which the line names."""
     if isinstance(error, Motion4DError):
         return str(error)

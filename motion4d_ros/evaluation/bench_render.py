@@ -20,9 +20,9 @@ from pathlib import Path
 import torch
 
 from motion4d_ros.evaluation.splat_scenes import SplatScene, random_image_gradients, random_scene
+from motion4d_ros.failures import guarded
 from motion4d_ros.logs import told
 from motion4d_ros.render.gpu import prove_gpu
-from motion4d_ros.failures import guarded
 from motion4d_ros.types import Camera, Motion4DError
 
 GAUSSIANS = (3_000, 10_000, 30_000)

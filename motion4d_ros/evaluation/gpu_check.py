@@ -19,8 +19,8 @@ from motion4d_ros.evaluation.splat_scenes import (
     random_scene,
     relative_difference,
 )
-from motion4d_ros.logs import told
 from motion4d_ros.failures import guarded
+from motion4d_ros.logs import told
 from motion4d_ros.render import RenderOutput
 from motion4d_ros.render.gpu import prove_gpu
 from motion4d_ros.types import Camera, Motion4DError

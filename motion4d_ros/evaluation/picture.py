@@ -28,7 +28,9 @@ from motion4d_ros.offline.resources import preset
 from motion4d_ros.types import Estimate, Frame, ObjectPhase, ObjectState, Stage
 
 CAPTIONS = ("2D masks, as given", "the 4D scene: masks, ids, boxes in 3D")
-COLOURS = 64  # of a GIF's 256: fewer make it smaller
+COLOURS = 32  # of a GIF's 256: fewer make it smaller
+GREYS = 16  # levels of the background
+SMOOTHING_PX = 7  # side of the median filter over it: noise does not compress
 MS_PER_FRAME = 180  # slower than the camera's 100 ms, so that one sees what flickers
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _EDGES = [(a, b) for a in range(8) for b in range(a) if (a ^ b) in (1, 2, 4)]  # corners that differ in one coordinate
@@ -40,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("docs/img/motion4d.gif"), help="where to (.gif)")
     parser.add_argument("--scene", default="tabletop_like", choices=sorted(PRESETS), help="which made-up scene")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--frames", type=int, default=20)
     options = parser.parse_args(arguments)
     return guarded("picture", lambda: _run(options))
 
@@ -73,7 +75,7 @@ def fit(frames: Sequence[Frame]) -> dict[int, Estimate]:
 def draw(frame: Frame, estimate: Estimate) -> NDArray[np.uint8]:
     """(h, w, 3) RGB: one frame twice, with the given masks and with what the scene says."""
     assert frame.masks is not None
-    given, fitted = (cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR) for _ in range(2))
+    given, fitted = (_background(frame.image) for _ in range(2))
     draw_masks(given, np.maximum(frame.masks, 0).astype(np.uint16))
     draw_masks(fitted, estimate.masks)
     for state in estimate.objects:
@@ -84,6 +86,14 @@ def draw(frame: Frame, estimate: Estimate) -> NDArray[np.uint8]:
             cv2.putText(picture, caption, (6, 16), _FONT, 0.42, colour, width, cv2.LINE_AA)
     gap = np.full((given.shape[0], 4, 3), 255, np.uint8)
     return np.asarray(cv2.cvtColor(np.hstack([given, gap, fitted]), cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def _background(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The image in a few light greys (BGR), so that the objects' colours stand out."""
+    grey = cv2.medianBlur(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), SMOOTHING_PX)
+    light = 110 + 0.5 * grey.astype(float)
+    level = np.round(light / 255 * GREYS) / GREYS * 255
+    return np.repeat(np.clip(level, 0, 255).astype(np.uint8)[..., None], 3, 2)
 
 
 def _draw_box(bgr: cv2.typing.MatLike, state: ObjectState, estimate: Estimate) -> None:

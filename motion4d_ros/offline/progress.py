@@ -54,7 +54,7 @@ def progress_display(stream: TextIO) -> Iterator[Callable[[Progress], None]]:
         console=Console(file=stream),
         transient=True,
     )
-    with _Bar(bar) as show, told(lambda level, text: bar.console.print(text, markup=False, highlight=False)):
+    with _Bar(bar) as show, told(lambda level, text: _print(bar, text)):
         yield show
 
 
@@ -122,9 +122,15 @@ class _Lines:
         _write_line(self._stream, line)
 
 
+def _print(bar: RichProgress, text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        bar.console.print(text, markup=False, highlight=False)
+
+
 def _write_line(stream: TextIO, text: str) -> None:
-    stream.write(text + "\n")
-    stream.flush()
+    with contextlib.suppress(OSError, ValueError):  # nobody reads it any more
+        stream.write(text + "\n")
+        stream.flush()
 
 
 def _rate(frames: float, seconds: float) -> str:

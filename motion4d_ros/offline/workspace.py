@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from motion4d_ros.failures import is_full, told
+from motion4d_ros.failures import describe, is_full
 from motion4d_ros.types import Motion4DError
 
 MARKER = "metrics.json"
@@ -144,7 +144,7 @@ class Workspace:
 
     def reason(self, error: BaseException) -> str:
         """An error in a line that names this folder where the disk is full."""
-        return f"no space left on {self._out}" if is_full(error) else " ".join(told(error).split())
+        return f"no space left on {self._out}" if is_full(error) else " ".join(describe(error).split())
 
     def release_reserve(self) -> None:
         """Gives back the room that was kept for the last, small file."""
