@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from motion4d_ros.children import environment
 
 LIMIT_S = 60.0  # importing PyTorch from a slow card takes half of that
 GRACE_S = 2.0  # for a killed process to go
@@ -60,10 +60,13 @@ def ask(probes: Sequence[str], limit_s: float = LIMIT_S) -> dict[str, Answer]:
 
 def run(words: Sequence[str], limit_s: float) -> tuple[str, str]:
     """Output of a command, and how it failed ("" = it did not). Files instead of pipes: a grandchild cannot block."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
-    with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+    try:
+        output, errors = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 (closed below)
+    except OSError as error:
+        return "", f"no temporary files can be made ({error.strerror})"
+    with output, errors:
         try:
-            child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environment)
+            child = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environment())
         except OSError as error:
             return "", f"{words[0]} cannot be started ({error.strerror})"
         how = ""

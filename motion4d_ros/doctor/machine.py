@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from motion4d_ros.doctor.rows import Row, State
@@ -24,8 +25,8 @@ def rows() -> list[Row]:
         Row(GROUP, "system", State.OK, f"{platform.platform(terse=True)}, {platform.machine()}"),
         cores_row(len(os.sched_getaffinity(0))),
         memory_row(*free_memory()),
-        disk_row("disk here", Path.cwd()),
-        disk_row("temporary files", Path(tempfile.gettempdir())),
+        disk_row("disk here", Path.cwd),
+        disk_row("temporary files", lambda: Path(tempfile.gettempdir())),
     ]
 
 
@@ -63,15 +64,17 @@ def free_memory(proc: Path = Path("/proc/meminfo"), cgroup: Path = Path("/sys/fs
     return min(free, max(left, 0)), int(bound)
 
 
-def disk_row(name: str, folder: Path) -> Row:
+def disk_row(name: str, where: Callable[[], Path]) -> Row:
     """Room in a folder, and whether files can be made there."""
+    folder = Path()
     try:
+        folder = where()
         room = shutil.disk_usage(folder).free / GIB
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        where = "cd to a folder of yours" if name == "disk here" else "set TMPDIR to a folder of yours"
-        return Row(GROUP, name, State.FAIL, f"{folder}: no files can be made ({error.strerror})", where)
+        remedy = "cd to a folder of yours" if name == "disk here" else "set TMPDIR to a folder of yours"
+        return Row(GROUP, name, State.FAIL, f"{folder}: no files can be made ({error.strerror})", remedy)
     text = f"{room:.1f} GiB free in {folder}"
     if room < DISK_GOOD:
         state = State.FAIL if room < DISK_NEEDED else State.WARN

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 from motion4d_ros.doctor.ask import Answer, installed
 from motion4d_ros.doctor.rows import Row, State
+from motion4d_ros.remedies import apt_install, externally_managed, pip_install
 
 GROUP = "Python"
 OLDEST = (3, 10)
@@ -22,6 +23,7 @@ class Package:
     name: str
     module: str
     distribution: str
+    apt: str = ""  # what Debian and Ubuntu call it, for their own Python
     purpose: str = ""  # of optional ones
     install: str = ""  # the command, where `pip install DISTRIBUTION` will not do
 
@@ -33,36 +35,39 @@ class Package:
     @property
     def command(self) -> str:
         """Installs it."""
-        return self.install or f"pip install {self.distribution}"
+        if self.install:
+            return self.install
+        return apt_install(self.apt) if self.apt and externally_managed() else pip_install(self.distribution)
 
 
 REQUIRED = (
-    Package("NumPy", "numpy", "numpy"),
-    Package("SciPy", "scipy", "scipy"),
-    Package("PyTorch", "torch", "torch"),
-    Package("OpenCV", "cv2", "opencv-python-headless"),
-    Package("Pillow", "PIL", "pillow"),
-    Package("PyYAML", "yaml", "PyYAML"),
-    Package("Jinja2", "jinja2", "Jinja2"),
-    Package("matplotlib", "matplotlib", "matplotlib"),
+    Package("NumPy", "numpy", "numpy", "python3-numpy"),
+    Package("SciPy", "scipy", "scipy", "python3-scipy"),
+    Package("PyTorch", "torch", "torch", "python3-torch"),
+    Package("OpenCV", "cv2", "opencv-python-headless", "python3-opencv"),
+    Package("Pillow", "PIL", "pillow", "python3-pil"),
+    Package("PyYAML", "yaml", "PyYAML", "python3-yaml"),
+    Package("Jinja2", "jinja2", "Jinja2", "python3-jinja2"),
+    Package("matplotlib", "matplotlib", "matplotlib", "python3-matplotlib"),
     Package("imageio-ffmpeg", "imageio_ffmpeg", "imageio-ffmpeg"),
-    Package("psutil", "psutil", "psutil"),
-    Package("rich", "rich", "rich"),
+    Package("psutil", "psutil", "psutil", "python3-psutil"),
+    Package("rich", "rich", "rich", "python3-rich"),
     Package("rosbags", "rosbags", "rosbags"),
     Package("rosbags-image", "rosbags.image", "rosbags-image"),
     Package("safetensors", "safetensors", "safetensors"),
 )
 SHOWN = 4  # of these, the first have a row of their own even if all is well
 NETWORKS = (
-    Package("onnxruntime", "onnxruntime", "onnxruntime", "masks and depth by ONNX networks"),
-    Package("transformers", "transformers", "transformers", "depth by Depth Anything"),
-    Package("huggingface_hub", "huggingface_hub", "huggingface_hub", "fetching networks"),
+    Package("onnxruntime", "onnxruntime", "onnxruntime", purpose="masks and depth by ONNX networks"),
+    Package("transformers", "transformers", "transformers", purpose="depth by Depth Anything"),
+    Package("huggingface_hub", "huggingface_hub", "huggingface_hub", purpose="fetching networks"),
     Package(
         "sam2",
         "sam2",
         "sam2",
-        "masks by SAM 2",
-        "SAM2_BUILD_CUDA=0 pip install --no-deps --no-build-isolation sam2 && pip install hydra-core iopath tqdm",
+        purpose="masks by SAM 2",
+        install="SAM2_BUILD_CUDA=0 pip install --no-deps --no-build-isolation sam2 && "
+        "pip install hydra-core iopath tqdm",
     ),
 )
 
@@ -132,13 +137,13 @@ def _row(group: str, package: Package, answer: Answer | None, bad: State, wanted
             package.name,
             State.WARN,
             f"{answer.found}, outside {wanted}",
-            f"pip install '{package.distribution}{wanted}'",
+            pip_install(f"'{package.distribution}{wanted}'"),
         )
     return Row(group, package.name, State.OK, answer.found)
 
 
 def _again(package: Package) -> str:
-    return package.install or f"pip install --force-reinstall {package.distribution}"
+    return package.install or pip_install(package.distribution, "--force-reinstall")
 
 
 def _fits(distribution: str, wanted: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from motion4d_ros.doctor.ask import LIMIT_S, Answer, run
 from motion4d_ros.doctor.packages import missing
 from motion4d_ros.doctor.rows import Row, State
+from motion4d_ros.remedies import apt_install
 
 GROUP = "renderer"
 COMPILE_LIMIT_S = 3600.0  # as long as gsplat may take to compile on a small Jetson
@@ -42,7 +43,7 @@ def compiler_row() -> Row:
     if path:
         return Row(GROUP, "C++ compiler", State.OK, path)
     found = f"no {command} (only to build this package or gsplat's kernels)"
-    return Row(GROUP, "C++ compiler", State.WARN, found, "sudo apt-get install -y g++ cmake")
+    return Row(GROUP, "C++ compiler", State.WARN, found, apt_install("g++", "cmake"))
 
 
 def gpu_rows(answers: Mapping[str, Answer], gpu: Mapping[str, Any]) -> list[Row]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from motion4d_ros.doctor.ask import Answer, installed
 from motion4d_ros.doctor.packages import missing
 from motion4d_ros.doctor.rows import Row, State
+from motion4d_ros.remedies import apt_install
 
 GROUP = "ROS"
 DDS = "DDS"
@@ -78,7 +79,7 @@ def ros_row(distro: str, answer: Answer) -> Row:
     if not answer.well:
         wanted = os.environ.get("RMW_IMPLEMENTATION", "")
         package = f"ros-{distro or 'jazzy'}-{(wanted or 'rclpy').replace('_', '-')}"
-        return Row(GROUP, "ROS 2", State.FAIL, f"{name}: {answer.error}", f"sudo apt-get install -y {package}")
+        return Row(GROUP, "ROS 2", State.FAIL, f"{name}: {answer.error}", apt_install(package))
     if distro not in DISTRIBUTIONS:
         return Row(GROUP, "ROS 2", State.WARN, f"{name}, {answer.found}", f"use one of {', '.join(DISTRIBUTIONS)}")
     return Row(GROUP, "ROS 2", State.OK, f"{name}, {answer.found}")
@@ -102,14 +103,16 @@ def bridge_row(distro: str, answers: Mapping[str, Answer]) -> Row:
     if answer.well:
         return Row(GROUP, "cv_bridge", State.OK, answer.found)
     found = f"not used: {answer.error}; rosbags-image converts images instead"
-    return Row(GROUP, "cv_bridge", State.WARN, found, "none needed; else match its NumPy: pip install 'numpy<2'")
+    return Row(
+        GROUP, "cv_bridge", State.WARN, found, "none needed; it wants the NumPy and OpenCV that it was built with"
+    )
 
 
 def optional_row(distro: str, package: str, module: str, loss: str) -> Row:
     """A package that a robot may have."""
     if installed(module) if module else _in_index(package):
         return Row(GROUP, package, State.OK, "there")
-    command = f"sudo apt-get install -y ros-{distro or '$ROS_DISTRO'}-{package.replace('_', '-')}"
+    command = apt_install(f"ros-{distro or '$ROS_DISTRO'}-{package.replace('_', '-')}")
     return Row(GROUP, package, State.WARN, f"not installed ({loss})", command)
 
 
@@ -120,7 +123,7 @@ def dds_rows(environment: Mapping[str, str]) -> list[Row]:
     if rmw and not _in_index(rmw):
         package = f"ros-{environment.get('ROS_DISTRO', 'jazzy')}-{rmw.replace('_', '-')}"
         middleware = Row(DDS, "RMW_IMPLEMENTATION", State.FAIL, f"{rmw} is not installed",
-                         f"sudo apt-get install -y {package}, or unset RMW_IMPLEMENTATION")  # fmt: skip
+                         f"{apt_install(package)}, or unset RMW_IMPLEMENTATION")  # fmt: skip
     files = [_file_row(environment, name) for name in PROFILES if environment.get(name)]
     return [
         middleware,

@@ -26,6 +26,9 @@ from typing import IO, Any
 
 import torch
 
+from motion4d_ros.children import environment
+from motion4d_ros.remedies import apt_install, pip_install
+
 LOG = logging.getLogger(__name__)
 
 INSTALL_GSPLAT = "BUILD_NO_CUDA=1 pip install gsplat==1.5.3 packaging"
@@ -80,8 +83,8 @@ def tool_problem(tools: Toolchain, cuda: str) -> tuple[str, str]:
             where.append(package)
     if not missing:
         return "", ""
-    commands = [f"pip install {' '.join(pip)}"] if pip else []
-    commands += [f"sudo apt-get install -y {' '.join(apt)}"] if apt else []
+    commands = [pip_install(" ".join(pip))] if pip else []
+    commands += [apt_install(*apt)] if apt else []
     remedy = " && ".join(commands)
     if not tools.nvcc:
         remedy += " (from NVIDIA's apt repository; a toolkit elsewhere: set CUDA_HOME)"
@@ -168,10 +171,9 @@ def run_probe(
     `on_wait` is called once if it takes longer than `PATIENCE_S`.
     """
     words = list(command) or [sys.executable, "-m", "motion4d_ros.render.gpu_probe", *options]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path)}
-    environment.setdefault("MAX_JOBS", str(max_jobs()))
+    given = environment(MAX_JOBS=str(max_jobs()))
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
-        with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environment) as child:
+        with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=given) as child:
             try:
                 ended = _wait(child, limit_s, on_wait)
             finally:

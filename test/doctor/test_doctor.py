@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from motion4d_ros import cli
+from motion4d_ros import cli, remedies
 from motion4d_ros.doctor import ask as asking
 from motion4d_ros.doctor import command, machine, packages, renderer, robot
 from motion4d_ros.doctor.ask import Answer, ask
@@ -207,6 +207,29 @@ def test_a_version_outside_the_range_is_a_warning(monkeypatch):
     assert row.state is State.WARN and "<1.0" in row.found and row.remedy == "pip install 'numpy<1.0'"
 
 
+def test_commands_are_those_for_this_user_and_this_python(monkeypatch):
+    package = packages.REQUIRED[0]
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(packages, "externally_managed", lambda: True)
+    assert package.command == "sudo apt-get install -y python3-numpy"
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert package.command == "apt-get install -y python3-numpy"
+    monkeypatch.setattr(packages, "externally_managed", lambda: False)
+    assert package.command == "pip install numpy"
+    monkeypatch.setattr(remedies, "externally_managed", lambda: True)
+    rosbags = find(packages.REQUIRED, "rosbags")
+    assert rosbags.command == "pip install --user --break-system-packages rosbags"
+
+
+def test_a_folder_that_is_gone_and_no_temporary_files(monkeypatch):
+    def gone() -> Path:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    assert machine.disk_row("disk here", gone).state is State.FAIL
+    monkeypatch.setattr(asking.tempfile, "TemporaryFile", lambda *_, **__: gone())
+    assert "no temporary files" in ask(["import:json"])["import:json"].error
+
+
 def test_an_old_python_fails():
     assert packages.python_row((3, 9, 2)).state is State.FAIL
     assert packages.python_row((3, 14, 0)).state is State.OK
@@ -258,11 +281,11 @@ def test_memory_of_a_container_counts(tmp_path):
 
 
 def test_disk(tmp_path, monkeypatch):
-    assert machine.disk_row("disk here", tmp_path / "nowhere").state is State.FAIL
+    assert machine.disk_row("disk here", lambda: tmp_path / "nowhere").state is State.FAIL
     for room_gib, state in ((0.1, State.FAIL), (1.0, State.WARN), (50, State.OK)):
         usage = type("Usage", (), {"free": int(room_gib * 2**30)})
         monkeypatch.setattr(machine.shutil, "disk_usage", lambda _, usage=usage: usage)
-        assert machine.disk_row("disk here", tmp_path).state is state
+        assert machine.disk_row("disk here", lambda: tmp_path).state is state
 
 
 def test_one_core_is_a_warning():
@@ -344,7 +367,7 @@ def test_ros_of_all_kinds(tmp_path, monkeypatch):
     assert robot.ros_row("humble", Answer("rclpy runs on rmw_fastrtps_cpp")).state is State.WARN
     monkeypatch.setenv("RMW_IMPLEMENTATION", "rmw_zenoh_cpp")
     row = robot.ros_row("kilted", Answer(error="librmw_zenoh_cpp.so not found"))
-    assert row.state is State.FAIL and row.remedy == "sudo apt-get install -y ros-kilted-rmw-zenoh-cpp"
+    assert row.state is State.FAIL and row.remedy.endswith("apt-get install -y ros-kilted-rmw-zenoh-cpp")
 
 
 def test_optional_packages_name_their_apt_package(monkeypatch):
@@ -352,7 +375,7 @@ def test_optional_packages_name_their_apt_package(monkeypatch):
     monkeypatch.setenv("AMENT_PREFIX_PATH", "")
     rows = [robot.optional_row("jazzy", *item) for item in robot.OPTIONAL]
     assert find(rows, "launch_ros").state is State.OK
-    assert find(rows, "tf2_ros_py").remedy == "sudo apt-get install -y ros-jazzy-tf2-ros-py"
+    assert find(rows, "tf2_ros_py").remedy.endswith("apt-get install -y ros-jazzy-tf2-ros-py")
     assert find(rows, "compressed_image_transport").state is State.WARN
 
 
