@@ -179,11 +179,21 @@ def is_calibrated(info: Any) -> bool:
     return len(k) == 9 and bool(np.isfinite(k[0])) and k[0] > 0
 
 
+TRANSPORTS = ("compressed", "compressedDepth", "ffmpeg", "zstd", "theora", "h264", "foxglove")
+"""What `image_transport` and its like append to a topic's name."""
+
+
+def base_topic(topic: str) -> str:
+    """An image topic without its transport."""
+    base, _, last = topic.rpartition("/")
+    return base if last in TRANSPORTS and base else topic
+
+
 def is_rectified_topic(topic: str) -> bool:
     """Whether a topic's name says that its images are rectified: `image_rect`, `image_rect_color`, …, as `image_proc`
     calls them. Their camera_info still tells the lens' distortion.
     """
-    words = topic.removesuffix("/compressed").rpartition("/")[2].lower().split("_")
+    words = base_topic(topic).rpartition("/")[2].lower().split("_")
     return any(word in ("rect", "rectified") for word in words)
 
 

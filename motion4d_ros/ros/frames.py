@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,19 +18,13 @@ from motion4d_ros.imagery.backends import ImageBackend
 from motion4d_ros.imagery.camera import Rectifier, same_calibration
 from motion4d_ros.imagery.high_bit import Levels
 from motion4d_ros.imagery.validation import Rejection, check_picture, check_stamp, nanoseconds
-from motion4d_ros.ros.transforms import matrix_from_pose
+from motion4d_ros.imagery.void_labels import VoidRule
+from motion4d_ros.ros.depth_input import DepthInput, scaled_text
+from motion4d_ros.ros.transforms import Extrinsics, PoseLookup, matrix_from_pose
 from motion4d_ros.types import FloatArray, Frame
 
 _INFO_WAIT_S = 0.1
 """How long a frame waits for a camera_info that fits its size (it may arrive just after the image)."""
-
-
-class PoseLookup(Protocol):
-    """Where a pose comes from when it comes from TF: `transforms.TransformSource.lookup`."""
-
-    def __call__(
-        self, target: str, source: str, stamp_ns: int, timeout_s: float, give_up: Callable[[], bool]
-    ) -> FloatArray: ...
 
 
 @dataclass
@@ -85,6 +79,12 @@ class Calibrations:
         """Whether any usable calibration has come."""
         return self._newest is not None
 
+    @property
+    def newest(self) -> Rectifier | None:
+        """The newest usable calibration."""
+        newest = self._newest
+        return None if newest is None else newest[1]
+
     def find(self, stamp_ns: int, width: int, height: int) -> Rectifier:
         """The calibration for an image. Raises `Rejection` if the newest one is for another size."""
         deadline = time.monotonic() + _INFO_WAIT_S
@@ -132,6 +132,7 @@ class FrameBuilder:
         *,
         lookup: PoseLookup | None = None,
         base_to_camera: FloatArray | None = None,
+        depth_calibrations: Calibrations | None = None,
         give_up: Callable[[], bool] = lambda: False,
         note: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -143,13 +144,18 @@ class FrameBuilder:
         self._give_up = give_up
         self._note = note
         self.map_frame = config.ros.map_frame or "map"
-        self._levels = Levels()
+        self._extrinsics = None if lookup is None else Extrinsics(lookup)
+        self._depth_calibrations = depth_calibrations or Calibrations()
+        self._depth_input = self._new_depth_input()
+        self._levels, self._void = Levels(), VoidRule()
+        self._said_levels = ""
         self.misfits: dict[str, str] = {}  # input -> what is odd about it, though it is used
         self.misfit_at = float("-inf")  # time.monotonic() of the newest entry
 
     def start(self) -> None:
         """Forgets what was odd about the inputs: the node is activated (again)."""
-        self._levels = Levels()
+        self._depth_input = self._new_depth_input()
+        self._levels, self._void = Levels(), VoidRule()
         self.misfits.clear()
         self.misfit_at = float("-inf")
 
@@ -163,50 +169,48 @@ class FrameBuilder:
         width, height = check_picture(image)
         rectifier = self._calibrations.find(stamp_ns, width, height)  # before a false size is unpacked
         raw = conversions.read_rgb(image, self._backend, self._levels)
+        if self._levels.text != self._said_levels:
+            self._said_levels = self._levels.text
+            self._note(self._said_levels)
         frame = Frame(
             stamp_ns=stamp_ns,
             image=np.ascontiguousarray(rectifier.rectify(raw)),
             camera=rectifier.camera,
             T_map_cam=self._pose(group, frame_id, stamp_ns),
-            depth_m=self._depth(group, rectifier),
+            depth_m=self._depth(group, rectifier, frame_id),
             masks=self._masks(group, rectifier),
             frame_id=frame_id,
         )
         return frame, FrameContext(rectifier, raw, group.arrival_s)
 
-    def _depth(self, group: ImageGroup, rectifier: Rectifier) -> NDArray[np.float32] | None:
+    def _new_depth_input(self) -> DepthInput:
+        calibrations = self._depth_calibrations
+        return DepthInput(self._config, lambda: calibrations.newest, self._extrinsics, self._give_up)
+
+    def _depth(self, group: ImageGroup, rectifier: Rectifier, frame_id: str) -> NDArray[np.float32] | None:
         if group.depth is None:
             return None
-        depth = conversions.read_depth(group.depth, 4 * rectifier.width * rectifier.height)
-        depth = self._fitted(depth, rectifier, "depth", group.depth.header.frame_id, group.image.header.frame_id)
-        return np.ascontiguousarray(rectifier.rectify(depth, nearest=True), np.float32)
+        depth, oddity = self._depth_input.read(group.depth, rectifier, frame_id, group.stamp_ns)
+        self._say_misfit("depth", oddity)
+        return depth
 
     def _masks(self, group: ImageGroup, rectifier: Rectifier) -> NDArray[np.int32] | None:
         if group.masks is None:
             return None
-        labels = conversions.read_labels(group.masks)
-        labels = self._fitted(labels, rectifier, "masks")
-        return np.ascontiguousarray(rectifier.rectify(labels, nearest=True), np.int32)
-
-    def _fitted(
-        self, array: NDArray[Any], rectifier: Rectifier, what: str, frame_id: str = "", image_frame_id: str = ""
-    ) -> NDArray[Any]:
-        """`array` at the image's size. What was odd about it is noted once. Raises `Rejection` for another view."""
+        labels = self._void.apply(conversions.read_labels(group.masks))
         size = (rectifier.height, rectifier.width)
-        fitted = conversions.fit_size(array, *size, what)
-        oddities = []
-        if array.shape != size:
-            have, want = f"{array.shape[1]}x{array.shape[0]}", f"{size[1]}x{size[0]}"
-            oddities.append(f"{what} of {have} px scaled to the image's {want} by nearest neighbour")
-        if frame_id and image_frame_id and frame_id != image_frame_id:
-            oddities.append(f"{what} in frame {frame_id!r} taken as registered to the image in {image_frame_id!r}")
-        text = "; ".join(oddities)
+        fitted = conversions.fit_size(labels, *size, "masks")
+        scaled = "" if labels.shape == size else scaled_text("masks", labels.shape, size)
+        self._say_misfit("masks", "; ".join(filter(None, (scaled, self._void.note))))
+        return np.ascontiguousarray(rectifier.rectify(fitted, nearest=True), np.int32)
+
+    def _say_misfit(self, what: str, text: str) -> None:
+        """Notes what is odd about an input, once."""
         if text != self.misfits.get(what, ""):
             self.misfits[what] = text
             if text:
                 self.misfit_at = time.monotonic()
                 self._note(text)
-        return fitted
 
     def _pose(self, group: ImageGroup, frame_id: str, stamp_ns: int) -> FloatArray | None:
         source = self._config.pose.source
@@ -229,6 +233,6 @@ class FrameBuilder:
         if self._base_to_camera is not None:
             return T @ self._base_to_camera
         body = odometry.child_frame_id
-        if body and body != frame_id and self._lookup is not None:
-            return T @ self._lookup(body, frame_id, stamp_ns, self._config.ros.pose_timeout, self._give_up)
+        if body and body != frame_id and self._extrinsics is not None:
+            return T @ self._extrinsics.find(body, frame_id, stamp_ns, self._config.ros.pose_timeout, self._give_up)
         return T

@@ -16,7 +16,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from motion4d_ros.config import Config
-from motion4d_ros.imagery.camera import is_rectified_topic
+from motion4d_ros.imagery.camera import base_topic, is_rectified_topic
 from motion4d_ros.imagery.conversions import is_compressed
 from motion4d_ros.imagery.validation import Rejection, check_image, check_picture, check_pose, check_stamp
 from motion4d_ros.ros.frames import Calibrations, ImageGroup
@@ -25,6 +25,9 @@ from motion4d_ros.ros.publishers import overridable
 from motion4d_ros.ros.queue import FrameQueue
 from motion4d_ros.ros.status import Meters
 from motion4d_ros.ros.synchroniser import Synchroniser
+
+LATCHED_PERIOD_S = 1.0
+"""Time between two looks for a latched calibration."""
 
 
 def sensor_qos() -> QoSProfile:
@@ -56,6 +59,9 @@ def image_topics(node: Node, config: Config) -> dict[str, str]:
     topics = {"image": image, "camera_info": info}
     if config.depth.source == "topic":
         topics["depth"] = depth
+        depth_info = base_topic(depth).rsplit("/", 1)[0] + "/camera_info"
+        if depth_info != info:
+            topics["depth_info"] = depth_info
     if config.masks.source == "topic":
         topics["masks"] = node.resolve_topic_name("masks")
     if config.pose.source == "odometry":
@@ -71,10 +77,11 @@ class Inputs:
         node: Node,
         config: Config,
         queue: FrameQueue[ImageGroup],
-        calibrations: Calibrations,
+        calibrations: tuple[Calibrations, Calibrations],
         meters: Meters,
         log: Callable[[str], None],
     ) -> None:
+        """`calibrations`: the images', and those of depth."""
         self.topics = image_topics(node, config)
         self.camera_problem = ""
         self.last_rejection = ""
@@ -83,8 +90,9 @@ class Inputs:
         self._heard_at: dict[str, float] = {}  # by input: `time.monotonic()` of the newest usable message
         self._node = node
         self._queue = queue
-        self._calibrations = calibrations
-        calibrations.rectified = is_rectified_topic(self.topics["image"])
+        self._calibrations, self._depth_calibrations = calibrations
+        self._calibrations.rectified = is_rectified_topic(self.topics["image"])
+        self._depth_calibrations.rectified = is_rectified_topic(base_topic(self.topics.get("depth", "")))
         self._meters = meters
         self._log = log
         names = [name for name in ("image", "depth", "masks", "odometry") if name in self.topics]
@@ -104,11 +112,15 @@ class Inputs:
         compressed_depth = config.ros.depth_transport == "compressedDepth"
         kinds: dict[str, tuple[type, Callable[[Any], None]]] = {
             "camera_info": (CameraInfo, self._on_info),
+            "depth_info": (CameraInfo, self._on_depth_info),
             "image": (CompressedImage if compressed else Image, self._on_image),
             "depth": (CompressedImage if compressed_depth else Image, self._on_depth),
             "masks": (Image, self._on_masks),
             "odometry": (Odometry, self._on_odometry),
         }
+        self._kinds = kinds
+        self._latched: set[str] = set()
+        self._looked_at = float("-inf")
         self._subscriptions = []
         for name, topic in self.topics.items():
             kind, callback = kinds[name]
@@ -182,6 +194,40 @@ class Inputs:
             self._note(f"image rejected: {error}")
             return
         self._pass_on("image", message)
+        self._look_for_latched()
+
+    def _look_for_latched(self) -> None:
+        """Subscribes to calibrations that were published once, before this node came: where somebody offers to keep
+        them for late-comers, and none has come by the sensor-data QoS, which does not get them.
+        """
+        if time.monotonic() - self._looked_at < LATCHED_PERIOD_S:
+            return
+        self._looked_at = time.monotonic()
+        missing = {"camera_info": self._calibrations, "depth_info": self._depth_calibrations}
+        for name, calibrations in missing.items():
+            topic = self.topics.get(name)
+            if topic is None or calibrations.ready or name in self._latched:
+                continue
+            offered = self._node.get_publishers_info_by_topic(topic)
+            if any(item.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL for item in offered):
+                self._latched.add(name)
+                self._subscriptions.append(self._subscribe_latched(topic, self._kinds[name][1]))
+
+    def _subscribe_latched(self, topic: str, callback: Callable[[Any], None]) -> Any:
+        qos = QoSProfile(
+            history=HistoryPolicy.KEEP_LAST,
+            depth=1,
+            reliability=ReliabilityPolicy.RELIABLE,
+            durability=DurabilityPolicy.TRANSIENT_LOCAL,
+        )
+        return self._node.create_subscription(
+            CameraInfo,
+            topic,
+            self._guarded(callback),
+            qos,
+            callback_group=MutuallyExclusiveCallbackGroup(),
+            event_callbacks=SubscriptionEventCallbacks(incompatible_qos=lambda info: None),  # another publisher's
+        )
 
     def _on_depth(self, message: Any) -> None:
         try:
@@ -221,6 +267,12 @@ class Inputs:
         except Rejection as error:
             self.camera_problem = str(error)
             self._note(f"camera_info rejected: {error}")
+
+    def _on_depth_info(self, message: Any) -> None:
+        try:
+            self._depth_calibrations.add(message)
+        except Rejection as error:
+            self._note(f"camera_info of depth rejected: {error}")
 
     def _on_incompatible(self, name: str, topic: str) -> Callable[[QoSRequestedIncompatibleQoSInfo], None]:
         def run(info: QoSRequestedIncompatibleQoSInfo) -> None:

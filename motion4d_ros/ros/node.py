@@ -35,7 +35,7 @@ from motion4d_ros.ros.queue import Counts, FrameQueue
 from motion4d_ros.ros.services import Services
 from motion4d_ros.ros.status import Meters, diagnostic_array, status_message
 from motion4d_ros.ros.synchroniser import installed_classes
-from motion4d_ros.ros.transforms import TransformSource, have_tf2
+from motion4d_ros.ros.transforms import TransformSource, have_tf2, transforms_for
 from motion4d_ros.ros.worker import Worker, WorkerReport
 from motion4d_ros.types import CAMERA_CHANGED, CAMERA_LOST, Estimate, Health, Motion4DError
 
@@ -61,7 +61,7 @@ class Motion4DNode(LifecycleNode):
         self.inputs: Inputs | None = None
         self.worker: Worker | None = None
         self.queue: FrameQueue[ImageGroup] = FrameQueue(1)
-        self._calibrations = Calibrations()
+        self._calibrations, self._depth_calibrations = Calibrations(), Calibrations()
         self._transforms: TransformSource | None = None
         self._builder: FrameBuilder | None = None
         self._meters = Meters()
@@ -125,9 +125,7 @@ class Motion4DNode(LifecycleNode):
         config = self.parameters.read()
         extrinsic = base_to_camera(config)
         self.config = config
-        self._transforms = None
-        if config.pose.source == "tf" or (config.pose.source == "odometry" and extrinsic is None and have_tf2()):
-            self._transforms = TransformSource.create(self)
+        self._transforms = transforms_for(self, config, extrinsic)
         try:
             with told(self._tell):  # kernels may be compiled now, for minutes
                 self.engine = self._engine_factory(config)
@@ -142,6 +140,7 @@ class Motion4DNode(LifecycleNode):
             backend,
             lookup=self._transforms.lookup if self._transforms else None,
             base_to_camera=extrinsic,
+            depth_calibrations=self._depth_calibrations,
             give_up=lambda: self.worker is None or self.worker.stopping,
             note=self._log,
         )
@@ -159,14 +158,16 @@ class Motion4DNode(LifecycleNode):
         self._before = copy.deepcopy(self.engine.status())
         self._meters = Meters()
         self._books.clear()
-        self._calibrations.clear()
+        calibrations = (self._calibrations, self._depth_calibrations)
+        for calibration in calibrations:
+            calibration.clear()
         self._builder.start()
         self._restarts = 0
         self._jumped_at = float("-inf")
         self._activated_at = time.monotonic()
         self.queue = FrameQueue(self.config.budget.queue_size)
         self._start_worker()
-        self.inputs = Inputs(self, self.config, self.queue, self._calibrations, self._meters, self._log)
+        self.inputs = Inputs(self, self.config, self.queue, calibrations, self._meters, self._log)
         self._prompting = Prompting(self, self._log)
         self._status_timer = self.create_timer(self.config.ros.status_period, self._guard(self._publish_status))
         topics = ", ".join(f"{name} {topic}" for name, topic in self.inputs.topics.items())

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from motion4d_ros.config import Config
 from motion4d_ros.imagery.validation import Rejection, check_pose
 from motion4d_ros.types import FloatArray, Motion4DError
 
 _POLL_S = 0.005
+NEWEST = 0
+"""The stamp that asks TF for the newest transform."""
+SAME_TRANSFORM = 1e-6
+"""Largest difference (m; entries of the rotation) of two transforms that are taken for the same."""
 
 
 def have_tf2() -> bool:
@@ -44,6 +49,47 @@ def matrix_from_transform(transform: Any) -> FloatArray:
     T[:3, :3] = Rotation.from_quat([q.x, q.y, q.z, q.w]).as_matrix()
     T[:3, 3] = (t.x, t.y, t.z)
     return T
+
+
+class PoseLookup(Protocol):
+    """Where a pose comes from when it comes from TF: `TransformSource.lookup`."""
+
+    def __call__(
+        self, target: str, source: str, stamp_ns: int, timeout_s: float, give_up: Callable[[], bool]
+    ) -> FloatArray: ...
+
+
+class Extrinsics:
+    """Transforms between things that are mounted on each other. Until one is seen to move, the newest there is holds at
+    all times: it may be said once, late, or rarely, on `/tf_static` or `/tf`.
+    """
+
+    def __init__(self, lookup: PoseLookup) -> None:
+        self._lookup = lookup
+        self._known: dict[tuple[str, str], FloatArray] = {}
+        self._moving: set[tuple[str, str]] = set()
+
+    def find(
+        self, target: str, source: str, stamp_ns: int, timeout_s: float, give_up: Callable[[], bool]
+    ) -> FloatArray:
+        """(4, 4) T_target_source. Waits only for what was never known, or moves. Raises `Rejection`."""
+        link = (target, source)
+        known = self._known.get(link)
+        if link in self._moving:
+            return self._lookup(target, source, stamp_ns, timeout_s, give_up)
+        try:
+            found = self._lookup(target, source, stamp_ns, timeout_s if known is None else 0.0, give_up)
+        except Rejection as error:
+            try:
+                found = self._lookup(target, source, NEWEST, 0.0, give_up)
+            except Rejection:
+                if known is None:
+                    raise error from None
+                return known
+        if known is not None and np.abs(known - found).max() > SAME_TRANSFORM:
+            self._moving.add(link)
+        self._known[link] = found
+        return found
 
 
 class TransformSource:
@@ -117,6 +163,14 @@ class TransformSource:
             return set()
         parents = {str(entry.get("parent")) for entry in tree.values() if isinstance(entry, dict)}
         return {str(name) for name in tree} | parents
+
+
+def transforms_for(node: Any, config: Config, base_to_camera: FloatArray | None) -> TransformSource | None:
+    """TF, where poses come from it, or where it may say where camera, depth camera and body sit on each other; else
+    None. Raises `Motion4DError` where poses come from it and `tf2_ros` is missing.
+    """
+    helps = config.depth.source == "topic" or (config.pose.source == "odometry" and base_to_camera is None)
+    return TransformSource.create(node) if config.pose.source == "tf" or (helps and have_tf2()) else None
 
 
 def _rclpy_time(stamp_ns: int) -> Any:

@@ -8,10 +8,11 @@ from concurrent.futures import Future
 
 import numpy as np
 import pytest
-from harness import Harness, labels, odometry, picture
+from harness import Harness, camera_info, labels, odometry, picture
 from nav_msgs.msg import Odometry
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import Trigger
 
@@ -268,6 +269,31 @@ def test_images_wait_for_the_calibration(harness: Callable[..., Harness]) -> Non
     assert h.settled(5).processed == 5
 
 
+def test_a_calibration_that_was_latched_before_the_node_came(harness: Callable[..., Harness]) -> None:
+    h = harness(start=False)
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL, reliability=ReliabilityPolicy.RELIABLE)
+    publisher = h.tester.create_publisher(CameraInfo, f"{h.ns}/camera/camera_info", latched)
+    publisher.publish(camera_info(10**9))
+    assert h.node.autostart()
+    h.publisher("camera/image_raw", Image)
+    for k in range(30):  # looks for it with the first image, which may come before the publisher is discovered
+        h.send(10**9 + k * 10**8, info=False)
+        if h.until(lambda: h.counts().processed > 0, 0.1):
+            break
+    assert h.until(lambda: h.counts().processed > 0)
+
+
+def test_depth_of_another_camera_is_not_used_and_said(harness: Callable[..., Harness]) -> None:
+    h = harness(parameters={"depth.source": "topic"})
+    h.connect()
+    depth = outgoing.image_message(np.full((48, 64), 1500, np.uint16), "16UC1", outgoing.header(10**9, "depth_camera"))
+    h.publisher("depth").publish(depth)
+    h.send(10**9)
+    assert h.settled(1).processed == 1 and h.engine.frames[-1].depth_m is None
+    found = {finding.rule.code: finding.text for finding in assess(h.node.snapshot())}
+    assert "depth is not used: its frame is 'depth_camera', the image's is 'camera'" in found["misfit"]
+
+
 def test_a_missing_partner_is_named(harness: Callable[..., Harness]) -> None:
     h = harness(parameters={"depth.source": "topic", "sync_queue": 4, "silence": 0.2})
     h.connect()
@@ -446,7 +472,7 @@ def test_depth_and_masks_of_half_size_are_scaled_and_said_once(harness: Callable
     h.connect()
     depth = np.arange(1, 769, dtype=np.uint16).reshape(24, 32)
     for stamp in (10**9, 2 * 10**9):
-        head = outgoing.header(stamp, "depth_camera")
+        head = outgoing.header(stamp, "camera")
         h.publisher("depth").publish(outgoing.image_message(depth, "16UC1", head))
         h.publisher("masks").publish(labels(stamp, 32, 24, ids=(3,)))
         h.send(stamp)
@@ -455,7 +481,7 @@ def test_depth_and_masks_of_half_size_are_scaled_and_said_once(harness: Callable
     assert np.array_equal(frame.depth_m, np.kron(depth, np.ones((2, 2))).astype(np.float32) * np.float32(1e-3))
     assert np.array_equal(np.argwhere(frame.masks == 3).min(0), (20, 10)), "labels stay labels"
     found = {finding.rule.code: finding.text for finding in assess(h.node.snapshot())}
-    for words in ("depth of 32x24 px scaled to the image's 64x48", "masks of 32x24", "'depth_camera' taken as reg"):
+    for words in ("depth of 32x24 px scaled to the image's 64x48", "masks of 32x24"):
         assert words in found["misfit"]
     wide = outgoing.image_message(depth[:18], "16UC1", outgoing.header(3 * 10**9, "camera"))
     h.publisher("depth").publish(wide)

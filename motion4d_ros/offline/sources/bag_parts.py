@@ -37,7 +37,7 @@ class BagParts:
     T_image_depth: FloatArray = field(default_factory=lambda: np.eye(4))
     masks: str | None = None
     odometry: str | None = None
-    tf: frozenset[str] = frozenset()
+    tf: frozenset[str] = frozenset()  # of moving links
     links: Links = field(default_factory=dict)
     clocks: Clocks = field(init=False)
 
@@ -107,7 +107,7 @@ def _assign_poses(name: str, reader: BagReader, options: SourceOptions, report: 
     else:
         parts.odometry = names.require(reader.types, options.odometry, names.ODOMETRY_TYPES, "--odometry")
         report.used["camera poses"] = parts.odometry
-    parts.tf = frozenset(tf_topics(reader))
+    parts.tf = frozenset(topic for topic in tf_topics(reader) if not topic.endswith("static"))  # the others are known
     parts.links = constant_links(reader, report)
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from motion4d_ros.imagery.camera import base_topic
 from motion4d_ros.types import Motion4DError
 
 IMAGE_TYPES = frozenset({"sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"})
@@ -49,7 +50,6 @@ _NOT_COLOUR = frozenset(
 _NOT_DEPTH = frozenset(
     ["mask", "masks", "label", "labels", "conf", "confidence", "infra", "infrared", "ir", "colorized", "colormap"]
 )
-_TRANSPORTS = ("compressed", "compressedDepth", "ffmpeg", "zstd", "theora", "h264", "foxglove")
 _PREFERRED = ("", "compressed", "compressedDepth", "zstd", "ffmpeg", "foxglove", "h264", "theora")
 _PREFERRED_NAMES = ("image_raw", "image_color", "image", "image_rect_color", "image_rect")
 """Of several topics of one camera: as the calibration has them first."""
@@ -144,14 +144,8 @@ def words(topic: str) -> frozenset[str]:
     return frozenset(part.rstrip("0123456789") for part in parts) - {""}
 
 
-def base_topic(topic: str) -> str:
-    """An image topic without its transport."""
-    return topic.removesuffix(f"/{_transport(topic)}") if _transport(topic) else topic
-
-
 def _transport(topic: str) -> str:
-    last = topic.rpartition("/")[2]
-    return last if last in _TRANSPORTS else ""
+    return topic[len(base_topic(topic)) :].lstrip("/")
 
 
 def sibling_info(image_topic: str) -> str:
