@@ -139,6 +139,12 @@ def test_kernels_that_lie_ready_are_not_announced(monkeypatch, caplog):
     assert not caplog.records
 
 
+def test_a_probe_that_sees_less_than_we_do_is_told(monkeypatch):
+    on_cuda_machine(monkeypatch)
+    monkeypatch.setattr(gpu, "run_probe", lambda **_: BARE)
+    assert device.decide("auto", gpu.prove_gpu())[1]
+
+
 def test_a_picture_that_is_wrong_in_this_process_counts_too(monkeypatch):
     on_cuda_machine(monkeypatch, built=True)
     monkeypatch.setattr(gpu, "run_probe", lambda **_: WELL)
@@ -206,7 +212,7 @@ def test_not_more_compilers_than_memory_bears(monkeypatch):
 
     monkeypatch.delenv("MAX_JOBS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(12)))
-    for free_gib, jobs in ((64, 12), (10, 3), (1, 1)):
+    for free_gib, jobs in ((64, 12), (7, 3), (1, 1)):
         memory = type("Memory", (), {"available": free_gib * 2**30})
         monkeypatch.setattr(psutil, "virtual_memory", lambda memory=memory: memory)
         assert gpu.max_jobs() == jobs
