@@ -17,7 +17,8 @@ MAKEFLAGS += --no-print-directory
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 PYTEST_ARGS ?=
-export VENV := $(abspath $(VENV))
+override VENV := $(abspath $(VENV))
+export VENV
 export TORCH ROS_ROOT ROS_DISTRO PYTHON
 export BAG IMAGE DEPTH MASKS ODOMETRY  # read from the environment, so that any character may stand in a path
 

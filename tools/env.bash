@@ -5,7 +5,7 @@
 # Puts the virtual environment first, then ROS 2 (ros.bash says which), then, once it has been built, this package as
 # installed. All DDS traffic stays on this machine, in a domain of this checkout's own.
 _root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-_venv=${VENV:-$_root/.venv}
+_venv=$(realpath -ms "${VENV:-$_root/.venv}")
 
 source "$_root/tools/ros.bash"
 choose_ros "$_venv" || return 2
