@@ -187,12 +187,13 @@ make_environment() {
 }
 
 install_all() {
-    local name=$torch
     if [[ $torch != system ]]; then
-        [[ $torch == *+* ]] || name+=" (PyPI's build brings 3 GB of CUDA libraries)"
-        [[ $torch == *+* ]] || gpu_here || name+="; no GPU here: README.md names smaller builds"
         pip_install "pip" pip  # an old one may not know the wheels' platform tags
-        pip_install "PyTorch: $name" "$torch"
+        if [[ $torch != *+* ]]; then
+            echo "  next comes $torch; PyPI's build brings 3 GB of CUDA libraries" \
+                 "$(gpu_here || echo "(no GPU here: README.md names smaller builds)")"
+        fi
+        pip_install "PyTorch ($torch)" "$torch"
     fi
     pip_install "libraries, tools for tests and building, 2D networks" -r "$requirements/runtime.txt" \
         -r "$requirements/dev.txt" -r "$requirements/ros-build.txt" -r "$requirements/networks.txt"
