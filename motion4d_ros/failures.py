@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from motion4d_ros.types import Motion4DError
+from motion4d_ros.errors import Motion4DError
 
 DEFECT = 1
 USER_ERROR = 2

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from motion4d_ros.types import Motion4DError
+from motion4d_ros.errors import Motion4DError
 
 
 class Parser(argparse.ArgumentParser):
