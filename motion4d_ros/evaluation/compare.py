@@ -14,10 +14,10 @@ from PIL import Image, UnidentifiedImageError
 
 from motion4d_ros.evaluation.metrics import match_labels
 from motion4d_ros.evaluation.score import NEEDED, Scores, Truth, score_labels, score_points, score_priors
+from motion4d_ros.imagery.void_labels import VOID, looks_void
 from motion4d_ros.types import BoolArray, IntArray, Motion4DError
 
 POINT_ARRAYS = tuple(name for name in NEEDED if name != "masks")
-VOID = 255  # in label images with other ids, too: pixels that nobody judges
 SAME_QUERY_PX = 0.5  # query points that are closer are the same
 
 
@@ -227,13 +227,12 @@ def _true_masks(folder: Path) -> _Labels:
         hint = f"; did you mean {below}?" if below else ""
         raise Motion4DError(f"{folder}: neither gt.npz nor true masks (*.png) in it{hint}")
     labels = _read_labels(folder)
-    values = np.unique(labels.ids)
-    if VOID not in values:
-        return labels
-    if set(values.tolist()) <= {0, VOID}:
+    if looks_void(list(labels.ids)):
+        void = labels.ids == VOID
+        return _Labels(np.where(void, 0, labels.ids), labels.numbers, void)
+    if set(np.unique(labels.ids).tolist()) <= {0, VOID}:
         return _Labels((labels.ids > 0).astype(np.int64), labels.numbers)
-    void = labels.ids == VOID
-    return _Labels(np.where(void, 0, labels.ids), labels.numbers, void)
+    return labels
 
 
 def _read_labels(folder: Path) -> _Labels:

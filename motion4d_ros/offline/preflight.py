@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
+from motion4d_ros.imagery.void_labels import VoidRule
 from motion4d_ros.offline.bag_output import own_typestore
 from motion4d_ros.offline.queries import check_queries
 from motion4d_ros.offline.report.build import check_page
@@ -28,10 +28,7 @@ def read_prompt_mask(path: Path) -> IntArray:
         raise Motion4DError(f"--prompt-mask {path}: no such file")
     if path.is_dir():
         raise Motion4DError(f"--prompt-mask {path}: is a folder; name the label image of the first frame")
-    labels = read_labels(path)
-    with Image.open(path) as opened:
-        if opened.format == "JPEG":
-            raise Motion4DError(f"--prompt-mask {path}: JPEG blurs ids; save it as PNG (0 background, 1, 2, … objects)")
+    labels = VoidRule().apply(read_labels(path))
     if not (labels > 0).any():
         raise Motion4DError(f"--prompt-mask {path}: marks no object (all 0)")
     ids, areas = np.unique(labels[labels > 0], return_counts=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,8 +25,12 @@ def read_queries(path: Path) -> FloatArray:
     try:
         content = np.load(path, allow_pickle=False)
         points = content["query_points"] if isinstance(content, np.lib.npyio.NpzFile) else content
-    except (OSError, ValueError, KeyError, EOFError) as error:
-        raise Motion4DError(f"--queries {path}: cannot be read ({str(error).splitlines()[0]})") from None
+    except OSError as error:
+        raise Motion4DError(f"--queries {path}: cannot be read ({error.strerror or error})") from None
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        raise Motion4DError(
+            f"--queries {path}: cannot be read as a .npy of numbers (Q, 3), or a .npz with `query_points`"
+        ) from None
     points = np.asarray(points)
     if points.ndim != 2 or points.shape[1] != 3 or points.dtype.kind not in "iuf" or not np.isfinite(points).all():
         raise Motion4DError(

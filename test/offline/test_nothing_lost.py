@@ -233,7 +233,11 @@ def test_queries_beyond_a_recording_that_said_it_was_longer(
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [("jpeg", "JPEG blurs ids"), ("soft", "of its 10 ids have fewer than 24 pixels"), ("folder", "is a folder")],
+    [
+        ("jpeg", "a JPEG, which blurs object ids"),
+        ("soft", "of its 10 ids have fewer than 24 pixels"),
+        ("folder", "is a folder"),
+    ],
 )
 def test_prompt_masks_that_are_none(make_bag, topics, out, engine_double, tmp_path, kind, words):
     labels = np.zeros((32, 48), np.uint8)
