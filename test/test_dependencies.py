@@ -12,7 +12,8 @@ from packaging.requirements import Requirement
 
 KEYS = {
     "PIL": "python3-pil", "cv2": "python3-opencv", "jinja2": "python3-jinja2", "matplotlib": "python3-matplotlib",
-    "numpy": "python3-numpy", "psutil": "python3-psutil", "rich": "python3-rich", "scipy": "python3-scipy",
+    "numpy": "python3-numpy", "packaging": "python3-packaging", "psutil": "python3-psutil",
+    "rich": "python3-rich", "scipy": "python3-scipy",
     "torch": "python3-torch", "yaml": "python3-yaml", "tf2_ros": "tf2_ros_py",
 }  # fmt: skip
 """Module -> rosdep key, where they differ."""
