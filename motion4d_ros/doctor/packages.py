@@ -45,6 +45,7 @@ REQUIRED = (
     Package("SciPy", "scipy", "scipy", "python3-scipy"),
     Package("PyTorch", "torch", "torch", "python3-torch"),
     Package("OpenCV", "cv2", "opencv-python-headless", "python3-opencv"),
+    Package("packaging", "packaging", "packaging", "python3-packaging"),
     Package("Pillow", "PIL", "pillow", "python3-pil"),
     Package("PyYAML", "yaml", "PyYAML", "python3-yaml"),
     Package("Jinja2", "jinja2", "Jinja2", "python3-jinja2"),
