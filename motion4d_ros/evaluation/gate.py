@@ -1,8 +1,8 @@
 """``python -m motion4d_ros.evaluation.gate``: does the engine still reach its accuracy? For CI; a few minutes.
 
-Analyses 16 frames of two own scenes with fixed seeds, masks and depth degraded as networks degrade them, and compares J,
-3D error and changes of identity with stated bounds. The bounds leave room for another processor's rounding, not for a
-defect: each is the figure measured when it was set, with `SLACK_J` and `SLACK_EPE` added.
+Analyses 16 frames of two own scenes with fixed seeds, masks and depth degraded as networks degrade them, and compares
+J, 3D error and changes of identity with stated bounds. The bounds leave room for another processor's rounding, not for
+a defect: each is the figure measured when it was set, with `SLACK_J` and `SLACK_EPE` added.
 """
 
 from __future__ import annotations
