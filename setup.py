@@ -1,6 +1,8 @@
-"""`pip install .`: the Python modules and the raster library, without ROS. Metadata stand in pyproject.toml.
+"""`pip install .`: the Python modules, the raster library and the shared files, without ROS. Metadata: pyproject.toml.
 
 CMake builds the raster library (`raster/`) into `motion4d_ros/render/`, the same place as in a colcon install space.
+Messages, presets and launch files lie at the top of the repository, where colcon wants them: a wheel gets them as
+`motion4d_ros/share/`. `motion4d_ros/offline/resources.py` finds them in either place.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 LIBRARY = "libmotion4d_raster.so"
+SHARED = ("package.xml", "msg/*.msg", "srv/*.srv", "config/*.yaml", "config/*.rviz", "launch/*.py")
 
 
 def version() -> str:
@@ -28,16 +31,41 @@ def version() -> str:
     return found[1]
 
 
+def shared_files() -> list[Path]:
+    """What is not Python but travels with it, relative to the repository."""
+    files = {pattern: sorted(path.relative_to(ROOT) for path in ROOT.glob(pattern)) for pattern in SHARED}
+    missing = [pattern for pattern, found in files.items() if not found]
+    if missing:
+        sys.exit(f"motion4d_ros: {', '.join(missing)} not found in {ROOT.resolve()}: the sources are incomplete")
+    return [path for found in files.values() for path in found]
+
+
 class BuildWithRaster(build_py):
-    """Builds the raster library beside the modules."""
+    """Lays the raster library and the shared files beside the modules."""
 
     def run(self) -> None:
-        if not self.editable_mode:
-            shutil.rmtree(self.build_lib, ignore_errors=True)  # or modules removed long ago get into the wheel
-        super().run()
         # An editable install uses the modules where they are, so the library goes there, too (git ignores it).
-        package = ROOT / "motion4d_ros" if self.editable_mode else Path(self.build_lib) / "motion4d_ros"
-        self._build_raster(package / "render" / LIBRARY)
+        if self.editable_mode:
+            self._build_raster(ROOT / "motion4d_ros" / "render" / LIBRARY)
+            super().run()
+            return
+        shutil.rmtree(self.build_lib, ignore_errors=True)  # or modules removed long ago get into the wheel
+        super().run()
+        self._build_raster(Path(self.build_lib) / "motion4d_ros" / "render" / LIBRARY)
+        for target, source in self._shared_mapping().items():
+            self.mkpath(str(Path(target).parent))
+            self.copy_file(source, target)
+
+    def get_output_mapping(self) -> dict[str, str]:
+        return {**super().get_output_mapping(), **self._shared_mapping()}
+
+    def get_outputs(self, include_bytecode: bool = True) -> list[str]:
+        return [*super().get_outputs(include_bytecode), *self._shared_mapping()]
+
+    def _shared_mapping(self) -> dict[str, str]:
+        """Built file -> its source."""
+        share = Path(self.build_lib) / "motion4d_ros" / "share"
+        return {str(share / path): str(path) for path in shared_files()}
 
     def _build_raster(self, target: Path) -> None:
         if not shutil.which(os.environ.get("CXX", "c++")):
