@@ -5,14 +5,19 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 import motion4d_ros
+from motion4d_ros.offline.resources import find_files
+from motion4d_ros.offline.workspace import PRODUCTS
 
 PACKAGE = Path(motion4d_ros.__file__).resolve().parent
 
@@ -52,12 +57,80 @@ def test_raster_library_lies_beside_its_loader(prefix: Path) -> None:
     assert (PACKAGE / "render" / "libmotion4d_raster.so").is_file()
 
 
-@pytest.mark.parametrize("command", ["lib/motion4d_ros/motion4d_node", "lib/motion4d_ros/motion4d", "bin/motion4d"])
+COMMANDS = ["lib/motion4d_ros/motion4d_node", "lib/motion4d_ros/motion4d", "bin/motion4d"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_commands_start_the_interpreter_of_the_build(prefix: Path, command: str) -> None:
     path = prefix / command
     assert path.stat().st_mode & stat.S_IXUSR
-    first_line = path.read_text().splitlines()[0]
-    assert Path(first_line.removeprefix("#!")).resolve() == Path(sys.executable).resolve()
+    (named,) = re.findall(r"^python='(.*)'$", path.read_text(), re.MULTILINE)
+    assert Path(named).resolve() == Path(sys.executable).resolve()
+
+
+def run_moved(words: list[str | Path], cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command in a shell that sourced nothing."""
+    kept = {"PATH": "/usr/bin:/bin", "HOME": str(cwd), "OMP_WAIT_POLICY": "PASSIVE"}
+    return subprocess.run(
+        list(map(str, words)), cwd=cwd, env=kept | variables, capture_output=True, text=True, timeout=500
+    )
+
+
+@pytest.fixture
+def moved(prefix: Path, tmp_path: Path) -> Path:
+    """The package's install folder, laid somewhere else, where blanks stand in the path."""
+    return shutil.copytree(prefix, tmp_path / "moved to here" / "motion4d_ros", symlinks=True)
+
+
+@pytest.mark.parametrize("command", COMMANDS[1:])
+def test_commands_of_a_moved_install_space_use_what_moved_with_them(
+    moved: Path, repository: Path, tmp_path: Path, command: str
+) -> None:
+    manifest = moved / "share" / "motion4d_ros" / "package.xml"
+    manifest.write_text(re.sub("<version>.*?<", "<version>12.3.4<", manifest.read_text()))
+    preset = moved / "share" / "motion4d_ros" / "config" / "only_here.yaml"
+    preset.write_text("window: {length: 5}")
+    (tmp_path / "link").symlink_to(moved / command)
+    for path in (moved / command, tmp_path / "link"):
+        assert run_moved([path, "--version"], tmp_path).stdout == "motion4d_ros 12.3.4\n"
+    refused = run_moved([moved / command, "analyze", "none", "--out", "out", "--preset", "nonsense"], tmp_path)
+    assert refused.returncode == 2 and "only_here, quality" in refused.stderr
+
+
+def test_a_moved_command_falls_back_on_the_paths_python(moved: Path, tmp_path: Path) -> None:
+    path = moved / "bin" / "motion4d"
+    path.write_text(re.sub("^python='.*'$", "python='/gone/bin/python'", path.read_text(), flags=re.MULTILINE))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python3").write_text('#!/bin/sh\necho "the other: $1 $2"\n')
+    (tmp_path / "bin" / "python3").chmod(0o755)
+    done = run_moved([path, "--version"], tmp_path, PATH=f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    assert done.stdout == f"the other: {path} --version\n"
+
+
+@pytest.mark.slow
+def test_a_moved_install_space_analyses(moved: Path, tmp_path: Path) -> None:
+    """From the interpreter of its environment, without the executables, with a preset."""
+    (tmp_path / "images").mkdir()
+    picture = np.random.default_rng(1).integers(0, 255, (60, 90, 3), np.uint8)
+    for index in range(8):
+        shifted = np.roll(cv2.GaussianBlur(picture, (0, 0), 2), index, axis=1)
+        cv2.imwrite(str(tmp_path / "images" / f"{index}.png"), shifted[:48, :64])
+    (modules,) = (path.parent for path in moved.glob("lib*/python3*/*-packages/motion4d_ros"))
+    words = ["-m", "motion4d_ros.cli", "analyze", "images", "--out", "out", "--preset", "fast", "--fps", "10"]
+    done = run_moved([sys.executable, *words], tmp_path, PYTHONPATH=str(modules))
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == set(PRODUCTS)
+
+
+def test_shared_files_are_those_of_the_install_space(prefix: Path) -> None:
+    for folder, pattern, least in (
+        ("msg", "*.msg", 4),
+        ("srv", "*.srv", 1),
+        ("config", "*.yaml", 8),
+        ("launch", "*.py", 3),
+    ):
+        found = find_files(folder, pattern)
+        assert len(found) >= least and {path.parent for path in found} == {prefix / "share" / "motion4d_ros" / folder}
 
 
 @pytest.mark.parametrize("folder", ["launch", "config"])
