@@ -156,6 +156,7 @@ def test_an_analysis_in_an_empty_environment(wheel: Path, repository: Path, tmp_
     check_results(away / "out", labels, str(number))
     run([commands / "python", "-m", "pip", "uninstall", "--quiet", "--yes", "motion4d_ros"], away)
     assert list((tmp_path / "environment").rglob("*motion4d*")) == []
+    shutil.rmtree(tmp_path / "environment")  # a gigabyte, which pytest would keep
 
 
 def test_the_oldest_python(wheel: Path, repository: Path, metadata: Metadata, tmp_path: Path) -> None:
