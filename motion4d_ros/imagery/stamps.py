@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -25,6 +26,9 @@ ENOUGH = 3
 """Images in a row with stamps of another time that make it the present time."""
 TWICE_NS = 1_000_000_000
 """Recording time within which the same stamp is the same image, recorded twice; later it is a clock that was set."""
+
+
+_OTHER_TIME = "an image has a stamp of quite another time than those around it: left out"
 
 
 @dataclass(order=True)
@@ -48,6 +52,7 @@ class StampOrder(Generic[Item]):
         self._numbers = itertools.count()
         self._held: list[_Held[Item]] = []  # a heap
         self._strays: list[_Held[Item]] = []  # in a row, of another time
+        self._handed_out: deque[int] = deque(maxlen=MOST_HELD)  # times of recording of the last ones, ns
         self._recorded_at: dict[int, int] = {}  # stamp -> time of recording, both ns, of what was taken
         self._newest: tuple[int, int] | None = None  # the largest plausible stamp and its time of recording
         self._last_ns: int | None = None  # of what was handed out
@@ -57,6 +62,7 @@ class StampOrder(Generic[Item]):
     def add(self, stamp_ns: int, recorded_ns: int, item: Item) -> None:
         """An image as it was recorded."""
         held = _Held(stamp_ns + self._shift_ns, next(self._numbers), recorded_ns, item)
+        self._drop_early(held)
         seen = self._recorded_at.get(held.stamp_ns)
         if seen is not None and abs(recorded_ns - seen) <= TWICE_NS:
             self._say("an image has the stamp of another (recorded or published twice): left out")
@@ -74,13 +80,13 @@ class StampOrder(Generic[Item]):
     def ready(self, now_ns: int) -> Iterator[tuple[int, Item]]:
         """(stamp, image) that nothing earlier can come before any more, at `now_ns` of the recording."""
         while self._held and (self._held[0].recorded_ns + HOLD_NS <= now_ns or len(self._held) > MOST_HELD):
-            yield self._hand_out()
+            yield from self._hand_out()
 
     def rest(self) -> Iterator[tuple[int, Item]]:
         """What is left at the end of the recording."""
         self._drop_strays()
         while self._held:
-            yield self._hand_out()
+            yield from self._hand_out()
 
     def _is_of_this_time(self, held: _Held[Item]) -> bool:
         if self._newest is None:
@@ -102,10 +108,24 @@ class StampOrder(Generic[Item]):
         self._recorded_at[held.stamp_ns] = held.recorded_ns
         heapq.heappush(self._held, held)
 
-    def _hand_out(self) -> tuple[int, Item]:
+    def _hand_out(self) -> Iterator[tuple[int, Item]]:
         first = heapq.heappop(self._held)
+        if sum(recorded_ns > first.recorded_ns + HOLD_NS for recorded_ns in self._handed_out) >= ENOUGH:
+            self._say(_OTHER_TIME)  # many that were recorded well after it have earlier stamps
+            return
         self._last_ns = first.stamp_ns
-        return first.stamp_ns, first.item
+        self._handed_out.append(first.recorded_ns)
+        yield first.stamp_ns, first.item
+
+    def _drop_early(self, held: _Held[Item]) -> None:
+        """One that has waited too long for those before it must not take the place of one with the same stamp."""
+        for other in self._held:
+            if other.stamp_ns == held.stamp_ns and held.recorded_ns > other.recorded_ns + HOLD_NS:
+                self._held.remove(other)
+                heapq.heapify(self._held)
+                del self._recorded_at[held.stamp_ns]
+                self._say(_OTHER_TIME)
+                return
 
     def _follow_strays(self) -> None:
         """The clock was set: its new time is the time from now on."""
@@ -149,4 +169,4 @@ class StampOrder(Generic[Item]):
         elif abs(stamp_ns - present_ns) <= PLAUSIBLE_STEP_NS:
             self._say(f"an image was recorded more than {HOLD_NS * 1e-9:g} s late, out of order: left out")
         else:
-            self._say("an image has a stamp of quite another time than those around it: left out")
+            self._say(_OTHER_TIME)

@@ -84,6 +84,15 @@ def test_one_wrong_stamp_costs_one_image(wrong, off_s):
     assert sum(said.values()) == 1 and "quite another time" in next(iter(said))
 
 
+@pytest.mark.parametrize("off_ns", [1 * S, 1 * S + 30_000_000, 3 * S, -2 * S, -2 * S + 30_000_000])
+def test_one_stamp_that_is_wrong_by_a_little_costs_one_image(off_ns):
+    images = [(stamp + off_ns * (k == 25), recorded) for k, (stamp, recorded) in enumerate(regular(60))]
+    out, said = ordered(images)
+    assert [number for _, number in out] == [k for k in range(60) if k != 25]
+    assert [stamp for stamp, _ in out] == [T0 + k * STEP for k in range(60) if k != 25]
+    assert sum(said.values()) == 1
+
+
 def test_a_clock_that_is_set_forward_leaves_a_gap():
     images = regular(20) + regular(20, T0 + 7200 * S, T0 + 20 * STEP)
     out, said = ordered(images)

@@ -77,7 +77,8 @@ def test_only_image_topic_is_guessed_and_said(make_bag):
 def test_depth_that_lies_on_the_image_is_used_and_said(make_bag):
     frames, source = frames_of(make_bag(), SourceOptions())
     assert all(np.allclose(frame.depth_m, 2.0) for frame in frames)
-    assert source.report.used["depth"] == "/camera/depth (found; --depth none leaves it)"
+    assert source.report.used["depth"] == "/camera/depth (found)"
+    assert "depth: /camera/depth was found and used (--depth none leaves it)" in source.report.sentences()
     assert source.report.found == {"depth"} and set(source.report.missing) == {"masks", "camera poses"}
 
 

@@ -242,7 +242,7 @@ def test_poses_from_tf_with_a_link_that_was_said_once(tmp_path):
 def test_a_realsense_recording_needs_no_options(tmp_path):
     frames, used, said = read(realsense().write(tmp_path / "bag"))
     assert used["image"] == "/camera/camera/color/image_raw" and frames[0].camera.fx == FOCAL
-    assert used["depth"] == "/camera/camera/aligned_depth_to_color/image_raw (found; --depth none leaves it)"
+    assert used["depth"] == "/camera/camera/aligned_depth_to_color/image_raw (found)"
     assert np.isclose(frames[0].depth_m[30, 40], 2.0) and frames[0].depth_m[15, 15] == 0
     assert "infra1" in said and "depth/image_rect_raw" not in said
     frames, used, _ = read(tmp_path / "bag", depth="none")
@@ -466,6 +466,32 @@ def test_a_bag_compressed_as_a_whole(tmp_path, keep):
     for path in (tmp_path / "bag", file):
         with pytest.raises(Motion4DError, match=rf"compressed as a whole: zstd -d {file.name}"):
             read(path)
+
+
+def test_options_that_contradict_each_other_are_refused(make_bag):
+    bag = make_bag()
+    with pytest.raises(Motion4DError, match="--camera-info and --intrinsics"):
+        read(bag, camera_info="/camera/camera_info", intrinsics=(40.0, 40.0, 23.5, 15.5))
+    with pytest.raises(Motion4DError, match="--odometry and pose"):
+        read(bag, odometry="/odom", use_tf=True)
+
+
+def test_a_camera_that_was_never_calibrated_is_told(tmp_path):
+    bag = FieldBag()
+    bag.camera(3)
+    bag.messages = [message for message in bag.messages if "info" not in message[0]]
+    bag.info("/camera/camera_info", 0, focal=0.0)
+    with pytest.raises(Motion4DError, match="not calibrated .* give --intrinsics"):
+        read(bag.write(tmp_path / "bag"))
+
+
+def test_depth_under_the_name_of_a_grey_encoding(tmp_path):
+    bag = FieldBag()
+    bag.camera(3)
+    for k in range(3):
+        bag.image("/camera/depth/image", np.full((HEIGHT, WIDTH), 1500, np.uint16), "mono16", k * STEP)
+    frames, used, _ = read(bag.write(tmp_path / "bag"))
+    assert used["depth"] == "/camera/depth/image (found)" and np.allclose(frames[0].depth_m, 1.5)
 
 
 @pytest.mark.parametrize(

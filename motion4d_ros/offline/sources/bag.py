@@ -224,7 +224,7 @@ class BagSource:
         message = matcher.nearest(parts.depth, stamp_ns)
         if message is None:
             if parts.depth is not None:
-                self.report.warn("a frame has no depth within --slop of its stamp")
+                self.report.warn("a frame has no depth near its stamp (--set slop=SECONDS allows more)")
             return None
         try:
             depth = read_depth(message, units=reading.units)
@@ -254,7 +254,7 @@ class BagSource:
         message = reading.matcher.nearest(self._parts.masks, stamp_ns)
         if message is None:
             if self._parts.masks is not None:
-                self.report.warn("a frame has no masks within --slop of its stamp")
+                self.report.warn("a frame has no masks near their stamp (--set slop=SECONDS allows more)")
             return None
         try:
             labels = reading.void.apply(read_labels(message))

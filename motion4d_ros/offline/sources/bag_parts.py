@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from motion4d_ros.imagery.camera import is_calibrated
 from motion4d_ros.offline.sources import topics as names
 from motion4d_ros.offline.sources.bag_reader import BagReader
 from motion4d_ros.offline.sources.base import NOTHING, SourceOptions, SourceReport
@@ -80,6 +81,8 @@ def _image(reader: BagReader, options: SourceOptions, report: SourceReport, peek
 
 
 def _assign_camera(name: str, reader: BagReader, options: SourceOptions, parts: BagParts) -> None:
+    if options.camera_info and options.intrinsics is not None:
+        raise Motion4DError("--camera-info and --intrinsics both say what camera it was: give one of them")
     if options.camera_info:
         parts.info = names.require(reader.types, options.camera_info, names.INFO_TYPES, "--camera-info")
     elif options.intrinsics is None:
@@ -92,12 +95,16 @@ def _assign_camera(name: str, reader: BagReader, options: SourceOptions, parts: 
         parts.info_message = find_info(reader, parts.info)
         if parts.info_message is None:
             raise Motion4DError(f"{name}: {parts.info} has no message that can be read: give --intrinsics fx,fy,cx,cy")
-    else:
-        parts.info = None
+        if not is_calibrated(parts.info_message):
+            raise Motion4DError(
+                f"{name}: the camera was not calibrated (all of {parts.info} has fx = 0): give --intrinsics fx,fy,cx,cy"
+            )
 
 
 def _assign_poses(name: str, reader: BagReader, options: SourceOptions, report: SourceReport, parts: BagParts) -> None:
     if options.use_tf:
+        if options.odometry is not None:
+            raise Motion4DError("--odometry and pose.source=tf both say where poses come from: give one of them")
         if not tf_topics(reader):
             raise Motion4DError(f"{name}: pose.source=tf, but the bag holds no /tf; give --odometry TOPIC")
         report.used["camera poses"] = f"/tf, {options.map_frame} <- the image's frame"
@@ -136,12 +143,13 @@ def _assign_depth(
         report.used["depth"] = parts.depth
     else:
         report.found.add("depth")
-        report.used["depth"] = f"{parts.depth} (found; --depth none leaves it)"
+        report.warn(f"depth: {parts.depth} was found and used (--depth none leaves it)")
+        report.used["depth"] = f"{parts.depth} (found)"
 
 
 def _framed(peek: Peek, options: SourceOptions) -> Peek:
     """With the frame that the user says."""
-    return Peek(peek.kind, options.depth_frame.lstrip("/") or peek.frame_id, peek.size, peek.problem)
+    return replace(peek, frame_id=options.depth_frame.lstrip("/") or peek.frame_id)
 
 
 def _register(

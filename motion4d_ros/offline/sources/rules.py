@@ -22,20 +22,22 @@ _REFUSED: dict[str, dict[str, str]] = {
         "image_glob": "its frames are its images",
         "odometry": "it has no topics; use --poses FILE",
         "use_tf": "it has no transforms; use --poses FILE",
+        "depth_frame": "its depth has no frame",
     },
     FOLDER: {
         "image": "it has no topics; --image-glob chooses its images",
         "odometry": "it has no topics; use --poses FILE",
         "use_tf": "it has no transforms; use --poses FILE",
+        "depth_frame": "its depth has no frame",
     },
 }
-_NAMES = {"use_tf": "--set pose.source=tf"}
+_NAMES = {"use_tf": "--set pose.source=tf", "depth_frame": "--set depth.frame"}
 
 
 def check_options(kind: str, name: str, options: SourceOptions) -> None:
     """Refuses what `kind` does not take, and what makes no sense together. Raises `Motion4DError`."""
     for option, reason in _REFUSED[kind].items():
-        if getattr(options, option) not in (None, False):
+        if getattr(options, option) not in (None, False, ""):
             raise Motion4DError(f"{name} is {kind}, which takes no {_name(option)}: {reason}")
     if kind != BAG and options.camera_info is not None and options.intrinsics is not None:
         raise Motion4DError("--camera-info and --intrinsics both say what camera it was: give one of them")

@@ -46,13 +46,13 @@ def peek_images(reader: BagReader) -> dict[str, Peek]:
 
 def _peek(message: Any) -> Peek:
     if message is None:
-        return Peek("none", problem="it has no message that can be read")
+        return Peek("none")
     picture = as_picture(message)
     frame_id = str(picture.header.frame_id).lstrip("/")
     if hasattr(picture, "format"):
         kind = str(picture.format)
         if "compressedDepth" in kind or kind.startswith(("16UC1", "32FC1")):
-            return Peek("depth", frame_id, _compressed_size(picture.data))
+            return Peek("depth", frame_id, _compressed_size(picture.data), may_be_depth=True)
         size = _compressed_size(picture.data)
         original = find_encoding(kind.partition(";")[0])
         grey = original is not None and original.colour.startswith("mono")
@@ -63,8 +63,9 @@ def _peek(message: Any) -> Peek:
         return Peek("colour", frame_id, size)  # what it is, its refusal will say
     name = str(picture.encoding).lower()
     if encoding.channels == 1 and (not encoding.colour or name in ("16uc1", "z16")):
-        return Peek("depth", frame_id, size)
-    return Peek("grey" if encoding.colour.startswith("mono") else "colour", frame_id, size)
+        return Peek("depth", frame_id, size, may_be_depth=encoding.dtype in ("uint16", "float32", "float64"))
+    grey = encoding.colour.startswith("mono")
+    return Peek("grey" if grey else "colour", frame_id, size, may_be_depth=grey and encoding.dtype == "uint16")
 
 
 def _compressed_size(data: Any) -> tuple[int, int]:

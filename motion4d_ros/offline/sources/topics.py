@@ -59,10 +59,10 @@ _PREFERRED_NAMES = ("image_raw", "image_color", "image", "image_rect_color", "im
 class Peek:
     """What the first message of an image topic says."""
 
-    kind: str = "colour"  # "colour", "grey", "depth" (one channel of 16 bits or floats), "none": no picture at all
+    kind: str = "colour"  # "colour", "grey", "depth" (by its encoding), "none": no picture at all
     frame_id: str = ""
     size: tuple[int, int] = (0, 0)  # height, width, px; zeros where unknown
-    problem: str = ""  # why it cannot be read
+    may_be_depth: bool = False  # one channel of 16 bits or floats, whatever it is called
 
 
 def require(topics: Mapping[str, str], wanted: str, types: frozenset[str], option: str) -> str:
@@ -91,7 +91,7 @@ def guess_image(topics: Mapping[str, str], peeks: Mapping[str, Peek]) -> str:
     if not images:
         raise Motion4DError(f"the bag has no image topic; it holds {_all(topics)}")
     readable = [topic for topic in images if peeks.get(topic, Peek()).kind in ("colour", "grey")] or images
-    if all("depth" in _depth_words(topic) and peeks.get(topic, Peek()).kind == "depth" for topic in readable):
+    if all("depth" in _depth_words(topic) and peeks.get(topic, Peek()).may_be_depth for topic in readable):
         raise Motion4DError(f"the bag has no colour or grey images, only depth: {', '.join(readable)}")
     for choice in _narrowed(topics, readable, peeks):
         cameras = _by_transport(choice)
@@ -173,7 +173,7 @@ def depth_candidates(topics: Mapping[str, str], peeks: Mapping[str, Peek]) -> li
     named = [
         topic
         for topic in _of(topics, IMAGE_TYPES)
-        if "depth" in _depth_words(topic) and not words(topic) & _NOT_DEPTH and peeks.get(topic, Peek()).kind == "depth"
+        if "depth" in _depth_words(topic) and not words(topic) & _NOT_DEPTH and peeks.get(topic, Peek()).may_be_depth
     ]
     return sorted(_by_transport(named).values())
 
