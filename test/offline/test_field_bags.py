@@ -481,7 +481,7 @@ def test_a_camera_that_was_never_calibrated_is_told(tmp_path):
     bag.camera(3)
     bag.messages = [message for message in bag.messages if "info" not in message[0]]
     bag.info("/camera/camera_info", 0, focal=0.0)
-    with pytest.raises(Motion4DError, match="not calibrated .* give --intrinsics"):
+    with pytest.raises(Motion4DError, match=r"not calibrated .* give --intrinsics"):
         read(bag.write(tmp_path / "bag"))
 
 

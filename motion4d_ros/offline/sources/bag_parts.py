@@ -11,6 +11,7 @@ from motion4d_ros.imagery.camera import is_calibrated
 from motion4d_ros.offline.sources import topics as names
 from motion4d_ros.offline.sources.bag_reader import BagReader
 from motion4d_ros.offline.sources.base import NOTHING, SourceOptions, SourceReport
+from motion4d_ros.offline.sources.matching import as_picture
 from motion4d_ros.offline.sources.survey import (
     Clocks,
     Links,
@@ -114,8 +115,17 @@ def _assign_poses(name: str, reader: BagReader, options: SourceOptions, report: 
     else:
         parts.odometry = names.require(reader.types, options.odometry, names.ODOMETRY_TYPES, "--odometry")
         report.used["camera poses"] = parts.odometry
+        if options.extrinsic is not None or _is_of_camera(reader, parts):
+            return
     parts.tf = frozenset(topic for topic in tf_topics(reader) if not topic.endswith("static"))  # the others are known
     parts.links = constant_links(reader, report)
+
+
+def _is_of_camera(reader: BagReader, parts: BagParts) -> bool:
+    """Whether the poses are the camera's own, so that no transform is needed."""
+    poses, image = reader.first(str(parts.odometry)), reader.first(parts.image)
+    body = str(getattr(poses, "child_frame_id", "")).lstrip("/")
+    return body in ("", "" if image is None else str(as_picture(image).header.frame_id).lstrip("/"))
 
 
 def _assign_depth(
