@@ -91,7 +91,8 @@ def effective_config(options: AnalyzeOptions) -> Config:
         imply("depth.source", "topic")
     if source.depth_units_per_metre:
         imply("depth.units_per_metre", str(source.depth_units_per_metre))
-    if source.odometry is not None or source.poses is not None:
+    poses = None if source.poses == NOTHING else source.poses
+    if source.odometry is not None or poses is not None:
         imply("pose.source", "odometry")
     wants = {"masks.source": (source.masks, "--masks"), "depth.source": (depth, "--depth")}
     for path, (given, option) in wants.items():
@@ -99,7 +100,7 @@ def effective_config(options: AnalyzeOptions) -> Config:
             raise Motion4DError(f"{path}=topic needs {option}")
     if config.masks.source == "prompt" and options.prompt_mask is None:
         raise Motion4DError("masks.source=prompt needs --prompt-mask FILE.png")
-    if config.pose.source == "odometry" and source.odometry is None and source.poses is None:
+    if config.pose.source == "odometry" and source.odometry is None and poses is None:
         raise Motion4DError(
             "pose.source=odometry needs --odometry TOPIC (bags) or --poses FILE.tum (videos and folders)"
         )

@@ -108,11 +108,15 @@ class SideFiles:
 
     def depth(self, index: int, size: tuple[int, int], turn: Turn) -> NDArray[np.float32] | None:
         """(H, W) m of one frame whose image was turned so, or None."""
+        values = self.raw_depth(index, size, turn)
+        return None if values is None else self.units.metres(values)
+
+    def raw_depth(self, index: int, size: tuple[int, int], turn: Turn) -> NDArray[Any] | None:
+        """(H, W) of one frame as it counts, or None."""
         values = self._one(self.depth_files, index, read_depth_values, "depth")
         if values is None:
             return None
-        fitted = fit_to_size(self._turned(values, size, turn, "depth"), size, "depth", self._report)
-        return self.units.metres(fitted)
+        return fit_to_size(self._turned(values, size, turn, "depth"), size, "depth", self._report)
 
     def masks(self, index: int, size: tuple[int, int], turn: Turn) -> IntArray | None:
         """(H, W) ids of one frame whose image was turned so, or None."""

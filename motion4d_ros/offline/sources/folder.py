@@ -18,9 +18,11 @@ from motion4d_ros.offline.sources.lenses import Lens
 from motion4d_ros.offline.sources.names import Keys
 from motion4d_ros.offline.sources.pictures import PictureReader
 from motion4d_ros.offline.sources.series import IMAGE_SUFFIXES, Series, read_series
+from motion4d_ros.offline.sources.unit_check import View, choose_pairs, compare, judge, view
 from motion4d_ros.types import Frame, Motion4DError
 
 DEFAULT_FPS = 10.0
+CHECKED, PAIRS = 8, 6  # places in a recording, and pairs of images there, that compare depth with poses
 _SAME_RATE = 0.05  # --fps that differs less from the stamps' rate says the same
 
 
@@ -31,6 +33,7 @@ class FolderSource:
         self.name = str(path)
         self.report = SourceReport()
         layout = find_layout(path) if options.image_glob is None else None
+        self._first = ""  # the size of the first image, in words
         self._options = options = _with_layout(options, layout, self.report)
         self._series = self._read_series(path, layout)
         self._files = self._series.files
@@ -41,13 +44,19 @@ class FolderSource:
         self._poses = self._read_poses(frames)
         self._stamps_ns = self._times(frames)
         self._pictures = PictureReader(self._files)
-        self._turn_as_given()
+        self._rectifier = self._first_look()
         if self._pictures.note:
             self.report.warn(self._pictures.note)
+        if self._poses is not None and self._side.depth_files:
+            self._check_units(self._side.depth_files)
+        if self.report.found:
+            brought = [
+                f"{part}: {self.report.used[part]}" for part in ("depth", "camera poses") if part in self.report.used
+            ]
+            self.report.warn(f"laid out as {layout.name if layout else ''}; used with it: {'; '.join(brought)}")
 
     def __iter__(self) -> Iterator[Frame]:
-        rectifier: Rectifier | None = None
-        first = self._files[0].name
+        rectifier = self._rectifier
         clock = StampClock(self.report)
         refused: Counter[str] = Counter()
         for index, file in enumerate(self._files):
@@ -58,13 +67,8 @@ class FolderSource:
                 self.report.warn(f"{file.name} cannot be read as an image: left out ({error})")
                 continue
             size = (image.shape[0], image.shape[1])
-            if rectifier is None:
-                rectifier, first = self._lens.rectifier(size), file.name
-            if size != rectifier.camera.size:
-                raise Motion4DError(
-                    f"{file}: {size[1]}x{size[0]} px, but {first} is {rectifier.camera.width}x"
-                    f"{rectifier.camera.height}: all images need one size"
-                )
+            if rectifier is None or size != rectifier.camera.size:
+                raise Motion4DError(f"{file}: {size[1]}x{size[0]} px, but {self._first}: all images need one size")
             depth, masks = self._side.depth(index, size, turn), self._side.masks(index, size, turn)
             stamp_ns = self._stamps_ns[index]
             yield Frame(
@@ -139,24 +143,60 @@ class FolderSource:
             report.warn(f"{missing} numbers are missing among the images': left as gaps in time")
         return [round(place * 1e9 / (fps or DEFAULT_FPS)) for place in places]
 
-    def _turn_as_given(self) -> None:
-        """Images turned by an EXIF tag stay as stored where the calibration is of those."""
+    def _first_look(self) -> Rectifier | None:
+        """Size, camera and way up, by the first image that can be read; None where there is none.
+
+        Images turned by an EXIF tag stay as stored where the calibration is of those.
+        """
         for file in self._files:
             try:
                 image, turn = self._pictures.read(file)
             except Motion4DError:
                 continue
-            turned = (image.shape[0], image.shape[1])
+            size = (image.shape[0], image.shape[1])
             if not turn.nothing:
-                stored = turned[::-1] if turn.quarters % 2 else turned
-                self._pictures.upright = not self._lens.is_of_stored(stored, turned)
-                kept = "the calibration fits them so" if not self._pictures.upright else ""
-                self.report.warn(
-                    f"images carry an EXIF tag that turns them: left as stored, {kept}"
-                    if kept
-                    else f"images are turned as their EXIF tag says: {turned[1]}x{turned[0]} px"
-                )
+                stored = size[::-1] if turn.quarters % 2 else size
+                if self._lens.is_of_stored(stored, size):
+                    self._pictures.upright, size = False, stored
+                    self.report.warn("images carry an EXIF tag that turns them: left aside, the calibration fits so")
+                else:
+                    self.report.warn(f"images are turned as their EXIF tag says: {size[1]}x{size[0]} px")
+            self._first = f"{file.name} is {size[1]}x{size[0]}"
+            return self._lens.rectifier(size)
+        return None
+
+    def _check_units(self, depth_files: dict[int, Path]) -> None:
+        """Compares the unit of depth with the poses, by the motion in a few pairs of images."""
+        unit, poses = self._side.units.unit, self._poses
+        if unit is None or poses is None or self._rectifier is None:
             return
+        spread = np.unique(np.linspace(0, len(self._files) - 1, CHECKED).round().astype(int)).tolist()
+        near = sorted({k for i in spread for k in (i, i + 1, i + 3, i + 6)} & set(depth_files))
+        posed = [(i, T) for i in near if (T := poses.peek(i, self._own_stamp(i, self._stamps_ns[i]))) is not None]
+        pairs = []
+        for i, j in choose_pairs(posed, PAIRS):
+            first, second = self._view(i, depth_files), self._view(j, depth_files)
+            if first is not None and second is not None:
+                pairs.append((first, second))
+        finding = compare(pairs, unit.units_per_metre)
+        if finding is not None:
+            self._side.units.unit = judge(finding, unit, given=self._side.units_are_given)
+            self.report.warn(self._side.units.unit.note)
+
+    def _view(self, index: int, depth_files: dict[int, Path]) -> View | None:
+        """One frame as `unit_check` wants it; None where it cannot be read."""
+        rectifier, poses = self._rectifier, self._poses
+        if rectifier is None or poses is None:
+            return None
+        try:
+            image, turn = self._pictures.read(self._files[index])
+            values = self._side.raw_depth(index, (image.shape[0], image.shape[1]), turn)
+        except Motion4DError:
+            return None
+        T = poses.peek(index, self._own_stamp(index, self._stamps_ns[index]))
+        if values is None or T is None or image.shape[:2] != rectifier.camera.size:
+            return None
+        return view(rectifier.rectify(image), rectifier.rectify(values, nearest=True), rectifier.camera, T)
 
 
 def _with_layout(options: SourceOptions, layout: Layout | None, report: SourceReport) -> SourceOptions:

@@ -49,15 +49,19 @@ class GivenPoses:
         report.used["camera poses"] = f"{trajectory.name} ({trajectory.usable} poses, {how})"
 
     def at(self, index: int, stamp_ns: int) -> FloatArray | None:
-        """(4, 4) T_map_cam of frame `index`; `stamp_ns` as in the `frames` given."""
+        """(4, 4) T_map_cam of frame `index`; `stamp_ns` as in the `frames` given. Without one, that is said."""
+        pose = self.peek(index, stamp_ns)
+        if pose is None:
+            self._report.warn("a frame has no camera pose near its time: its pose is predicted")
+        return pose
+
+    def peek(self, index: int, stamp_ns: int) -> FloatArray | None:
+        """The same without a word."""
         if self._by_index is not None:
             pose = self._by_index.get(index)
         else:
             pose = None if self._buffer is None else self._buffer.at(stamp_ns)
-        if pose is None:
-            self._report.warn("a frame has no camera pose near its time: its pose is predicted")
-            return None
-        return pose if self._extrinsic is None else pose @ self._extrinsic
+        return pose if pose is None or self._extrinsic is None else pose @ self._extrinsic
 
     def _match(self, trajectory: Trajectory, options: SourceOptions, counted: bool) -> str:
         """How the poses are matched, in words."""
