@@ -2,77 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
-import subprocess
-import sys
-
 import cv2
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
-
-from motion4d_ros.cli import main
-from motion4d_ros.offline.sources import open_source
-
-
-@pytest.fixture
-def case(shared, tmp_path):
-    """Makes case N in the test's folder; its commands as lists of words (without `motion4d`)."""
-
-    def make(number: int) -> list[list[str]]:
-        scripts = sorted((shared / "cases").glob(f"{number:02d}_*.py"))
-        if not scripts:
-            pytest.skip(f"no case {number} at {shared}/cases")
-        done = subprocess.run([sys.executable, scripts[0], tmp_path], capture_output=True, text=True, check=True)
-        line = next(line for line in done.stdout.splitlines() if line.startswith("command"))
-        return [shlex.split(text)[1:] for text in line.split(":", 1)[1].split(";")]
-
-    return make
-
-
-class WasRead(BaseException):
-    """Ends an analysis once its recording has been read: what the engine makes of it is tested elsewhere."""
-
-
-@pytest.fixture
-def read(monkeypatch, tmp_path):
-    """Runs `motion4d WORDS …` up to the engine; (frames, report of the source)."""
-
-    def run(words):
-        results = []
-
-        def open_and_read(path, options):
-            source = open_source(path, options)
-            try:
-                results.append((list(source), source.report))
-            finally:
-                source.close()
-            raise WasRead
-
-        monkeypatch.setattr("motion4d_ros.offline.analyze.open_source", open_and_read)
-        words = [str(word) for word in words]
-        with pytest.raises(WasRead):
-            status = main([*words, *([] if "--out" in words else ["--out", str(tmp_path / "out")])])
-            pytest.fail(f"ended with status {status}")
-        return results[0]
-
-    return run
-
-
-@pytest.fixture
-def refused(tmp_path, capfd):
-    """Runs `motion4d WORDS …`, which must be refused; the one line that says why."""
-
-    def run(words):
-        capfd.readouterr()
-        words = [str(word) for word in words]
-        assert main([*words, *([] if "--out" in words else ["--out", str(tmp_path / "out")])]) == 2
-        lines = capfd.readouterr().err.strip().splitlines()
-        assert len(lines) == 1 and "Traceback" not in lines[0], lines
-        assert not (tmp_path / "out").exists()
-        return lines[0]
-
-    return run
 
 
 def notes(report):

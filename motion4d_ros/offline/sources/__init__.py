@@ -11,6 +11,9 @@ from motion4d_ros.types import Motion4DError
 
 __all__ = ["FrameSource", "SourceOptions", "SourceReport", "open_source"]
 
+_LARGEST_JPEG = 32 * 2**20
+"""Bytes in which a second picture is looked for."""
+
 
 def open_source(path: Path, options: SourceOptions) -> FrameSource:
     """Opens a rosbag2 folder or file, a ROS 1 bag, a video or a folder of images; readers are imported when needed.
@@ -60,9 +63,15 @@ def _is_picture(path: Path, head: bytes) -> bool:
     """A single picture. Animated GIF, PNG and WebP are videos."""
     import cv2
 
+    from motion4d_ros.offline.sources.quiet import quiet_opencv
+
     if head.startswith(b"GIF8") or b"acTL" in head[:200] or (head[8:12] == b"WEBP" and b"ANIM" in head[:64]):
         return False
-    return bool(cv2.haveImageReader(str(path)))
+    if head.startswith(b"\xff\xd8"):  # JPEG after JPEG is a video
+        with path.open("rb") as file:
+            return b"\xff\xd9\xff\xd8\xff" not in file.read(_LARGEST_JPEG)
+    with quiet_opencv():
+        return bool(cv2.haveImageReader(str(path)))
 
 
 def _is_text(head: bytes) -> bool:

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from motion4d_ros.imagery.conversions import object_ids
-from motion4d_ros.imagery.depth_units import DepthUnit, DepthUnits, recognise
+from motion4d_ros.imagery.depth_units import DepthUnits, recognise
 from motion4d_ros.imagery.void_labels import VoidRule
 from motion4d_ros.offline.sources.base import NOTHING, SourceOptions, SourceReport, fit_to_size
 from motion4d_ros.offline.sources.layouts import depth_convention
 from motion4d_ros.offline.sources.names import Keys
 from motion4d_ros.offline.sources.pairing import pair
-from motion4d_ros.offline.sources.pictures import Turn, why_unreadable
+from motion4d_ros.offline.sources.pictures import Turn, read_image_file, why_unreadable
 from motion4d_ros.offline.sources.series import DEPTH_SUFFIXES, IMAGE_SUFFIXES, Series, read_series
 from motion4d_ros.types import IntArray, Motion4DError
 
@@ -45,7 +45,7 @@ def read_labels(path: Path) -> NDArray[np.int32]:
                         f"{path}: a colour image; masks hold object ids (8- or 16-bit grey, or palette)"
                     )
                 pixels = colours[..., 0]
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError) as error:
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         text = why_unreadable(path) if isinstance(error, UnidentifiedImageError) else str(error)
         raise Motion4DError(f"{path}: cannot be read as a mask ({text})") from None
     if pixels.dtype == np.bool_:
@@ -72,7 +72,7 @@ def read_depth_values(path: Path) -> NDArray[Any]:
         pixels = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
         pixels = pixels[0] if pixels.ndim == 3 and pixels.shape[0] == 1 else pixels
     else:
-        pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        pixels = read_image_file(path, cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise Motion4DError(f"{path}: cannot be read as depth ({why_unreadable(path)})")
     if pixels.ndim != 2 or pixels.dtype.kind not in "uif" or pixels.dtype.itemsize < 2:
@@ -98,6 +98,10 @@ class SideFiles:
         self.units = DepthUnits(options.depth_units_per_metre)
         self.units_are_given = bool(options.depth_units_per_metre)
         self._void = VoidRule()
+        if self._depth_series is None and self.units_are_given:
+            raise Motion4DError(
+                "--depth-scale (depth.units_per_metre) says what depth counts in: give --depth DIR with it"
+            )
         if self._depth_series is not None:
             self._decide_unit(self._depth_series, Path(str(options.depth)))
         if self._masks_series is not None:
@@ -182,13 +186,13 @@ class SideFiles:
     def _decide_unit(self, series: Series, path: Path) -> None:
         values = self._sample(series.files, SAMPLED_DEPTH, read_depth_values)
         if self.units_are_given:
-            self._report.used["depth"] += (
-                f", in {DepthUnit(self.units.unit.units_per_metre).name}" if self.units.unit else ""
-            )
             return
         stamped = series.keys.absolute and self._frames.absolute
         self.units.unit = recognise(values, depth_convention(path), rgbd_layout=stamped)
         for note in self.units.notes:
             self._report.warn(note)
-        if self.units.unit is not None:
+
+    def say_unit(self) -> None:
+        """Tells the report what depth is read in, once that is decided."""
+        if self._depth_series is not None and self.units.unit is not None:
             self._report.used["depth"] += f", in {self.units.unit.name}"

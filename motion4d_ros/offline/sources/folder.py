@@ -49,6 +49,7 @@ class FolderSource:
             self.report.warn(self._pictures.note)
         if self._poses is not None and self._side.depth_files:
             self._check_units(self._side.depth_files)
+        self._side.say_unit()
         if self.report.found:
             brought = [
                 f"{part}: {self.report.used[part]}" for part in ("depth", "camera poses") if part in self.report.used

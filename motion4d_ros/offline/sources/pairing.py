@@ -105,7 +105,8 @@ def _by_number(own: Sequence[int], files: Keys, what: str, counted: bool) -> Pai
         constant = min(theirs) - min(own)
         if not reach[0] and sorted(theirs) == [number + constant for number in sorted(own)]:
             return _shifted(own, files, constant, what, tell=True)
-        if _evenly(own) and _evenly(theirs):
+        steps = _steps(own) | _steps(theirs)
+        if len(_steps(own)) == len(_steps(theirs)) == 1 and len(steps) == 2:  # both complete, numbered differently
             how = f"in order: numbers go from {min(theirs)} to {max(theirs)}, the images' from {min(own)} to {max(own)}"
             return Pairing(dict(enumerate(range(len(own)))), how, True)
     if shift is None and 2 * len(reach[0]) >= min(len(own), len(theirs)):
@@ -116,8 +117,8 @@ def _by_number(own: Sequence[int], files: Keys, what: str, counted: bool) -> Pai
     return _shifted(own, files, shift, what, tell=not whole, counted=counted)
 
 
-def _evenly(numbers: Sequence[int]) -> bool:
-    return len(set(np.diff(sorted(numbers)).tolist())) <= 1
+def _steps(numbers: Sequence[int]) -> set[int]:
+    return set(np.diff(sorted(numbers)).tolist())
 
 
 def _shifted(own: Sequence[int], files: Keys, shift: int, what: str, *, tell: bool, counted: bool = False) -> Pairing:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from motion4d_ros.imagery.high_bit import Levels
+from motion4d_ros.offline.sources.quiet import quiet_opencv
 from motion4d_ros.types import Motion4DError
 
 JPEG_BLOCK = 8  # px
@@ -100,7 +101,7 @@ class PictureReader:
 
 def read_pixels(file: Path) -> NDArray[Any]:
     """(H, W) grey or (H, W, 3) BGR as stored: uint8, uint16 or floating point. Raises `Motion4DError` with why."""
-    pixels = cv2.imread(str(file), _FLAGS)
+    pixels = read_image_file(file, _FLAGS)
     if pixels is None:
         raise Motion4DError(why_unreadable(file))
     if file.suffix.lower() in (".jpg", ".jpeg") and _breaks_off(file.read_bytes(), pixels):
@@ -108,6 +109,15 @@ def read_pixels(file: Path) -> NDArray[Any]:
     if pixels.dtype not in (np.uint8, np.uint16, np.float32, np.float64):
         raise Motion4DError(f"{pixels.dtype} pixels, expected 8 or 16 bits or floating point")
     return pixels
+
+
+def read_image_file(file: Path, flags: int) -> NDArray[Any] | None:
+    """What OpenCV makes of a file; None where it cannot, without a word on stderr."""
+    try:
+        with quiet_opencv():
+            return cv2.imread(str(file), flags)
+    except cv2.error:  # a header that claims more pixels than OpenCV takes
+        return None
 
 
 def turn_of(file: Path) -> Turn:

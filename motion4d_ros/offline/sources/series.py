@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 
 from motion4d_ros.offline.sources.names import NS_PER, Keys, epoch_unit, in_order, read_keys
+from motion4d_ros.offline.sources.quiet import quiet_opencv
 from motion4d_ros.types import Motion4DError
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2", ".avif"})
@@ -56,7 +57,8 @@ def _list_files(
         raise Motion4DError(f"{glob!r}: no pattern for file names ({error})") from None
     files = [path for path in found if path.suffix.lower() in suffixes]
     if not files and suffixes == IMAGE_SUFFIXES:  # names may say nothing: the content does
-        files = [path for path in found if cv2.haveImageReader(str(path))]
+        with quiet_opencv():
+            files = [path for path in found if cv2.haveImageReader(str(path))]
     if not files:
         raise Motion4DError(f"{folder}: no {what} {'match ' + glob if glob else 'found'}{_instead(folder, suffixes)}")
     chosen = files if glob else _one_kind(folder, files, what, hints)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,17 @@ from numpy.typing import NDArray
 
 from motion4d_ros.imagery.camera import Rectifier
 from motion4d_ros.offline.sources.base import NOTHING, SourceOptions, SourceReport, StampClock
-from motion4d_ros.offline.sources.container import packet_stamps_ns
+from motion4d_ros.offline.sources.container import read_packets
 from motion4d_ros.offline.sources.files import SideFiles
 from motion4d_ros.offline.sources.given_poses import GivenPoses
 from motion4d_ros.offline.sources.lenses import Lens
 from motion4d_ros.offline.sources.names import Keys
 from motion4d_ros.offline.sources.pictures import Turn
+from motion4d_ros.offline.sources.quiet import quiet_opencv
 from motion4d_ros.types import Frame, Motion4DError
 
 USUAL_RATE = 30.0
 _VARIES = 0.2  # steps that differ more from the usual one are no rounding
-_QUIET = "-8"  # FFmpeg's level: what it finds in a file we say ourselves, in one line
 
 
 class VideoSource:
@@ -33,17 +32,18 @@ class VideoSource:
         self.name = str(path)
         self.report = SourceReport()
         self._path, self._options = path, options
-        self._stamps_ns = packet_stamps_ns(path)
+        packets = read_packets(path)
+        self._stamps_ns = None if packets is None else packets.stamps_ns
         self._lens = Lens(options, self.report, None, None)
         self._capture, self._turn = self._open()
-        announced = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        counted = len(self._stamps_ns) if self._stamps_ns else announced
-        self.count: int | None = counted if counted > 0 else None
+        announced = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)) if packets is None else packets.count
+        self.count: int | None = announced if announced > 0 else None
         self._rate = self._choose_rate(float(self._capture.get(cv2.CAP_PROP_FPS)))
         self.report.used["image"] = f"{path.name}, {self.count or '?'} frames, {self._rate:.5g} a second"
         self._say_time()
         frames = self._keys()
         self._side = SideFiles(options, frames, self.report, counted=True)
+        self._side.say_unit()
         self._poses: GivenPoses | None = None
         if options.poses is None or options.poses == NOTHING:
             self.report.missing.append("camera poses")
@@ -69,7 +69,7 @@ class VideoSource:
             size = (image.shape[0], image.shape[1])
             if rectifier is None:
                 rectifier = self._lens.rectifier(size, self._pixel_aspect())
-            own_ns = self._stamps_ns[index] if self._stamps_ns else round(index * 1e9 / self._rate)
+            own_ns = self._time(index, at_ns)
             depth, masks = self._side.depth(index, size, self._turn), self._side.masks(index, size, self._turn)
             yield Frame(
                 stamp_ns=clock.next(own_ns if self._options.fps is None else round(index * 1e9 / self._rate)),
@@ -92,8 +92,8 @@ class VideoSource:
 
     def _open(self) -> tuple[cv2.VideoCapture, Turn]:
         """The decoder, and how it turns frames, as the file's rotation flag and the given calibration want it."""
-        os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", _QUIET)
-        capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
+        with quiet_opencv():
+            capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)
         if not capture.isOpened():
             raise Motion4DError(f"{self._path}: cannot be opened as a video: truncated, or an unknown codec")
         turn = Turn(-int(capture.get(cv2.CAP_PROP_ORIENTATION_META)) // 90 % 4)
@@ -132,18 +132,36 @@ class VideoSource:
             nearest if nearest > expected and abs(stamps[nearest] - at_ns) < abs(stamps[expected] - at_ns) else expected
         )
 
+    def _time(self, index: int, at_ns: int) -> int:
+        """The time of a frame as the container says; where it does not, by the rate."""
+        if self._stamps_ns and index < len(self._stamps_ns):
+            return self._stamps_ns[index]
+        return at_ns if at_ns > 0 else round(index * 1e9 / self._rate)
+
     def _choose_rate(self, said: float) -> float:
         if self._options.fps is not None:
             return self._options.fps
         stamps = self._stamps_ns
         if stamps and len(stamps) > 1:
             return 1e9 * (len(stamps) - 1) / (stamps[-1] - stamps[0])
-        if 0.1 < said < 10_000:
+        bare = stamps is None and self.count is not None and not self._has_times()
+        if 0.1 < said < 10_000 and not bare:
             return said
+        rate = said if 0.1 < said < 10_000 else USUAL_RATE
         self.report.warn(
-            f"the video does not say its rate: {USUAL_RATE:g} frames a second are assumed; all speeds scale with it"
+            f"the video does not say when its frames were taken: {rate:g} a second are assumed (--fps says it); all "
+            "speeds scale with it"
         )
-        return USUAL_RATE
+        return rate
+
+    def _has_times(self) -> bool:
+        """Whether the decoder knows when the second frame is to be shown: a bare stream holds no times."""
+        probe, _ = self._open()
+        for _ in range(2):
+            probe.read()
+        known = float(probe.get(cv2.CAP_PROP_POS_MSEC)) > 0.0
+        probe.release()
+        return known
 
     def _say_time(self) -> None:
         stamps = self._stamps_ns
