@@ -60,9 +60,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
     where = parser.add_argument_group("what to read (topics of a bag, or folders beside a video or images)")
     where.add_argument("--image", metavar="TOPIC", help="images; may be left out where there is only one candidate")
-    where.add_argument("--camera-info", metavar="TOPIC", help="camera info; derived from --image")
+    where.add_argument("--camera-info", metavar="TOPIC|FILE", help="camera info; files: a calibration (YAML); found")
     where.add_argument(
-        "--depth", metavar="TOPIC|DIR", help="depth: 16UC1 mm or 32FC1 m; files: uint16 PNG mm or .npy m"
+        "--depth", metavar="TOPIC|DIR", help="depth: 16UC1, 32FC1; files: 16-bit PNG, .npy; none: leave it alone"
     )
     where.add_argument(
         "--depth-scale",
@@ -72,8 +72,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     where.add_argument("--masks", metavar="TOPIC|DIR", help="object ids per pixel, however flickering")
     where.add_argument("--odometry", metavar="TOPIC", help="Odometry or PoseStamped of the camera, or of its robot")
-    where.add_argument("--poses", metavar="FILE.tum|DIR", help="camera poses for a video or folder")
-    where.add_argument("--fps", type=float, metavar="N", help="frames per second of a folder or video")
+    where.add_argument("--poses", metavar="FILE|DIR", help="poses for a video or folder: TUM, EuRoC, KITTI; none")
+    where.add_argument("--fps", type=float, metavar="N", help="frames per second of a folder or video, else its stamps")
     where.add_argument("--intrinsics", type=_intrinsics, metavar="fx,fy,cx,cy", help="of the full image, px")
     where.add_argument("--image-glob", metavar="GLOB", help="which files of a folder are images, such as '*.color.jpg'")
     where.add_argument("--depth-glob", metavar="GLOB", help="which files of the depth folder to take")
