@@ -84,7 +84,7 @@ def check_image(message: Any, what: str = "image") -> Encoding:
     expected = step * int(height * encoding.rows)
     if len(message.data) not in (expected, expected - (step - row)):  # the last row may come without its padding
         text = f"{what}: {len(message.data)} B of data, {width}x{height} px {name} in rows of {step} B need {expected}"
-        raise Rejection("data", f"{text}: truncated, or another encoding than it says?")
+        raise Rejection("data", f"{text}: truncated, or not {name}: set the driver's encoding to what it sends")
     if message.is_bigendian not in (0, 1):
         raise Rejection("encoding", f"{what}: is_bigendian is {message.is_bigendian}, must be 0 or 1")
     return encoding
