@@ -40,6 +40,16 @@ def check_words(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
             known, subcommands = [*known, *_options(parser)], _subcommands(parser)
 
 
+def no_such_path(path: Path, what: str = "") -> Motion4DError:
+    """The error for a path that does not exist; names its nearest neighbour, if there is one like it."""
+    try:
+        found = difflib.get_close_matches(path.name, [other.name for other in path.parent.iterdir()], 1)
+    except OSError:
+        found = []
+    hint = f"; did you mean {path.parent / found[0]}?" if found else ""
+    return Motion4DError(f"{what} {path}: no such file or folder{hint}".strip())
+
+
 def _unknown_command(parser: argparse.ArgumentParser, word: str, names: list[str]) -> str:
     if Path(word).exists() and "analyze" in names:  # `motion4d clip.mp4`
         return f"{word} is no command; did you mean {parser.prog} analyze {word} --out DIR?"

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import types
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -39,7 +40,7 @@ def run(capsys, *words):
         (["analyze", ".", "--out", "x", "--set", "window.length=1000"], "must lie in 2 .. 64"),
         (["analyze", ".", "--out", "x", "--config", "none.yaml"], "none.yaml: cannot be read"),
         (["analyze", ".", "--out", "x", "--preset", "nonsense"], "there is no such preset"),
-        (["analyze", ".", "--out", "x", "--queries", "none.npy"], "none.npy: cannot be read"),
+        (["analyze", ".", "--out", "x", "--queries", "none.npy"], "none.npy: no such file or folder"),
         (["analyze", ".", "--out", "x", "--fps", "0"], "frames per second"),
     ],
 )
@@ -69,6 +70,21 @@ def test_mistakes_are_one_line_that_names_the_nearest(capsys, words, message):
     status, out, err = run(capsys, *words)
     assert status == 2 and out == "" and message in err
     assert err.startswith("motion4d: error: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("option", ["", "--prompt-mask", "--queries"])
+def test_mistyped_paths_are_told_the_nearest(capsys, tmp_path, monkeypatch, option):
+    monkeypatch.chdir(tmp_path)
+    for name in ("clip.mp4", "first.png", "points.npy"):
+        Path(name).touch()
+    words = {
+        "": ["clpi.mp4"],
+        "--prompt-mask": ["clip.mp4", option, "frist.png"],
+        "--queries": ["clip.mp4", option, "point.npy"],
+    }
+    nearest = {"": "clip.mp4", "--prompt-mask": "first.png", "--queries": "points.npy"}[option]
+    status, _, err = run(capsys, "analyze", *words[option], "--out", "x")
+    assert status == 2 and err.endswith(f"no such file or folder; did you mean {nearest}?\n") and not Path("x").exists()
 
 
 def test_nothing_asked_shows_the_help(capsys):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from motion4d_ros.config import Config
 from motion4d_ros.offline.carriers import AnalysisResult, AnalyzeOptions, Progress
 from motion4d_ros.offline.interrupt import Interrupt
-from motion4d_ros.offline.preflight import check_installation, read_prompt_mask
+from motion4d_ros.offline.preflight import check_input, check_installation, read_prompt_mask
 from motion4d_ros.offline.queries import read_queries
 from motion4d_ros.offline.reading import Reading
 from motion4d_ros.offline.results import Results
@@ -40,6 +40,7 @@ def analyze(
     `out` is then as it was before.
     """
     config = effective_config(options)
+    check_input(options.input)
     queries = None if options.queries is None else read_queries(options.queries)
     prompt_labels = None if options.prompt_mask is None else read_prompt_mask(options.prompt_mask)
     with interrupt or Interrupt() as stop, Workspace(options.out, overwrite=options.overwrite) as work:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from motion4d_ros.offline.bag_output import own_typestore
 from motion4d_ros.offline.queries import check_queries
 from motion4d_ros.offline.report.build import check_page
 from motion4d_ros.offline.sources.files import read_labels
+from motion4d_ros.options import no_such_path
 from motion4d_ros.types import FloatArray, Frame, IntArray, Motion4DError
 
 FRINGE_PX = 24  # ids with fewer pixels are the blurred edge of something, not objects
@@ -22,10 +24,18 @@ def check_installation() -> None:
     check_page()
 
 
+def check_input(path: Path) -> None:
+    """Raises `Motion4DError` when the recording does not exist, or must not be read."""
+    if not path.exists():
+        raise no_such_path(path)
+    if not os.access(path, os.R_OK):
+        raise Motion4DError(f"{path}: you are not allowed to read it (see `ls -l`)")
+
+
 def read_prompt_mask(path: Path) -> IntArray:
     """(H, W) ids of the first frame's objects. Raises `Motion4DError` for what cannot be one."""
     if not path.exists():
-        raise Motion4DError(f"--prompt-mask {path}: no such file")
+        raise no_such_path(path, "--prompt-mask")
     if path.is_dir():
         raise Motion4DError(f"--prompt-mask {path}: is a folder; name the label image of the first frame")
     labels = VoidRule().apply(read_labels(path))

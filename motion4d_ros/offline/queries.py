@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from motion4d_ros.files import write_bytes
+from motion4d_ros.options import no_such_path
 from motion4d_ros.types import Estimate, FloatArray, IntArray, Motion4DError, QueryTracks
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ _SMALLEST_OBJECT = 24  # px; smaller patches are likely to be noise
 
 def read_queries(path: Path) -> FloatArray:
     """(Q, 3) query points t, y, x from a `.npy`, or the `query_points` of a `.npz`. Raises `Motion4DError`."""
+    if not path.exists():
+        raise no_such_path(path, "--queries")
     try:
         content = np.load(path, allow_pickle=False)
         points = content["query_points"] if isinstance(content, np.lib.npyio.NpzFile) else content

@@ -18,6 +18,7 @@ from motion4d_ros.failures import Stopped
 from motion4d_ros.offline import room
 from motion4d_ros.offline.analyze import AnalyzeOptions, analyze
 from motion4d_ros.offline.command import ending, hints, summary
+from motion4d_ros.offline.report.overlay import encode_video
 from motion4d_ros.offline.workspace import PRODUCTS, RESERVE_BYTES
 from motion4d_ros.types import Motion4DError
 
@@ -296,6 +297,15 @@ def test_disk_that_fills_up_in_mid_run(make_bag, topics, small_disk, engine_doub
     assert ending(result) == 2
     said = capfd.readouterr().err
     assert said.count("\n") == 1 and "error: no space left on" in said and f"{kept} finished frames are in" in said
+
+
+def test_video_that_a_full_disk_cuts_short_is_none(small_disk, capfd):
+    pytest.importorskip("imageio_ffmpeg")
+    noise = np.random.default_rng(0).integers(0, 255, (40, 240, 320, 3)).astype(np.uint8)
+    assert encode_video(small_disk / "whole.mp4", iter(noise[:2]), 10.0)
+    fill(small_disk, 100_000)
+    assert not encode_video(small_disk / "short.mp4", iter(noise), 10.0)
+    assert capfd.readouterr().err == ""
 
 
 def test_disk_that_is_full_at_once(make_bag, topics, small_disk, engine_double):
