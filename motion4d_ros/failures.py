@@ -85,8 +85,12 @@ def is_users(error: BaseException) -> bool:
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether a full disk, or a quota, is behind it."""
-    return any(isinstance(found, OSError) and found.errno in _FULL for found in _chain(error))
+    """Whether a full disk, or a quota, is behind it; some libraries pass on the system's words only."""
+    words = tuple(os.strerror(number) for number in _FULL)
+    return any(
+        (isinstance(found, OSError) and found.errno in _FULL) or any(word in str(found) for word in words)
+        for found in _chain(error)
+    )
 
 
 def write_log(error: BaseException) -> Path | None:

@@ -176,7 +176,8 @@ def summary(result: AnalysisResult, seconds: float) -> str:
     """What came out, in lines for people: what to know, what to try, counts, and where to look."""
     counts = result.metrics["counts"]
     lines = [f"note: {warning}" for warning in result.warnings]
-    lines += [f"hint: {hint}" for hint in hints(result)]
+    if not (result.failure or result.interrupted):  # else it is known why little came out
+        lines += [f"hint: {hint}" for hint in hints(result)]
     lines.append(
         f"{_many(result.frames, 'frame')}, {_many(counts['objects'], 'object')}, {_many(counts['queries'], 'track')} "
         f"in {seconds:.1f} s ({seconds / result.frames:.2f} s a frame); scale: {result.metrics['scale']}"

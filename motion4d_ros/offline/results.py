@@ -178,7 +178,7 @@ class Results:
         if reading.interrupted:
             found.insert(0, f"interrupted after {log.finished} frames: the last global refinement is missing or short")
         if reading.failure:
-            found.insert(0, f"the input could not be read to its end: {reading.failure}")
+            found.insert(0, f"ended before the end of the input: {reading.failure}")
         return found
 
     def _say(self, what: str) -> None:

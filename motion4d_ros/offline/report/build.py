@@ -23,7 +23,7 @@ from motion4d_ros.types import NO_GROUND, FloatArray, Motion4DError, ObjectPhase
 
 MAX_RENDERS = 8
 _SAID_ELSEWHERE = (
-    "the input could not be read",
+    "ended before the end of the input",
     "interrupted after",
     "no --intrinsics:",
     "only one frame:",

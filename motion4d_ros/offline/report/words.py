@@ -73,7 +73,7 @@ def distrust(metrics: dict[str, Any]) -> list[str]:
     poses = counts["poses"]
     frames = counts["frames"]
     if metrics["failure"]:
-        found.append(f"The recording could not be read to its end: {metrics['failure']}")
+        found.append(f"The analysis ended before the end of the recording: {metrics['failure']}")
     if metrics["interrupted"]:
         found.append(
             "The analysis was interrupted: what came later and the last global refinement are missing or cut short."
