@@ -157,8 +157,8 @@ def _integer(values: NDArray[np.float64], rgbd_layout: bool) -> DepthUnit:
         return DepthUnit(
             TUM,
             f"depth in mm would lie {middle / MILLIMETRES:.3g} m away, farther than RGB-D cameras measure: read as "
-            f"1/5000 m as in TUM's data sets ({middle / TUM:.3g} m; 65535 = 13.1 m); --depth-scale 1000 says that "
-            "it is mm",
+            f"1/5000 m as in TUM's data sets ({middle / TUM:.3g} m; 65535 = 13.1 m); --depth-scale says otherwise "
+            "(1000: mm, 4000: L515)",
         )
     if middle > _FAR_M * MILLIMETRES:
         note = f"depth is taken for mm: {middle / MILLIMETRES:.3g} m in the middle of all; {_ask()}"

@@ -181,6 +181,21 @@ def test_poses_tell_the_unit_of_depth(folder, read, units, dtype):
     assert ("--depth-scale" in notes(report)) == (units != 1000.0)
 
 
+@pytest.mark.parametrize("units", [1000.0, 256.0])
+def test_a_unit_that_nothing_confirms_is_said(tmp_path, read, units):
+    """Four metres that count 256 each are as plausible as one metre in mm."""
+    for name in ("rgb", "depth"):
+        (tmp_path / name).mkdir()
+    for k in range(3):
+        image, depth, _ = scene(k)
+        cv2.imwrite(str(tmp_path / f"rgb/{k:04d}.png"), image)
+        cv2.imwrite(str(tmp_path / f"depth/{k:04d}.png"), (depth * units).astype(np.uint16))
+    words = ["analyze", tmp_path / "rgb", "--depth", tmp_path / "depth", "--fps", "10", *GIVEN]
+    assert f"depth is taken for mm, {3.0 * units / 1000:.3g} m in the middle of all" in notes(read(words)[1])
+    frames, report = read([*words, "--depth-scale", f"{units:g}"])
+    assert frames[0].depth_m.max() == pytest.approx(3.0) and not report.warnings
+
+
 def test_a_layout_that_lies_about_its_unit_is_found_out(folder, read):
     frames, report = read(["analyze", folder(units=1000.0), *GIVEN])
     assert frames[0].depth_m.max() == pytest.approx(3.0) and "0.21 times as far" in notes(report)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from motion4d_ros.imagery.conversions import object_ids
-from motion4d_ros.imagery.depth_units import DepthUnits, recognise
+from motion4d_ros.imagery.depth_units import DepthUnits, known_values, recognise
 from motion4d_ros.imagery.void_labels import VoidRule
 from motion4d_ros.offline.sources.base import NOTHING, SourceOptions, SourceReport, fit_to_size
 from motion4d_ros.offline.sources.layouts import depth_convention
@@ -97,6 +97,8 @@ class SideFiles:
         )
         self.units = DepthUnits(options.depth_units_per_metre)
         self.units_are_given = bool(options.depth_units_per_metre)
+        self.unit_is_sure = self.units_are_given  # given, declared by the layout, measured, or told with a note
+        self._usual = 0.0  # the raw value in the middle of all
         self._void = VoidRule()
         if self._depth_series is None and self.units_are_given:
             raise Motion4DError(
@@ -188,11 +190,22 @@ class SideFiles:
         if self.units_are_given:
             return
         stamped = series.keys.absolute and self._frames.absolute
-        self.units.unit = recognise(values, depth_convention(path), rgbd_layout=stamped)
+        convention = depth_convention(path)
+        self.units.unit = recognise(values, convention, rgbd_layout=stamped)
         for note in self.units.notes:
             self._report.warn(note)
+        known = known_values(values)
+        self._usual = float(np.median(known)) if known.size else 0.0
+        self.unit_is_sure = bool(convention or self.units.notes) or all(part.dtype.kind == "f" for part in values)
 
     def say_unit(self) -> None:
         """Tells the report what depth is read in, once that is decided."""
-        if self._depth_series is not None and self.units.unit is not None:
-            self._report.used["depth"] += f", in {self.units.unit.name}"
+        unit = self.units.unit
+        if self._depth_series is None or unit is None:
+            return
+        self._report.used["depth"] += f", in {unit.name}"
+        if not self.unit_is_sure:
+            self._report.warn(
+                f"depth is taken for {unit.name}, {self._usual / unit.units_per_metre:.3g} m in the middle of all; "
+                "nothing confirms that, --depth-scale UNITS_PER_METRE says it (5000: TUM, 4000: L515, 256: KITTI)"
+            )

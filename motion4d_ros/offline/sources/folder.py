@@ -180,7 +180,10 @@ class FolderSource:
             if first is not None and second is not None:
                 pairs.append((first, second))
         finding = compare(pairs, unit.units_per_metre)
-        if finding is not None:
+        if finding is not None and finding.agrees:
+            self._side.unit_is_sure = True
+        elif finding is not None:
+            self._side.unit_is_sure = True
             self._side.units.unit = judge(finding, unit, given=self._side.units_are_given)
             self.report.warn(self._side.units.unit.note)
 

@@ -48,6 +48,7 @@ class Finding:
     units: tuple[float, ...]
     text: str
     about_poses: bool = False  # the poses are in another convention; nothing is said about the unit
+    agrees: bool = False  # depth and poses tell of the same scene: the unit is as good as declared
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class _Pair:
 
 
 def compare(pairs: Sequence[tuple[View, View]], assumed: float) -> Finding | None:
-    """What the pictures say about depth in `assumed` units per metre and the poses; None where they agree or are mute.
+    """What the pictures say about depth in `assumed` units per metre and the poses; None where they are mute.
 
     The residual is the distance between where flow finds a pixel and where its depth and the poses put it; the unit
     that makes its median smallest over all pairs is the right one, if the parallax is large enough to tell.
@@ -80,7 +81,9 @@ def compare(pairs: Sequence[tuple[View, View]], assumed: float) -> Finding | Non
     if direct.parallax_px < _ENOUGH_PARALLAX_PX or direct.residual_px > 0.4 * direct.parallax_px:
         return None  # too little to tell by; too much moves, or the poses are of something else
     here = _residual(measured, assumed, _as_given)
-    if here <= 1.6 * direct.residual_px + 0.5 * _SLACK_PX or abs(np.log(direct.factor)) < np.log(_DISAGREE):
+    if abs(np.log(direct.factor)) < np.log(_DISAGREE):
+        return Finding(direct.factor, (assumed,), "depth and poses agree", agrees=True)
+    if here <= 1.6 * direct.residual_px + 0.5 * _SLACK_PX:
         return None
     fitting = assumed * direct.factor
     apart = {unit: float(abs(np.log(unit / fitting))) for unit in CANDIDATES}
