@@ -122,8 +122,10 @@ def _array(path: Path) -> Trajectory:
 def _table(path: Path) -> Trajectory:
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Motion4DError(f"{path}: cannot be read as a trajectory ({error})") from None
+    except UnicodeDecodeError:
+        raise Motion4DError(f"{path}: cannot be read as a trajectory (no text file)") from None
+    except OSError as error:
+        raise Motion4DError(f"{path}: cannot be read as a trajectory ({error.strerror or error})") from None
     lines = text.splitlines()
     header = _header(lines)
     rows = [(number, _fields(line)) for number, line in enumerate(lines, 1)]

@@ -161,6 +161,16 @@ def test_calibrations_beside_the_images(folder, read, tmp_path):
     assert frames[0].camera.fx == 320.0 and "calibration.txt" not in notes(report)
 
 
+def test_what_a_layout_brings_but_cannot_be_used_is_no_reason_to_give_up(folder, read):
+    root = folder(5)
+    for name in ("depth", "groundtruth"):
+        text = (root / f"{name}.txt").read_text()
+        (root / f"{name}.txt").write_text(text.replace("\n1305031102", "\n1305039102"))
+    frames, report = read(["analyze", root, *GIVEN])
+    assert len(frames) == 5 and not report.found and frames[0].depth_m is None and frames[0].T_map_cam is None
+    assert "depth beside the images was not used" in notes(report) and "poses beside the images" in notes(report)
+
+
 def test_images_and_depth_side_by_side(folder, read):
     frames, report = read(["analyze", folder(5, units=1000.0, lists=()), "--intrinsics", "320,320,159.5,119.5"])
     assert report.found == {"depth"} and [f.depth_m is None for f in frames] == [k == 3 for k in range(5)]

@@ -149,7 +149,9 @@ def test_order_and_repetition_in_a_trajectory(written):
 
 def test_another_clock_is_refused(written):
     with pytest.raises(Motion4DError, match="do not meet the images'"):
-        given(written(lines([f"{EPOCH + 500 + 0.1 * k}" for k in range(7)])), stamped(9))
+        given(written(lines([f"{EPOCH + 500 + 0.1 * k}" for k in range(9)])), stamped(9))
+    found, text = given(written(lines([f"{0.1 * k}" for k in range(9)])), stamped(9))
+    assert found[8] == 0.8 and "taken in order" in text
 
 
 def test_a_trajectory_that_began_late_is_not_laid_on_the_first_frame(written):

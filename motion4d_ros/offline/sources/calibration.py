@@ -41,8 +41,10 @@ def read_calibration(path: Path) -> SimpleNamespace:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Motion4DError(f"{path}: cannot be read as a calibration ({error})") from None
+    except UnicodeDecodeError:
+        raise Motion4DError(f"{path}: cannot be read as a calibration (no text file)") from None
+    except OSError as error:
+        raise Motion4DError(f"{path}: cannot be read as a calibration ({error.strerror or error})") from None
     found = _from_numbers(text)
     if found is None:
         found = _from_yaml(text, path)

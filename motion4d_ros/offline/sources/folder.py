@@ -40,7 +40,7 @@ class FolderSource:
         self.count: int | None = len(self._files)
         self._lens = Lens(options, self.report, path, layout)
         frames = self._series.keys
-        self._side = SideFiles(options, frames, self.report, counted=False)
+        self._side = self._read_side(frames)
         self._poses = self._read_poses(frames)
         self._stamps_ns = self._times(frames)
         self._pictures = PictureReader(self._files)
@@ -85,6 +85,18 @@ class FolderSource:
 
     def close(self) -> None:
         """Nothing stays open."""
+
+    def _read_side(self, frames: Keys) -> SideFiles:
+        """Depth and masks that were given, or that the layout brings; the latter are no reason to give up."""
+        try:
+            return SideFiles(self._options, frames, self.report, counted=False)
+        except Motion4DError as error:
+            if "depth" not in self.report.found:
+                raise
+            without = SideFiles(replace(self._options, depth=NOTHING), frames, self.report, counted=False)
+            self.report.found.discard("depth")
+            self.report.warn(f"depth beside the images was not used: {error}")
+            return without
 
     def _read_poses(self, frames: Keys) -> GivenPoses | None:
         """The poses that were given, or that the layout brings; the latter are no reason to give up."""

@@ -81,6 +81,8 @@ class GivenPoses:
             return "by frame number"
         if self._frames.stamps_ns is not None and (how := self._by_time(trajectory, stamps, options)):
             return how + said
+        if self._frames.absolute and stamps[-1] > _EPOCH_NS:
+            raise Motion4DError(_apart(trajectory.name, stamps, self._frames.stamps_ns or []))
         if rows == count:
             self._by_index = dict(enumerate(trajectory.poses))
             if self._frames.stamps_ns is None:
