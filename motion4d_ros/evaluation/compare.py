@@ -18,6 +18,7 @@ from motion4d_ros.imagery.void_labels import VOID, looks_void
 from motion4d_ros.types import BoolArray, IntArray, Motion4DError
 
 POINT_ARRAYS = tuple(name for name in NEEDED if name != "masks")
+TRUTH_FOLDERS = ("truth", "gt", "mask", "annotation")  # words in the names of folders that hold true masks
 SAME_QUERY_PX = 0.5  # query points that are closer are the same
 
 
@@ -223,8 +224,9 @@ def _frames(out: Path) -> int:
 def _true_masks(folder: Path) -> _Labels:
     """Ids of true masks: palette and grey images hold ids, or 0 and 255 for one object."""
     if not any(folder.glob("*.png")):
-        below = next((path for path in sorted(folder.iterdir()) if path.is_dir() and any(path.glob("*.png"))), None)
-        hint = f"; did you mean {below}?" if below else ""
+        below = [path for path in sorted(folder.iterdir()) if path.is_dir() and any(path.glob("*.png"))]
+        below.sort(key=lambda path: not any(word in path.name.lower() for word in TRUTH_FOLDERS))
+        hint = f"; did you mean {below[0]}?" if below else ""
         raise Motion4DError(f"{folder}: neither gt.npz nor true masks (*.png) in it{hint}")
     labels = _read_labels(folder)
     if looks_void(list(labels.ids)):

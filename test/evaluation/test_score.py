@@ -263,7 +263,7 @@ def test_label_images_of_anybody_are_scored(shared_data: Path) -> None:
         (["nowhere", "out"], "nowhere: no such file or folder"),
         (["true", "nowhere"], "nowhere: no such folder"),
         (["true", "empty"], "empty: no label images in it"),
-        (["parent", "out"], "did you mean parent/true?"),
+        (["parent", "out"], "did you mean parent/truth?"),
         (["true"], "name its folder, too"),
         (["wide", "out"], "masks of 100x40 px, the true ones have 50x40"),
         (["colour", "out"], "a colour image"),
@@ -276,7 +276,8 @@ def test_what_cannot_be_compared(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     squares(Path("true"), [0, 1, 2], {0: 1})
-    squares(Path("parent/true"), [0, 1, 2], {0: 1})
+    squares(Path("parent/truth"), [0, 1, 2], {0: 1})
+    squares(Path("parent/network"), [0, 1, 2], {0: 1})
     analysis_of_squares(Path("out"), 3, {0: 1})
     for name in ("empty", "wide", "colour", "unnumbered"):
         Path(name).mkdir()
