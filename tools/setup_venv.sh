@@ -187,8 +187,8 @@ make_environment() {
 }
 
 install_all() {
+    pip_install "pip" pip  # an old one may not know the wheels' platform tags
     if [[ $torch != system ]]; then
-        pip_install "pip" pip  # an old one may not know the wheels' platform tags
         if [[ $torch != *+* ]]; then
             echo "  next comes $torch; PyPI's build brings 3 GB of CUDA libraries" \
                  "$(gpu_here || echo "(no GPU here: README.md names smaller builds)")"
