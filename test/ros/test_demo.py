@@ -187,6 +187,22 @@ def test_what_no_demo_left_is_never_removed(tmp_path: Path) -> None:
     assert written_by_demo(tmp_path / "odd") == []
 
 
+def test_two_demos_do_not_write_the_same_folder(tmp_path: Path) -> None:
+    first = ResultFolder(tmp_path / "demo")
+    (first.staging / "report.html").write_text("first")
+    with pytest.raises(Motion4DError, match="another demo is writing it"):
+        ResultFolder(tmp_path / "demo")
+    first.publish()
+    assert (tmp_path / "demo" / "report.html").read_text() == "first"
+
+
+def test_topics_without_a_recording_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("--image", "--depth", "--odometry"):
+        assert main(["--out", str(tmp_path / "demo"), option, "/camera/image_raw"]) == 2
+        assert "BAG=folder" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_a_terminal_progress_is_a_line_now_and_then() -> None:
     said: list[str] = []
     now = [0.0]

@@ -57,8 +57,10 @@ def main(arguments: Sequence[str] | None = None, node_command: Sequence[str] = N
 def demonstrate(options: argparse.Namespace, node_command: Sequence[str], terminal: Terminal) -> None:
     """Checks what is given, plays it through the node, and replaces the former result when all is complete."""
     recording = None
+    named = {name: getattr(options, name) for name in ("depth", "masks", "odometry") if getattr(options, name)}
+    if options.bag is None and (named or options.image):
+        raise Motion4DError("topics are given, but no recording that holds them: make demo BAG=folder IMAGE=…")
     if options.bag is not None:
-        named = {name: getattr(options, name) for name in ("depth", "masks", "odometry") if getattr(options, name)}
         recording = own(options.bag, options.image, named)
     if options.preset:
         preset(options.preset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 from pathlib import Path
@@ -21,17 +22,18 @@ class ResultFolder:
 
     def __init__(self, out: Path) -> None:
         """Makes `OUT.new`. Raises `Motion4DError` where that is not possible."""
-        self.out = out.absolute()
+        self.out = out.resolve()
         self.staging = self.out.with_name(f"{self.out.name}.new")
         if self.out.exists() and not self.out.is_dir():
             raise Motion4DError(f"{self.out}: is a file, a folder is needed")
         if self.staging.exists() or self.staging.is_symlink():
-            if not (self.staging / MANIFEST).exists():
-                raise Motion4DError(f"{self.staging}: is in the way; no demo left it there, so move it away")
+            self._check_former()
             shutil.rmtree(self.staging)
         try:
             self.staging.mkdir(parents=True)
             self._list(self.staging, [])
+            self._lock = (self.staging / MANIFEST).open("rb")  # held while this object lives
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise Motion4DError(f"{self.staging}: cannot be written ({error.strerror})") from None
 
@@ -53,6 +55,16 @@ class ResultFolder:
             (self.staging / name).rename(self.out / name)
         shutil.rmtree(self.staging)
         return moved
+
+    def _check_former(self) -> None:
+        """Raises `Motion4DError` unless `OUT.new` is what a demo left that has ended."""
+        try:
+            with (self.staging / MANIFEST).open("rb") as manifest:
+                fcntl.flock(manifest, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Motion4DError(f"{self.staging}: another demo is writing it; wait, or choose another --out") from None
+        except OSError:
+            raise Motion4DError(f"{self.staging}: is in the way; no demo left it there, so move it away") from None
 
     @staticmethod
     def _list(folder: Path, names: list[str]) -> None:
