@@ -13,6 +13,7 @@ venv=$1
 torch=${TORCH:-torch==2.13.0}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 requirements=$here/../requirements
+constraints=$requirements/constraints.txt
 log=$venv/setup.log
 supported=(3.10 3.11 3.12 3.13 3.14)
 range="${supported[0]} to ${supported[-1]}"
@@ -165,7 +166,7 @@ pip_install() {  # WHAT ARGUMENTS…
     shift
     echo "  $what"
     text=$("$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-input \
-        -c "$requirements/constraints.txt" "$@" 2>&1) || status=$?
+        -c "$constraints" "$@" 2>&1) || status=$?
     printf '%s\n' "--- $what" "$text" >> "$log"
     ((status < 128)) || text+=" Killed"
     ((status == 0)) || explain "$what" "$text"
@@ -180,6 +181,12 @@ make_environment() {
     "$venv/bin/python" -m pip --version > /dev/null 2>&1 || "$venv/bin/python" -m ensurepip > /dev/null 2>&1 ||
         stop "$venv is damaged (no pip in it): make distclean, then try again"
     : > "$log" 2> /dev/null || stop "$venv cannot be written: check its owner and the room on the disk"
+    if [[ $torch == system ]]; then  # it stays, with the SymPy that it asks for
+        grep -v '^sympy==' "$constraints" > "$venv/constraints.txt"
+        "$venv/bin/python" -c 'from importlib.metadata import version; print("torch==" + version("torch"))' \
+            >> "$venv/constraints.txt" || stop "TORCH=system: its version is not known to $venv"
+        constraints=$venv/constraints.txt
+    fi
     # pip unpacks where the environment is: /tmp is often a small part of the memory.
     export TMPDIR=$venv/tmp.$$
     mkdir -p "$TMPDIR"
