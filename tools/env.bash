@@ -29,6 +29,7 @@ if [[ -f $_root/install/setup.bash ]]; then
     source "$_root/install/setup.bash"
 fi
 export PATH=$_venv/bin:$PATH VIRTUAL_ENV=$_venv
+export PYTHONNOUSERSITE=1  # what pip has put into ~/.local is not part of this environment
 
 export ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST
 export ROS_DOMAIN_ID=${MOTION4D_DOMAIN_ID:-$((1 + $(cksum <<< "$_root" | cut -d' ' -f1) % 100))}

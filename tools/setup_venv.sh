@@ -122,8 +122,8 @@ check_old_environment() {  # one that is there already must be what is asked for
 
 check_torch() {
     [[ $torch == system ]] || return 0
-    "$PYTHON" -c 'import torch' 2> /dev/null ||
-        stop "TORCH=system: $PYTHON has no PyTorch; install it with: $(install_line python3-torch)"
+    PYTHONNOUSERSITE=1 "$PYTHON" -c 'import torch' 2> /dev/null ||
+        stop "TORCH=system: $PYTHON has no PyTorch (~/.local does not count); install it with: $(install_line python3-torch)"
 }
 
 check_room() {
@@ -228,6 +228,7 @@ check_torch
 check_room
 # The wheels' interpreter starts itself a second time unless this says that the library path is set already.
 unset _ROS_WHEELS_BOOTSTRAP_COMPLETE
+export PYTHONNOUSERSITE=1  # what pip has put into ~/.local is not part of this environment
 leave_other_ros "$_ros_root"
 echo "installing pinned dependencies into $venv ($("$PYTHON" -V)); minutes the first time, log in $log"
 make_environment
