@@ -18,7 +18,7 @@ log=$venv/setup.log
 supported=(3.10 3.11 3.12 3.13 3.14)
 range="${supported[0]} to ${supported[-1]}"
 room_gb=4  # what pip unpacks and the environment itself, with PyTorch's CPU build
-room_cuda_gb=9  # the same with the CUDA libraries that PyPI's PyTorch brings
+room_cuda_gb=10  # the same with the CUDA libraries that PyPI's PyTorch brings
 as_root=$( ((EUID == 0)) || echo "sudo ")
 
 stop() { echo "set-up: $*" >&2; exit 2; }
