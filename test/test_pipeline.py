@@ -258,6 +258,53 @@ def test_without_a_depth_source_the_scale_is_unknown(scene: SyntheticScene) -> N
     assert all(np.isfinite(estimate.points.xyz_map).all() for estimate in estimates)
 
 
+TRIPOD = {"pose.source": "visual", "masks.source": "topic"}
+
+
+@pytest.fixture(scope="module")
+def tripod() -> SyntheticScene:
+    """A camera on a tripod; an object leaves the picture, another stays."""
+    return make_scene("leave_return", seed=1, frames=12, size=SIZE)
+
+
+def test_depth_in_metres_stays_metric_on_a_tripod(tripod: SyntheticScene) -> None:
+    frames = [replace(frame, T_map_cam=None) for frame in tripod.frames()]
+    engine, estimates = run(quick(**TRIPOD), frames)
+    assert {estimate.scale for estimate in estimates} == {Scale.METRIC} and engine.status().scale is Scale.METRIC
+    points = estimates[-1].points
+    for object_id in (1, 2):
+        depth = float(np.median(tripod.depth_m[-1][tripod.masks[-1] == object_id]))
+        found = float(np.median(points.xyz_map[points.object_id == object_id, 2]))
+        assert found == pytest.approx(depth, rel=0.05), "metres, as the depth camera says"
+
+
+def test_without_metres_nothing_moves_along_its_ray_nor_behind_the_camera(tripod: SyntheticScene) -> None:
+    """The same without depth. The fit is late, as on a slow machine: live estimates go on from its last window."""
+    engine = Motion4D(quick(**TRIPOD, **{"depth.source": "geometry"}))
+    frames = [replace(frame, T_map_cam=None, depth_m=None) for frame in tripod.frames()]
+    fitted = [estimate for frame in frames[:8] for estimate in engine.push(frame)][-1]
+    late = [replace(frames[-1], stamp_ns=frames[7].stamp_ns + k * 500_000_000) for k in range(1, 9)]
+    told = [*[engine.accept(frame) for frame in late], *engine.flush()]
+    assert {estimate.scale for estimate in told} == {Scale.UNKNOWN}
+    known = {state.object_id: np.linalg.norm(state.T_map_object[:3, 3]) for state in fitted.objects}
+    distance = dict(zip(fitted.points.point_id.tolist(), np.linalg.norm(fitted.points.xyz_map, axis=1), strict=True))
+    assert known and distance
+    for estimate in told:
+        for state in estimate.objects:
+            centre = state.T_map_object[:3, 3]
+            ray = centre / np.linalg.norm(centre)
+            assert centre[2] > 0 and state.twist[:3] @ ray == pytest.approx(0.0, abs=1e-6)
+            assert ray @ state.twist_covariance[:3, :3] @ ray > 1.0
+            assert ray @ state.pose_covariance[:3, :3] @ ray > (0.5 * np.linalg.norm(centre)) ** 2
+            if estimate.stage is Stage.LIVE:
+                assert np.linalg.norm(centre) == pytest.approx(known[state.object_id], rel=1e-6)
+        if estimate.stage is Stage.LIVE:
+            away = np.linalg.norm(estimate.points.xyz_map, axis=1)
+            assert away == pytest.approx([distance[k] for k in estimate.points.point_id.tolist()], rel=1e-3)
+        along = (estimate.points.velocity * estimate.points.xyz_map).sum(1)
+        assert along == pytest.approx(np.zeros(len(along)), abs=1e-3)
+
+
 @pytest.mark.parametrize("bad", [slice(0, 1), slice(2, 4), slice(4, 8)], ids=["first", "inside", "a window"])
 def test_frames_without_depth_are_survived(scene: SyntheticScene, bad: slice) -> None:
     frames = scene.frames()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from motion4d_ros.fit.object_motion import ObjectMotion
+from motion4d_ros.fit.horizon import Horizon
+from motion4d_ros.fit.object_motion import ObjectMotion, Pose
+from motion4d_ros.fit.scale import sight_of
+from motion4d_ros.geometry.sight import Sight
 from motion4d_ros.types import FloatArray
 
 FROM_LAST = 10  # frames before a loss in which the velocity is measured
@@ -23,6 +26,43 @@ def coast(motion: ObjectMotion, pivot: FloatArray, since: int, index: int) -> Fl
         return None
     first, last = min(well), max(well)
     return onward(motion.matrix(first), motion.matrix(last), pivot, (index - last) / (last - first))
+
+
+def carried_on(motion: ObjectMotion, index: int, direction: int, sight: Sight | None) -> Pose:
+    """Pose at frame `index`, one step in `direction` beyond the known ones: at constant velocity. Where lengths are not
+    metres its distance is held, as `sight` saw it: errors along the ray would add up until it is behind the camera.
+    """
+    R, t = motion.extrapolate(index, direction)
+    if sight is None:
+        return R, t
+    here = motion.center + motion.poses[index - direction][1]
+    held, _ = sight.onward(here[None], (motion.center + t - here)[None], 1.0)
+    return R, held[0] - motion.center
+
+
+def hold_unseen(motion: ObjectMotion, horizon: Horizon, least: int) -> None:
+    """Holds the distance of an object in the frames before the first and after the last that show `least` points of it,
+    where lengths are not metres: an adjustment that knows nothing of them goes on along the ray, too. Turns stay.
+    """
+    frames = horizon.frames
+    shown = [column for column, state in enumerate(frames) if motion.support.get(state.index, 0) >= least]
+    if len(shown) < SHORTEST:
+        return
+    place = {state.index: motion.center + motion.poses[state.index][1] for state in frames}
+    seconds = horizon.seconds
+    for last, inner, unseen in (
+        (shown[-1], shown[-1] - 1, range(shown[-1] + 1, len(frames))),
+        (shown[0], shown[0] + 1, range(shown[0])),
+    ):
+        sight = sight_of(frames[last])
+        if sight is None:
+            continue
+        here = place[frames[last].index]
+        velocity = (here - place[frames[inner].index]) / (seconds[last] - seconds[inner])
+        for column in unseen:
+            index = frames[column].index
+            held, _ = sight.onward(here[None], velocity[None], float(seconds[column] - seconds[last]))
+            motion.poses[index] = (motion.poses[index][0], held[0] - motion.center)
 
 
 def bridge(motion: ObjectMotion, pivot: FloatArray, since: int, known: int, index: int) -> FloatArray | None:

@@ -24,7 +24,7 @@ class GroundWatch:
         found += ["masks"] if config.masks.source == "motion" else []
         self._text = f"{NO_GROUND}: {', '.join(found)} are doubtful"
         self._ground = StillGround() if found else None
-        self._claims = visual and config.depth.source != "topic"  # metres that rest on the camera's path alone
+        self._claims = visual  # metres rest on the camera's path, unless depth brings its own
         self._since: int | None = None  # first frame of the present doubt
         self.told: dict[str, int] = {}  # the warning, and of how many frames it was said
 
@@ -62,5 +62,5 @@ class GroundWatch:
             if self._text not in state.warnings:
                 state.warnings.append(self._text)
                 self.told[self._text] = self.told.get(self._text, 0) + 1
-            if self._claims and state.scale is Scale.METRIC:
+            if self._claims and state.scale is Scale.METRIC and not state.own_metres:
                 state.scale = Scale.RELATIVE

@@ -35,6 +35,9 @@ class FrameState:
     labels: IntArray  # (H, W) what the scene is taught: voted over neighbouring frames, then refreshed
     depth_m: NDArray[np.float32]  # (H, W) aligned to the scene, NaN = unknown
     warnings: list[str] = field(default_factory=list)
+    affine: bool = False  # whether its depth source gives depth up to scale and offset, as networks do
+    sensed: bool = False  # whether a sensor or a network sees how far things are, those that move, too
+    own_metres: bool = False  # whether that is in metres by itself, whatever the camera's path says
     loose: bool = False  # whether `raw_inverse_depth` still has neither scale nor offset (see `affine`)
     coarse: bool = False  # whether the mask source draws in cells larger than the pixels, all of which are fitted
     holds_names: bool = False  # whether the mask source keeps its names itself, and takes a user's word on them

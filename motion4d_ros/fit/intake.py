@@ -16,6 +16,7 @@ from motion4d_ros.fit.ground_watch import GroundWatch
 from motion4d_ros.fit.horizon import FrameState, Horizon, inverted
 from motion4d_ros.fit.live import LiveLabels, carry_labels
 from motion4d_ros.fit.outlines import resize_labels
+from motion4d_ros.fit.scale import SceneScale
 from motion4d_ros.priors.base import (
     DepthPrior,
     GetsStranded,
@@ -62,6 +63,7 @@ class Intake:
         self.seconds = 0.0
         self.scale = Scale.UNKNOWN
         self.pose_status = PoseStatus.OK
+        self._lengths = SceneScale(config)
         self.known_ids: set[int] = set()
         self._deleted: set[int] = set()
         self._whole: deque[FrameState] = deque()  # frames still held at the input's size, oldest first
@@ -115,7 +117,9 @@ class Intake:
         hint = self._hint(frame)
         pose = self.poses.pose(whole, hint)  # features are found more sharply in the whole picture
         self._take_revised_poses(pose)
+        self._lengths.hear_pose(pose)
         depth = self.depths.depth(frame, pose, hint)
+        self._lengths.hear_depth(depth)
         if isinstance(self.masks, LooksFirst):
             self.masks.look(whole, pose, depth)
         labels = self._clean(self._ask_masks(whole if self.masks.full_size else frame, hint))
@@ -150,8 +154,8 @@ class Intake:
             if state.index in revised:
                 state.T_map_cam = revised[state.index]
                 if self._found_motion:
-                    state.scale = self.scale
                     self._guessed.add(state.index)
+        self._settle(horizon)
         self.watch.mark([*horizon.frames, *self.pending])
         fitted_blindly = self._found_motion and any(state.index in revised for state in horizon.frames)
         self._found_motion = False
@@ -165,7 +169,7 @@ class Intake:
             return
         if isinstance(self.masks, HearsOfPoses):
             self.masks.revise_poses(revised)
-        if self._last is not None and self.scale is Scale.UNKNOWN:
+        if self._last is not None and self._lengths.pose is Scale.UNKNOWN:
             self._found_motion = True
             if isinstance(self.depths, RevisesDepth):
                 self.depths.revise(revised)
@@ -187,10 +191,21 @@ class Intake:
                 if state.index in self._guessed:
                     if breath is not None:
                         breath()
-                    found = self.depths.again(state.frame, state.T_map_cam, state.scale, state.raw_labels)
+                    found = self.depths.again(state.frame, state.T_map_cam, self._lengths.pose, state.raw_labels)
                     if found is not None:
                         state.believe_depth(found.depth, found.sigma)
+                        self._lengths.hear_depth(found)
+        self._settle(horizon)
         self._guessed.clear()
+
+    def _settle(self, horizon: Horizon) -> None:
+        """Says of frames that came before the camera's motion was known what lengths mean by all that is known now."""
+        states = [state for state in [*horizon.frames, *self.pending] if state.index in self._guessed]
+        for state in states:
+            before, state.scale = state.scale, self._lengths.now
+            if state.affine and before is Scale.METRIC and state.scale is Scale.RELATIVE:
+                state.loose = True  # metres that are to be brought to the units of the map
+        self.watch.mark(states)
 
     def forget_before(self, index: int) -> None:
         """Lets the sources drop what is older than frame `index`."""
@@ -207,6 +222,7 @@ class Intake:
         self._whole.clear()
         self._deleted.clear()
         self._guessed.clear()
+        self._lengths.reset()
         self.scale, self.pose_status = Scale.UNKNOWN, PoseStatus.OK
 
     # -- prompts -------------------------------------------------------------------------------------------------------
@@ -264,24 +280,23 @@ class Intake:
             value = 1.0 / FLAT_DEPTH if flat else np.nan
             inverse: NDArray[np.float32] = np.full(frame.camera.size, value, np.float32)
             sigma: NDArray[np.float32] = np.full(frame.camera.size, FLAT_SIGMA, np.float32)
-            scale = Scale.UNKNOWN
             warnings.append("no depth: a flat scene is assumed" if flat else "frame without depth")
         else:
             inverse = inverted(depth.depth)
-            sigma, scale = depth.sigma, depth.scale
-        if self.config.pose.source != "static":
-            scale = pose.scale
+            sigma = depth.sigma
         if pose.status is PoseStatus.LOST:
             warnings.append("camera pose lost")
         depth_m = inverted(inverse)
-        small = resize_labels(labels, frame.camera.size)
+        small, scale = resize_labels(labels, frame.camera.size), self._lengths.now
         state = FrameState(
             frame, output_camera, pose.T_map_cam, pose.status, scale, small, inverse, sigma, small, depth_m, warnings
         )
         state.keep_outlines(labels)
         state.coarse = 0 < self.masks.outline_cells < max(frame.camera.size) and frame.camera.size == output_camera.size
         state.holds_names = self.config.masks.source != "topic"
-        state.loose = depth is not None and depth.affine and depth.scale is not Scale.METRIC
+        state.affine = depth is not None and depth.affine
+        state.loose = state.affine and not (self._lengths.own_metres and scale is Scale.METRIC)
+        state.sensed, state.own_metres = self._lengths.sensed, self._lengths.own_metres
         return state
 
     def _ask_masks(self, frame: Frame, hint: SceneHint | None) -> IntArray:

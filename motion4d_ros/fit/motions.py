@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 from motion4d_ros.config import GeometryConfig
 from motion4d_ros.fit.breath import Breath
 from motion4d_ros.fit.bundle import Body, BundleOptions, Observations, solve
-from motion4d_ros.fit.horizon import Horizon
+from motion4d_ros.fit.coasting import carried_on, hold_unseen
+from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.inertia import Inertia, learn_inertia
 from motion4d_ros.fit.keyframes import Keyframes
 from motion4d_ros.fit.object_motion import ObjectMotion, Pose
 from motion4d_ros.fit.parts import Split, mean_residual, select, split, unexplained
 from motion4d_ros.fit.points import PointTable, lift
 from motion4d_ros.fit.reunion import Reunions, frame_depth
+from motion4d_ros.fit.scale import sight_of
 from motion4d_ros.geometry.rigid import fit_rigid
 from motion4d_ros.geometry.robust import median_of_known, median_radius
 from motion4d_ros.threads import in_order
@@ -85,7 +87,7 @@ class Motions:
             for state in horizon.frames:
                 for body in (motion, *motion.parts):
                     if state.index not in body.poses:
-                        body.poses[state.index] = body.extrapolate(state.index, 1)
+                        body.poses[state.index] = carried_on(body, state.index, 1, sight_of(state))
 
     def _watch(self, one: _Continued, horizon: Horizon) -> bool:
         return bool(one.new) and self.reunions.watch(one.motion, horizon, one.new)
@@ -121,7 +123,7 @@ class Motions:
                 both = points.seen[:, column] & points.seen[:, before]
                 both &= np.isfinite(xyz[:, column]).all(1) & np.isfinite(xyz[:, before]).all(1)
                 if both.sum() < self.options.min_points:
-                    motion.poses[index] = self._carry_on(motion, index, direction)
+                    motion.poses[index] = self._carry_on(motion, horizon.frames[column], direction)
                     motion.support[index] = 0
                     continue
                 tolerance = 0.01 * frame_depth(horizon.frames[column])
@@ -149,13 +151,13 @@ class Motions:
             scores.append(int((miss < 3 * tolerance).sum()))
         return candidates[int(np.argmax(scores))]
 
-    def _carry_on(self, motion: ObjectMotion, index: int, direction: int) -> Pose:
+    def _carry_on(self, motion: ObjectMotion, state: FrameState, direction: int) -> Pose:
         """Where an unseen object probably is: at constant velocity for a while, then at rest."""
-        unseen = 0
+        unseen, index = 0, state.index
         while motion.support.get(index - direction * (unseen + 1), 1) == 0:
             unseen += 1
         if unseen < self.options.coast:
-            return motion.extrapolate(index, direction)
+            return carried_on(motion, index, direction, sight_of(state))
         return motion.poses[index - direction]
 
     def _adjust(self, one: _Continued, horizon: Horizon) -> None:
@@ -197,6 +199,7 @@ class Motions:
         if known.sum() >= 6:
             _hold_gauge(body, old[known], body.points[known])
         _store(motion, body, chosen.ids, horizon)
+        hold_unseen(motion, horizon, self.options.min_points)
         self._note_detachment(motion, body, indices)
         if self.options.max_parts > 1:
             self._articulate(motion, chosen, xyz[usable], body, seen, options, horizon)
@@ -323,6 +326,7 @@ class Motions:
             if known.sum() >= 6:
                 _hold_gauge(part_body, old[known], part_body.points[known])
             _store(part, part_body, points.ids[rows], horizon)
+            hold_unseen(part, horizon, self.options.min_points)
 
 
 def _store(motion: ObjectMotion, body: Body, ids: NDArray[np.int64], horizon: Horizon) -> None:

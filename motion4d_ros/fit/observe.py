@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,6 +13,8 @@ from motion4d_ros.fit.fitter import View
 from motion4d_ros.fit.horizon import FrameState
 from motion4d_ros.fit.mapper import Mapper
 from motion4d_ros.fit.outlines import resize_labels, resize_planes
+from motion4d_ros.fit.scale import sight_of
+from motion4d_ros.geometry.sight import Sight
 from motion4d_ros.objects.observation import ObjectObservation
 from motion4d_ros.types import Camera, FloatArray, TrackedPoints
 
@@ -75,6 +80,29 @@ def tracked_points(mapper: Mapper, index: float) -> TrackedPoints:
     )
 
 
+def told_points(points: TrackedPoints, sight: Sight | None) -> TrackedPoints:
+    """Points without the velocity that can't be told where lengths are not metres (see `Sight.told`)."""
+    if sight is None or len(points.point_id) == 0:
+        return points
+    xyz, velocity = points.xyz_map.astype(np.float64), points.velocity.astype(np.float64)
+    return replace(points, velocity=sight.told(xyz, velocity).astype(np.float32))
+
+
+def points_ahead(
+    points: TrackedPoints, sight: Sight, seconds: float, T_map_now: FloatArray, seen: Collection[int]
+) -> TrackedPoints:
+    """Points `seconds` after they were fitted, and seen by `sight`; the camera has come to `T_map_now` (4, 4), and has
+    those of the objects `seen` before it.
+    """
+    if len(points.point_id) == 0:
+        return points
+    xyz, velocity = points.xyz_map.astype(np.float64), points.velocity.astype(np.float64)
+    there, moved = sight.onward(xyz, velocity, seconds)
+    before = np.isin(points.object_id, list(seen))
+    there[before] = sight.onward(xyz[before], velocity[before], seconds, T_map_now)[0]
+    return replace(points, xyz_map=there.astype(np.float32), velocity=moved.astype(np.float32))
+
+
 def observations(
     mapper: Mapper, state: FrameState, points: TrackedPoints, shown: NDArray[np.uint16], depth_m: FloatArray
 ) -> list[ObjectObservation]:
@@ -117,6 +145,7 @@ def observations(
                 in_view=bool(inside.any()),
                 colors=points.rgb[mine].astype(np.float64) / 255.0,
                 pose_covariance=covariance,
+                sight=sight_of(state, object_id),
             )
         )
     return result

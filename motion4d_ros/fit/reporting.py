@@ -13,11 +13,12 @@ from motion4d_ros.fit.horizon import FrameState, Horizon
 from motion4d_ros.fit.intake import Intake
 from motion4d_ros.fit.live import LiveLabels
 from motion4d_ros.fit.mapper import Mapper
-from motion4d_ros.fit.observe import masks, observations, rendered_labels, tracked_points
+from motion4d_ros.fit.observe import masks, observations, points_ahead, rendered_labels, told_points, tracked_points
 from motion4d_ros.fit.outlines import PackedLabels, resize_labels
+from motion4d_ros.fit.scale import sight_of
 from motion4d_ros.objects.observation import ObjectObservation
 from motion4d_ros.objects.tracker import ObjectTracker
-from motion4d_ros.types import Estimate, IntArray, ObjectState, Stage, StaticPoints, TrackedPoints
+from motion4d_ros.types import Estimate, IntArray, ObjectPhase, ObjectState, Stage, StaticPoints, TrackedPoints
 
 
 class Reporter:
@@ -25,16 +26,27 @@ class Reporter:
 
     def __init__(self, config: Config) -> None:
         self.tracker = ObjectTracker(config.objects)
+        self._newest: FrameState | None = None  # the newest frame that was fitted
 
     def live(self, mapper: Mapper, live: LiveLabels, state: FrameState) -> Estimate:
         """A frame before it is fitted, or that never will be: objects moved by their motion, labels carried by the
         newest flow.
         """
         fitted = mapper.scene.bases.length > 0
-        when = mapper.scene.bases.index_of_stamp(state.frame.stamp_ns) if fitted else 0.0
-        points = tracked_points(mapper, round(when, 6)) if fitted else TrackedPoints.empty()
-        objects = self.tracker.predict(state.frame.stamp_ns) if fitted else []
+        objects = self.tracker.predict(state.frame.stamp_ns, state.T_map_cam) if fitted else []
+        points = self._live_points(mapper, state, objects) if fitted else TrackedPoints.empty()
         return _estimate(state, Stage.LIVE, self._live_masks(mapper, live, state), points, objects)
+
+    def _live_points(self, mapper: Mapper, state: FrameState, objects: Sequence[ObjectState]) -> TrackedPoints:
+        """Points of `objects` at a frame that is not fitted; their distance is held where it has no metres."""
+        bases = mapper.scene.bases
+        when = round(bases.index_of_stamp(state.frame.stamp_ns), 6)
+        sight = sight_of(self._newest or state)
+        if sight is None or when <= bases.last_index:
+            return told_points(tracked_points(mapper, when), sight)
+        seconds = (state.frame.stamp_ns - bases.stamps_ns[-1]) * 1e-9
+        seen = [each.object_id for each in objects if each.phase in (ObjectPhase.NEW, ObjectPhase.TRACKED)]
+        return points_ahead(tracked_points(mapper, bases.last_index), sight, seconds, state.T_map_cam, seen)
 
     def _live_masks(self, mapper: Mapper, live: LiveLabels, state: FrameState) -> NDArray[np.uint16]:
         """(H, W) labels carried by the newest flow, or as outlined by a source that has proved steady."""
@@ -60,12 +72,13 @@ class Reporter:
             mapper.breath()
             full = masks(mapper, view, state, state.output_camera)
             shown = resize_labels(full, state.frame.camera.size).astype(np.uint16)
-            points = tracked_points(mapper, index)
+            points = told_points(tracked_points(mapper, index), sight_of(state))
             seen = observations(mapper, state, points, shown, view.output.depth.cpu().numpy())
             history.append((state.frame.stamp_ns, seen))
             parts.append((state, full, points))
             if index == horizon.frames[-1].index:
                 intake.anchor(shown.astype(np.int32), index)
+                self._newest = state
         if stage is Stage.WINDOW:
             states = [self.tracker.update(stamp_ns, seen) for stamp_ns, seen in history]
         else:

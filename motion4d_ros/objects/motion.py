@@ -2,7 +2,9 @@
 
 Position and orientation are two filters of the same form, value and rate: a Kalman filter for the position, an
 error-state Kalman filter with perturbations in the map frame, ``R = exp(dθ) R̂``, for the orientation. The velocity
-follows a random walk. Backwards, the Rauch-Tung-Striebel smoother (AIAA Journal 1965) on the same tangent spaces.
+follows a random walk. Where lengths are not metres, the position goes on in (bearing, distance) instead (`Sight`): of
+the velocity along the ray nothing is learnt, so its mean stays 0 and its variance that of the first sight. Backwards,
+the Rauch-Tung-Striebel smoother (AIAA Journal 1965) on the same tangent spaces.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from motion4d_ros.geometry.sight import Sight
 from motion4d_ros.types import FloatArray
 
 SURPRISE_GATE = 11.34
@@ -85,16 +88,24 @@ def begin(stamp_ns: int, measurement: PoseMeasurement, agility: Agility) -> Filt
     return FilterStep(None, None, state)
 
 
-def predict(state: MotionState, stamp_ns: int, agility: Agility) -> MotionState:
-    """The state continued at constant twist; its covariance grows with the time that passes."""
+def predict(state: MotionState, stamp_ns: int, agility: Agility, sight: Sight | None = None) -> MotionState:
+    """The state continued at constant twist; its covariance grows with the time that passes. With a `sight`, as that
+    continues the position.
+    """
     seconds = (stamp_ns - state.stamp_ns) * 1e-9
-    linear, _ = _predict(state.linear, seconds, agility.velocity**2)
+    linear, _ = _predict(state.linear, seconds, agility.velocity**2, _View.of(sight, agility))
     angular, _ = _predict(state.angular, seconds, agility.rate**2)
     return MotionState(stamp_ns, linear, angular)
 
 
-def advance(state: MotionState, stamp_ns: int, measurement: PoseMeasurement | None, agility: Agility) -> FilterStep:
-    """Predicts to `stamp_ns` and, where something was measured, updates.
+def advance(
+    state: MotionState,
+    stamp_ns: int,
+    measurement: PoseMeasurement | None,
+    agility: Agility,
+    sight: Sight | None = None,
+) -> FilterStep:
+    """Predicts to `stamp_ns`, as `predict` does, and, where something was measured, updates.
 
     A measurement that the prediction can't explain (a bounce, a kick) makes the velocity freer for this one step, just
     as much as is needed: the data choose the stiffness of the motion model.
@@ -106,6 +117,7 @@ def advance(state: MotionState, stamp_ns: int, measurement: PoseMeasurement | No
         agility.velocity**2,
         None if measurement is None else measurement.position,
         None if measurement is None else measurement.position_covariance,
+        _View.of(sight, agility),
     )
     angular = _advance(
         state.angular,
@@ -135,23 +147,66 @@ def smooth(steps: Sequence[FilterStep]) -> list[MotionState]:
     return states[::-1]
 
 
-def _predict(half: Half, seconds: float, density: float) -> tuple[Half, FloatArray]:
+@dataclass(frozen=True)
+class _View:
+    """A sight, and how fast things may move along its rays."""
+
+    sight: Sight
+    speed: float  # map units/s, one standard deviation
+
+    @staticmethod
+    def of(sight: Sight | None, agility: Agility) -> _View | None:
+        return None if sight is None else _View(sight, agility.first_velocity)
+
+    def predict(self, half: Half, seconds: float, density: float) -> tuple[Half, FloatArray]:
+        """As `_predict`, of a position whose distance is not measured, or only in units that are no metres."""
+        value, rate = (each[0] for each in self.sight.onward(half.value[None], half.rate[None], seconds))
+        transition = np.eye(6)
+        transition[:3, 3:] = seconds * np.eye(3)
+        noise = np.kron(_random_walk(density, seconds), np.eye(3))
+        if not self.sight.ranged:
+            across, ray = _across(self.sight.direction(half.value)), self.sight.direction(value)
+            transition[:3, 3:], transition[3:, 3:] = seconds * across, across
+            noise = np.kron(_random_walk(density, seconds), _across(ray))
+            along = self.speed**2 + float(rate @ rate)  # as a thing seen for the first time, or as it moves across
+            noise += np.kron(np.diag([along * seconds**2, along]), np.outer(ray, ray))
+        return Half(value, rate, transition @ half.covariance @ transition.T + noise), transition
+
+
+def _across(ray: FloatArray) -> FloatArray:
+    """(3, 3) projection onto the directions across a `ray` (3,)."""
+    return np.asarray(np.eye(3) - np.outer(ray, ray))
+
+
+def _random_walk(density: float, seconds: float) -> FloatArray:
+    """(2, 2) covariance that a value and its rate gain; `density` is the rate's variance per second."""
+    return density * np.array([[seconds**3 / 3, seconds**2 / 2], [seconds**2 / 2, seconds]])
+
+
+def _predict(half: Half, seconds: float, density: float, view: _View | None = None) -> tuple[Half, FloatArray]:
     """`half` after `seconds` and the (6, 6) transition of its errors; `density` is the rate's variance per second."""
+    if view is not None:
+        return view.predict(half, seconds, density)
     step = half.rate * seconds
     transition = np.eye(6)
     transition[:3, 3:] = seconds * np.eye(3)
     if half.value.ndim == 2:
         transition[:3, :3] = Rotation.from_rotvec(step).as_matrix()
-    noise = np.kron(density * np.array([[seconds**3 / 3, seconds**2 / 2], [seconds**2 / 2, seconds]]), np.eye(3))
+    noise = np.kron(_random_walk(density, seconds), np.eye(3))
     covariance = transition @ half.covariance @ transition.T + noise
     return Half(_plus(half.value, step), half.rate, covariance), transition
 
 
 def _advance(
-    half: Half, seconds: float, density: float, measured: FloatArray | None, noise: FloatArray | None
+    half: Half,
+    seconds: float,
+    density: float,
+    measured: FloatArray | None,
+    noise: FloatArray | None,
+    view: _View | None = None,
 ) -> tuple[Half, FloatArray, Half]:
     """Predicted half, transition, updated half."""
-    predicted, transition = _predict(half, seconds, density)
+    predicted, transition = _predict(half, seconds, density, view)
     if measured is None or noise is None:
         return predicted, transition, predicted
     innovation = _minus(measured, predicted.value)
@@ -160,7 +215,7 @@ def _advance(
         if seconds <= 0 or innovation @ np.linalg.solve(spread, innovation) <= SURPRISE_GATE:
             break
         density = max(density, 1e-6) * 4.0
-        predicted, transition = _predict(half, seconds, density)
+        predicted, transition = _predict(half, seconds, density, view)
     gain = np.linalg.solve(spread, predicted.covariance[:3]).T  # (6, 3)
     change = gain @ innovation
     remaining = np.eye(6)

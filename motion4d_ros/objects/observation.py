@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from motion4d_ros.geometry.sight import Sight
 from motion4d_ros.objects.lifecycle import Sighting
 from motion4d_ros.types import FloatArray
 
@@ -28,6 +29,7 @@ class ObjectObservation:
     label: str = ""
     colors: FloatArray | None = None  # (N, 3) RGB in [0, 1], to recognise it by when it returns
     pose_covariance: FloatArray | None = None  # (6, 6) of T_map_base at the object, if a fit knows it
+    sight: Sight | None = None  # the view it was seen in, where lengths are not metres
 
     @property
     def sighting(self) -> Sighting:

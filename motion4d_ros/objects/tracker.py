@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,7 +26,6 @@ from motion4d_ros.objects.lifecycle import (
 from motion4d_ros.objects.motion import (
     Agility,
     FilterStep,
-    MotionState,
     PoseMeasurement,
     advance,
     begin,
@@ -35,6 +33,7 @@ from motion4d_ros.objects.motion import (
     smooth,
 )
 from motion4d_ros.objects.observation import ObjectObservation
+from motion4d_ros.objects.track import Box, Track, ahead, carried, carried_point, told_state, visible
 from motion4d_ros.types import FloatArray, ObjectPhase, ObjectState
 
 BOX_TAIL = 0.01
@@ -47,53 +46,16 @@ SNAPSHOTS = 256
 """Frames to which a replay can go back."""
 
 
-@dataclass(frozen=True)
-class _Box:
-    """The object's box in its canonical frame, on which it rides along with the object."""
-
-    axes: FloatArray  # (3, 3), in columns
-    low: FloatArray  # (3,) along the axes, m
-    high: FloatArray  # (3,)
-    points: int  # number of points it was made from
-
-    def pose(self, T_map_base: FloatArray) -> FloatArray:
-        """(4, 4) of the box now."""
-        return T_map_base @ rigid(self.axes, self.axes @ ((self.low + self.high) / 2))
-
-
-@dataclass
-class _Track:
-    """One object's state.
-
-    Its motion is that of `anchor`, a point fixed on it since its first sight, so that a growing box isn't velocity.
-    """
-
-    object_id: int
-    label: str
-    anchor: FloatArray  # (3,) canonical, m
-    box: _Box
-    step: FilterStep
-    T_map_base: FloatArray  # (4, 4) now
-    first_seen_ns: int
-    last_seen_ns: int
-    posed: bool = True  # the scene (or the points) gave T_map_base, it is not just the filter's prediction
-    phase: ObjectPhase = ObjectPhase.NEW
-    existence: float = 0.5
-    seen_frames: int = 0
-    point_count: int = 0
-    appearance: Appearance = field(default_factory=lambda: Appearance.of(np.zeros((0, 3))))
-
-
 class ObjectTracker:
     """Turns observations of objects, frame by frame, into states with persistent ids (those of the observations)."""
 
     def __init__(self, config: ObjectsConfig) -> None:
         self.config = config
-        self._tracks: dict[int, _Track] = {}
+        self._tracks: dict[int, Track] = {}
         self._first_seen: dict[int, int] = {}
         self._labels: dict[int, str] = {}  # names that people gave, by object id
         self._stamp_ns: int | None = None
-        self._snapshots: deque[tuple[int, dict[int, _Track]]] = deque(maxlen=SNAPSHOTS)
+        self._snapshots: deque[tuple[int, dict[int, Track]]] = deque(maxlen=SNAPSHOTS)
 
     @property
     def agility(self) -> Agility:
@@ -120,14 +82,18 @@ class ObjectTracker:
                 self.remove(object_id)
         self._stamp_ns = stamp_ns
         self._snapshots.append((stamp_ns, _copied(self._tracks)))
-        return [_state(track, track.step.updated, track.T_map_base) for track in self._sorted()]
+        return [told_state(track, track.step.updated, track.T_map_base) for track in self._sorted()]
 
-    def predict(self, stamp_ns: int) -> list[ObjectState]:
-        """States continued to a later `stamp_ns` without any observation; changes nothing."""
+    def predict(self, stamp_ns: int, T_map_cam: FloatArray | None = None) -> list[ObjectState]:
+        """States continued to a later `stamp_ns` without any observation; changes nothing.
+
+        What is seen, and has no metres, stays before the camera, which is at `T_map_cam` (4, 4) now.
+        """
         states = []
         for track in self._sorted():
-            motion = predict(track.step.updated, stamp_ns, self.agility)
-            states.append(_state(track, motion, _carried(track, motion)))
+            motion = predict(track.step.updated, stamp_ns, self.agility, track.sight)
+            now = T_map_cam if track.phase in (ObjectPhase.NEW, ObjectPhase.TRACKED) else None
+            states.append(told_state(track, motion, ahead(track, motion, now)))
         return states
 
     def replay(self, history: Sequence[tuple[int, Sequence[ObjectObservation]]]) -> list[list[ObjectState]]:
@@ -141,7 +107,7 @@ class ObjectTracker:
             return []
         self._go_back(history[0][0])
         steps: dict[int, list[FilterStep]] = {}
-        frames: list[list[tuple[_Track, int]]] = []  # per stamp: the track as it stood, its place in `steps`
+        frames: list[list[tuple[Track, int]]] = []  # per stamp: the track as it stood, its place in `steps`
         for stamp_ns, observations in history:
             self.update(stamp_ns, observations)
             current = []
@@ -157,9 +123,10 @@ class ObjectTracker:
             states = []
             for track, place in current:
                 motion = smoothed[track.object_id][place]
-                track.box = boxes[track.object_id]
-                pose = track.T_map_base if track.posed else _carried(track, motion)
-                states.append(_state(track, motion, pose))
+                if visible(track.sight, boxes[track.object_id], track.T_map_base):
+                    track.box = boxes[track.object_id]
+                pose = track.T_map_base if track.posed or track.sight is not None else carried(track, motion)
+                states.append(told_state(track, motion, pose))
             result.append(states)
         return result
 
@@ -168,7 +135,8 @@ class ObjectTracker:
         missing = []
         for track in self._sorted():
             if track.phase in (ObjectPhase.LOST, ObjectPhase.OCCLUDED):
-                motion = predict(track.step.updated, max(stamp_ns, track.step.updated.stamp_ns), self.agility)
+                later_ns = max(stamp_ns, track.step.updated.stamp_ns)
+                motion = predict(track.step.updated, later_ns, self.agility, track.sight)
                 missing.append(
                     LostObject(
                         track.object_id,
@@ -204,7 +172,7 @@ class ObjectTracker:
 
     # -- one object ----------------------------------------------------------------------------------------------------
 
-    def _start(self, stamp_ns: int, observation: ObjectObservation) -> _Track | None:
+    def _start(self, stamp_ns: int, observation: ObjectObservation) -> Track | None:
         """A track for an object at first sight; None if it has no usable points."""
         base = np.eye(4) if observation.T_map_base is None else observation.T_map_base
         points, weights = observation.usable()
@@ -213,13 +181,15 @@ class ObjectTracker:
         canonical = _into(base, points)
         pose, size = oriented_box(canonical, weights, tail=BOX_TAIL)
         center = pose[:3, :3].T @ pose[:3, 3]
-        box = _Box(pose[:3, :3], center - size / 2, center + size / 2, len(points))
+        box = Box(pose[:3, :3], center - size / 2, center + size / 2, len(points))
+        if not visible(observation.sight, box, base):
+            return None
         step = begin(stamp_ns, self._measurement(pose[:3, 3], observation, base), self.agility)
         first = self._first_seen.setdefault(observation.object_id, stamp_ns)
         label = observation.label or self._labels.get(observation.object_id, "")
-        return _Track(observation.object_id, label, pose[:3, 3], box, step, base, first, stamp_ns)
+        return Track(observation.object_id, label, pose[:3, 3], box, step, base, first, stamp_ns, observation.sight)
 
-    def _advance(self, track: _Track, stamp_ns: int, seconds: float, observation: ObjectObservation | None) -> None:
+    def _advance(self, track: Track, stamp_ns: int, seconds: float, observation: ObjectObservation | None) -> None:
         """Brings a track to `stamp_ns`."""
         sighting = UNSEEN if observation is None else observation.sighting
         seen = observation is not None and is_seen(sighting, self.config)
@@ -229,19 +199,25 @@ class ObjectTracker:
             base = observation.T_map_base
             if base is None and seen:
                 base = self._base_from_points(track, stamp_ns, observation)
+            if base is not None and not visible(observation.sight, track.box, base):
+                base = None  # behind the camera that is to have seen it
+            if seen or observation.sight is None:
+                track.sight = observation.sight
         measurement = None
         if seen and base is not None and observation is not None:
             measurement = self._measurement(track.anchor, observation, base)
+        before = track.step.updated
         if not fresh:
-            track.step = advance(track.step.updated, stamp_ns, measurement, self.agility)
+            track.step = advance(before, stamp_ns, measurement, self.agility, track.sight)
         track.posed = base is not None
-        track.T_map_base = _carried(track, track.step.updated) if base is None else base
+        track.T_map_base = ahead(track, track.step.updated, None, before) if base is None else base
         track.existence = update_existence(track.existence, seen, observability(sighting), seconds, self.config)
         if seen and observation is not None:
             track.seen_frames += 1
             track.last_seen_ns = stamp_ns
             track.label = observation.label or track.label
-            self._follow_points(track, observation)
+            if track.posed:
+                self._follow_points(track, observation)
             if observation.colors is not None:
                 track.appearance = track.appearance.merged(Appearance.of(observation.colors))
         if observation is not None:
@@ -253,10 +229,10 @@ class ObjectTracker:
         """The anchor's place and the body's orientation as this frame shows them, with their uncertainty."""
         place, turn = observation.uncertainty(self.config.position_noise)
         if observation.T_map_base is None:  # found from the points alone: no orientation
-            return PoseMeasurement(_at(base, anchor), place)
-        return PoseMeasurement(_at(base, anchor), place, base[:3, :3], turn)
+            return PoseMeasurement(carried_point(base, anchor), place)
+        return PoseMeasurement(carried_point(base, anchor), place, base[:3, :3], turn)
 
-    def _base_from_points(self, track: _Track, stamp_ns: int, observation: ObjectObservation) -> FloatArray | None:
+    def _base_from_points(self, track: Track, stamp_ns: int, observation: ObjectObservation) -> FloatArray | None:
         """Rigid motion for an object of which only points are known: predicted rotation, the points' middle."""
         points, weights = observation.usable()
         if len(points) == 0:
@@ -267,10 +243,9 @@ class ObjectTracker:
         )
         low, high = extents(points @ turn @ track.box.axes, weights, BOX_TAIL)
         middle = turn @ track.box.axes @ ((low + high) / 2)
-        center = track.box.axes @ ((track.box.low + track.box.high) / 2)
-        return rigid(turn, middle - turn @ center)
+        return rigid(turn, middle - turn @ track.box.middle)
 
-    def _follow_points(self, track: _Track, observation: ObjectObservation) -> None:
+    def _follow_points(self, track: Track, observation: ObjectObservation) -> None:
         """Lets the box follow the points it should hold, slowly; its axes turn only when much more is known."""
         points, weights = observation.usable()
         if len(points) == 0:
@@ -281,14 +256,15 @@ class ObjectTracker:
             previous = rigid(box.axes, np.zeros(3))
             pose, size = oriented_box(canonical, weights, previous, BOX_TAIL)
             center = pose[:3, :3].T @ pose[:3, 3]
-            track.box = _Box(pose[:3, :3], center - size / 2, center + size / 2, len(points))
-            return
-        low, high = extents(canonical @ box.axes, weights, BOX_TAIL)
-        track.box = _Box(
-            box.axes, box.low + BOX_GAIN * (low - box.low), box.high + BOX_GAIN * (high - box.high), box.points
-        )
+            followed = Box(pose[:3, :3], center - size / 2, center + size / 2, len(points))
+        else:
+            low, high = extents(canonical @ box.axes, weights, BOX_TAIL)
+            low, high = box.low + BOX_GAIN * (low - box.low), box.high + BOX_GAIN * (high - box.high)
+            followed = Box(box.axes, low, high, box.points)
+        if visible(track.sight, followed, track.T_map_base):
+            track.box = followed
 
-    def _sorted(self) -> list[_Track]:
+    def _sorted(self) -> list[Track]:
         return [self._tracks[object_id] for object_id in sorted(self._tracks)]
 
     def _go_back(self, stamp_ns: int) -> None:
@@ -309,49 +285,11 @@ def replay(
     return ObjectTracker(config).replay(history)
 
 
-def _carried(track: _Track, motion: MotionState) -> FloatArray:
-    """(4, 4) canonical -> map that puts the anchor and the orientation where `motion` says."""
-    turn = motion.angular.value
-    return rigid(turn, motion.linear.value - turn @ track.anchor)
-
-
-def _copied(tracks: dict[int, _Track]) -> dict[int, _Track]:
+def _copied(tracks: dict[int, Track]) -> dict[int, Track]:
     """Independent tracks; their parts are never changed in place, so they can be shared."""
     return {object_id: copy.copy(track) for object_id, track in tracks.items()}
-
-
-def _at(pose: FloatArray, point: FloatArray) -> FloatArray:
-    """A (3,) point carried by a (4, 4) pose."""
-    return pose[:3, :3] @ point + pose[:3, 3]
 
 
 def _into(pose: FloatArray, points: FloatArray) -> FloatArray:
     """(N, 3) points back through a (4, 4) rigid pose."""
     return (points - pose[:3, 3]) @ pose[:3, :3]
-
-
-def _state(track: _Track, motion: MotionState, T_map_base: FloatArray) -> ObjectState:
-    """The published state; velocity and covariances are those of the box's centre."""
-    pose = track.box.pose(T_map_base)
-    arm = pose[:3, 3] - _at(T_map_base, track.anchor)
-    lever = np.array([[0, arm[2], -arm[1]], [-arm[2], 0, arm[0]], [arm[1], -arm[0], 0]])  # ω × arm = lever @ ω
-    moved = np.eye(6)
-    moved[:3, 3:] = lever
-    twist_covariance = np.zeros((6, 6))
-    twist_covariance[:3, :3] = motion.linear.covariance[3:, 3:]
-    twist_covariance[3:, 3:] = motion.angular.covariance[3:, 3:]
-    omega = motion.angular.rate
-    return ObjectState(
-        object_id=track.object_id,
-        label=track.label,
-        phase=track.phase,
-        existence=float(track.existence),
-        T_map_object=pose,
-        pose_covariance=moved @ motion.pose_covariance @ moved.T,
-        twist=np.concatenate([motion.linear.rate + lever @ omega, omega]),
-        twist_covariance=moved @ twist_covariance @ moved.T,
-        size_m=track.box.high - track.box.low,
-        point_count=track.point_count,
-        first_seen_ns=track.first_seen_ns,
-        last_seen_ns=track.last_seen_ns,
-    )

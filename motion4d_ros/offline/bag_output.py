@@ -15,6 +15,7 @@ from rosbags.typesys.store import Typestore
 from scipy.spatial.transform import Rotation
 
 from motion4d_ros.offline.framelog import FrameLog
+from motion4d_ros.offline.report.words import unit
 from motion4d_ros.offline.resources import PACKAGE, find_files
 from motion4d_ros.types import Estimate, Health, Motion4DError, ObjectPhase, ObjectState, StaticPoints, TrackedPoints
 
@@ -90,7 +91,8 @@ def _write_frame(
     topics.write("tracked_objects", array, stamp_ns)
     for state in objects:
         paths[state.object_id].append(topics.vector(state.T_map_object[:3, 3], "Point"))
-    markers = [marker for state in objects for marker in _markers(topics, state, header, paths[state.object_id])]
+    length = unit(estimate.scale.value)
+    markers = [m for state in objects for m in _markers(topics, state, header, paths[state.object_id], length)]
     topics.write("markers", topics.new("visualization_msgs/msg/MarkerArray", markers=markers), stamp_ns)
     seen = [state for state in objects if state.phase is not ObjectPhase.LOST]
     if publish_tf and seen:
@@ -244,15 +246,15 @@ def _transform(topics: _Topics, state: ObjectState, header: Any) -> Any:
     return topics.new("geometry_msgs/msg/TransformStamped", header=header, child_frame_id=child, transform=transform)
 
 
-def _markers(topics: _Topics, state: ObjectState, header: Any, path: deque[Any]) -> list[Any]:
-    """A box, a label, a velocity arrow and the recent path; lost objects are removed."""
+def _markers(topics: _Topics, state: ObjectState, header: Any, path: deque[Any], length: str) -> list[Any]:
+    """A box, a label, a velocity arrow and the recent path; lost objects are removed. Lengths are in `length`."""
     lost = state.phase is ObjectPhase.LOST
     red, green, blue = _PALETTE[(state.object_id - 1) % len(_PALETTE)] / 255.0
     alpha = 0.35 if state.phase is ObjectPhase.TRACKED else 0.15
     centre, top = state.T_map_object[:3, 3], state.T_map_object.copy()
     top[:3, :3], top[2, 3] = np.eye(3), centre[2] + 0.6 * float(np.max(state.size_m)) + 0.05
     tip = centre + 0.5 * state.twist[:3]
-    text = f"{state.label or 'object'} {state.object_id}  {np.linalg.norm(state.twist[:3]):.2f} m/s"
+    text = f"{state.label or 'object'} {state.object_id}  {np.linalg.norm(state.twist[:3]):.2f} {length}/s"
 
     def marker(namespace: str, kind: int, T: NDArray[Any], scale: Any, a: float, points: list[Any], words: str) -> Any:
         return topics.new(

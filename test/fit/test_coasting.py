@@ -7,11 +7,12 @@ import pytest
 from fit_builders import make_state
 from scipy.spatial.transform import Rotation
 
-from motion4d_ros.fit.coasting import bridge, coast, onward
+from motion4d_ros.fit.coasting import bridge, carried_on, coast, hold_unseen, onward
 from motion4d_ros.fit.horizon import Horizon
 from motion4d_ros.fit.object_motion import ObjectMotion
 from motion4d_ros.fit.points import PointTable
-from motion4d_ros.types import Camera, FloatArray
+from motion4d_ros.geometry.sight import Sight
+from motion4d_ros.types import Camera, FloatArray, Scale
 
 MIDDLE = np.array([0.4, -0.1, 2.0])
 SPIN, STEP_M = np.array([0.0, 0.15, 0.05]), np.array([0.04, 0.0, -0.02])
@@ -120,3 +121,54 @@ def test_without_a_past_there_is_no_bridge() -> None:
     motion = tracked(3, {3: 40})
     motion.set_matrix(9, truth(9))
     assert bridge(motion, MIDDLE, since=4, known=9, index=6) is None
+
+
+def approaching(shown: int, length: int = 30) -> ObjectMotion:
+    """A body 2 units away that seems to come 0.1 nearer in every frame; it shows points in the first frames only."""
+    motion = ObjectMotion(1, np.array([0.0, 0.0, 2.0]), {}, support={k: 40 if k < shown else 0 for k in range(length)})
+    for k in range(length):
+        turn = Rotation.from_rotvec([0.0, 0.1 * k, 0.0]).as_matrix()
+        motion.poses[k] = (turn, k * np.array([0.02, 0.0, -0.1]))
+    return motion
+
+
+def test_without_metres_a_body_is_carried_on_at_its_distance() -> None:
+    motion = approaching(shown=6, length=6)
+    for k in range(6, 40):
+        motion.poses[k] = carried_on(motion, k, 1, Sight(np.eye(4)))
+    last, late = (motion.center + motion.poses[k][1] for k in (5, 39))
+    assert np.linalg.norm(late) == pytest.approx(np.linalg.norm(last)) and late[2] > 0
+    assert late[0] > last[0] + 0.3, "across the ray it goes on"
+    assert motion.poses[39][0] == pytest.approx(Rotation.from_rotvec([0.0, 3.9, 0.0]).as_matrix()), "and turns on"
+    _, t = carried_on(approaching(6, 6), 6, 1, None)
+    assert t == pytest.approx(6 * np.array([0.02, 0.0, -0.1])), "metres are continued as they are"
+
+
+@pytest.mark.parametrize("scale", list(Scale))
+def test_what_an_adjustment_says_of_unseen_frames_is_held_at_its_distance(scale: Scale) -> None:
+    horizon = Horizon(64)
+    for k in range(30):
+        horizon.append(make_state(k))
+        horizon.frames[-1].scale = scale
+    motion, before = approaching(shown=6), approaching(shown=6)
+    hold_unseen(motion, horizon, least=6)
+    for k in range(6):
+        assert motion.poses[k][1] == pytest.approx(before.poses[k][1]), "what was seen stays"
+    distances = [float(np.linalg.norm(motion.center + motion.poses[k][1])) for k in range(5, 30)]
+    if scale is Scale.METRIC:
+        assert motion.poses[29][1] == pytest.approx(before.poses[29][1])
+    else:
+        assert distances == pytest.approx([distances[0]] * 25)
+        assert (motion.center + motion.poses[29][1])[2] > 0 > (before.center + before.poses[29][1])[2]
+
+
+def test_frames_before_the_first_sight_are_held_too() -> None:
+    horizon = Horizon(64)
+    for k in range(30):
+        horizon.append(make_state(k))
+        horizon.frames[-1].scale = Scale.UNKNOWN
+    motion = approaching(shown=30)
+    motion.support = {k: 0 if k < 20 else 40 for k in range(30)}
+    hold_unseen(motion, horizon, least=6)
+    distances = [float(np.linalg.norm(motion.center + motion.poses[k][1])) for k in range(21)]
+    assert distances == pytest.approx([distances[20]] * 21)

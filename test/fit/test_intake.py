@@ -123,7 +123,10 @@ def test_missing_depth_is_said_and_survived() -> None:
     state = intake.take(frame(0, depth_m=None))
     assert np.isnan(state.depth_m).all() and state.scale is Scale.METRIC  # the pose's
     assert any("without depth" in text for text in state.warnings)
+    second = intake.take(frame(1, T_map_cam=None))
+    assert second.scale is Scale.METRIC and "frame without depth" not in second.warnings
     flat = intake_of(**{"depth.source": "none"}).take(frame(0))
+    assert flat.scale is Scale.UNKNOWN, "a guess has no metres, whatever the poses are"
     assert np.isfinite(flat.depth_m).all() and any("flat" in text for text in flat.warnings)
 
 
@@ -310,6 +313,58 @@ def test_frames_fitted_before_the_camera_motion_was_known_get_their_poses() -> N
     assert [float(state.T_map_cam[0, 3]) for state in states] == pytest.approx([0.0, 0.1, 0.2, 0.3])
     assert all(state.scale is Scale.RELATIVE for state in states)
     assert not intake.adopt_revised_poses(horizon)
+
+
+class Still(Finder):
+    """A pose source that never sees the camera move."""
+
+    def pose(self, frame: Frame, hint: SceneHint | None) -> PosePrior:
+        self.revised = {}
+        return PosePrior(np.eye(4), PoseStatus.OK, Scale.UNKNOWN)
+
+
+def test_depth_in_metres_stays_metric_before_a_still_camera() -> None:
+    intake = intake_of(**{"pose.source": "visual"})
+    intake.poses = Still()
+    assert [intake.take(frame(k)).scale for k in range(3)] == [Scale.METRIC] * 3 and intake.scale is Scale.METRIC
+    assert intake.take(frame(3, depth_m=None)).scale is Scale.METRIC, "one frame without depth does not unsay it"
+    intake.reset()
+    assert intake.take(frame(4, depth_m=None)).scale is Scale.UNKNOWN, "a new scene has yet to be measured"
+
+
+def test_depth_in_metres_is_brought_to_a_visual_map_that_has_none() -> None:
+    """The map's units hold then, in the frames before, too, and depth follows them."""
+    intake, horizon = intake_of(**{"pose.source": "visual", "window.length": 2, "window.horizon": 8}), Horizon(8)
+    intake.poses = Finder()
+    before = [intake.take(frame(k)) for k in range(2)]
+    assert [(state.scale, state.loose) for state in before] == [(Scale.METRIC, False)] * 2
+    horizon.frames += intake.close_window()
+    intake.take(frame(2))
+    intake.take(frame(3))
+    assert intake.adopt_revised_poses(horizon), "the poses are new: the frames are fitted again"
+    states = [*horizon.frames, *intake.pending]
+    assert [(state.scale, state.loose) for state in states] == [(Scale.RELATIVE, True)] * 4
+
+
+class Metres(Finder):
+    """The same, and its map has metres, taken from the depth."""
+
+    def pose(self, frame: Frame, hint: SceneHint | None) -> PosePrior:
+        found = super().pose(frame, hint)
+        return replace(found, scale=Scale.METRIC if found.scale is Scale.RELATIVE else found.scale)
+
+
+def test_a_visual_map_in_metres_and_a_depth_camera_agree() -> None:
+    intake, horizon = intake_of(**{"pose.source": "visual", "window.length": 2, "window.horizon": 8}), Horizon(8)
+    intake.poses = Metres()
+    for k in range(2):
+        intake.take(frame(k))
+    horizon.frames += intake.close_window()
+    for k in (2, 3):
+        intake.take(frame(k))
+    assert intake.adopt_revised_poses(horizon)
+    states = [*horizon.frames, *intake.pending]
+    assert [(state.scale, state.loose) for state in states] == [(Scale.METRIC, False)] * 4
 
 
 class Measuring:

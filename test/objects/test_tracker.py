@@ -2,12 +2,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from motion4d_ros.config import ObjectsConfig
+from motion4d_ros.geometry.sight import FARTHEST, Sight
 from motion4d_ros.objects.observation import ObjectObservation
 from motion4d_ros.objects.tracker import ObjectTracker, replay
-from motion4d_ros.types import ObjectPhase
+from motion4d_ros.types import ObjectPhase, ObjectState
 
 SIZE = np.array([0.4, 0.25, 0.1])
 VELOCITY, RATE = np.array([0.3, -0.2, 0.1]), np.array([0.2, 0.5, -0.3])
@@ -283,3 +286,117 @@ def test_lost_objects_are_offered_for_recognition(tracker):
     np.testing.assert_allclose(missing.size_m, SIZE, atol=0.01)
     tracker.rename(1, "red box")
     assert tracker.predict(stamp(6))[0].label == "red box"
+
+
+# -- where lengths are not metres --------------------------------------------------------------------------------------
+
+SIGHT = Sight(np.eye(4), 0.8)  # a camera at the map's origin that looks along z
+
+
+def drift(k: float) -> np.ndarray:
+    """(3,) a place two units ahead that moves across at a steady rate, while it drifts along its ray to the camera."""
+    return (2.0 - 0.07 * k) * np.array([-0.15 + 0.015 * k, 0.0, 1.0])
+
+
+def across(k: float) -> np.ndarray:
+    """(3,) its velocity across its ray."""
+    velocity, ray = (drift(k + 0.5) - drift(k - 0.5)) / 0.1, drift(k) / np.linalg.norm(drift(k))
+    return velocity - (velocity @ ray) * ray
+
+
+def adrift(k: float, **more) -> ObjectObservation:
+    """A box that is seen there."""
+    pose = np.eye(4)
+    pose[:3, 3] = drift(k) - START
+    now = canonical_points() + pose[:3, 3]
+    values = {"pose_covariance": np.eye(6) * 1e-6, "sight": SIGHT} | more
+    return ObjectObservation(1, now, np.ones(len(now)), pose, 900, 1000, **values)
+
+
+def along_ray(state: ObjectState) -> tuple[float, float, float]:
+    """Distance, velocity and its standard deviation along the ray from the origin to the object's centre."""
+    centre = state.T_map_object[:3, 3]
+    ray = centre / np.linalg.norm(centre)
+    sigma = np.sqrt(ray @ state.twist_covariance[:3, :3] @ ray)
+    return float(np.linalg.norm(centre)), float(state.twist[:3] @ ray), float(sigma)
+
+
+def test_velocity_along_the_ray_is_withheld_and_its_covariance_says_so(tracker):
+    for k in range(16):
+        (state,) = tracker.update(stamp(k), [adrift(k)])
+    distance, speed, sigma = along_ray(state)
+    assert speed == pytest.approx(0.0, abs=1e-9) and sigma > 1.5
+    assert state.twist[:3] == pytest.approx(across(15), abs=0.05), "across the ray it is known"
+    assert np.sqrt(state.twist_covariance[0, 0]) < 0.5
+    ray = state.T_map_object[:3, 3] / distance
+    assert np.sqrt(ray @ state.pose_covariance[:3, :3] @ ray) == pytest.approx(0.8 * distance, rel=0.05)
+    metric = ObjectTracker(ObjectsConfig())
+    for k in range(16):
+        (state,) = metric.update(stamp(k), [adrift(k, sight=None)])
+    whole = (drift(15.5) - drift(14.5)) / 0.1
+    assert state.twist[:3] == pytest.approx(whole, abs=0.05) and whole[2] < -0.6, "metres are told in full"
+
+
+def test_a_live_prediction_without_metres_stays_before_the_camera(tracker):
+    for k in range(10):
+        (seen,) = tracker.update(stamp(k), [adrift(k)])
+    distance = along_ray(seen)[0]
+    for k in (10, 12, 20, 60, 600):  # at the velocity that was measured, it would be behind the camera from 30 on
+        (state,) = tracker.predict(stamp(k), np.eye(4))
+        there, speed, _ = along_ray(state)
+        assert there == pytest.approx(distance) and state.T_map_object[2, 3] > 0
+        assert speed == pytest.approx(0.0, abs=1e-6) and state.phase is ObjectPhase.TRACKED
+    soon, late = (tracker.predict(stamp(k))[0] for k in (10, 20))
+    assert soon.T_map_object[0, 3] < late.T_map_object[0, 3], "it goes on across the ray"
+    assert np.trace(soon.pose_covariance) < np.trace(late.pose_covariance)
+
+
+def test_smoothed_states_withhold_it_too(tracker):
+    states = [each for (each,) in tracker.replay([(stamp(k), [adrift(k)]) for k in range(16)])]
+    assert [along_ray(state)[1] for state in states] == pytest.approx([0.0] * 16, abs=1e-9)
+    assert min(along_ray(state)[2] for state in states) > 1.5
+    for k, state in enumerate(states[2:], 2):
+        assert state.twist[:3] == pytest.approx(across(k), abs=0.05)
+
+
+def test_an_object_that_nothing_observes_any_more_keeps_its_distance(tracker):
+    for k in range(10):
+        (seen,) = tracker.update(stamp(k), [adrift(k)])
+    for k in range(10, 50):
+        (state,) = tracker.update(stamp(k), [])
+        assert along_ray(state)[0] == pytest.approx(along_ray(seen)[0])
+    assert state.phase is ObjectPhase.OCCLUDED and state.T_map_object[2, 3] > 0
+
+
+def test_what_the_scene_puts_behind_the_camera_that_sees_it_is_not_believed(tracker):
+    lost = adrift(60)  # z = -2.2
+    assert tracker.update(stamp(0), [lost]) == []
+    for k in range(1, 10):
+        (seen,) = tracker.update(stamp(k), [adrift(k)])
+    (state,) = tracker.update(stamp(10), [lost])
+    assert state.phase is ObjectPhase.TRACKED
+    assert along_ray(state)[0] == pytest.approx(along_ray(seen)[0]) and state.T_map_object[2, 3] > 0
+
+
+@given(st.integers(0, 2**32 - 1), st.booleans())
+@settings(max_examples=30)
+def test_no_random_track_without_metres_ends_behind_the_camera(seed, ranged):
+    rng = np.random.default_rng(seed)
+    tracker, sight = ObjectTracker(ObjectsConfig()), Sight(np.eye(4), 0.8, ranged)
+    place, velocity = np.array([0.0, 0.0, 2.0]), rng.normal(0, 3, 3)
+    states: list[ObjectState] = []
+    for k in range(12):
+        pose = np.eye(4)
+        pose[:3, :3] = Rotation.from_rotvec(rng.normal(0, 0.5, 3)).as_matrix()
+        pose[:3, 3] = place + 0.1 * k * velocity + rng.normal(0, 0.1, 3) - pose[:3, :3] @ START
+        now = canonical_points(20) @ pose[:3, :3].T + pose[:3, 3]
+        shown = int(rng.integers(0, 2)) * 900
+        states = tracker.update(
+            stamp(k), [ObjectObservation(1, now, np.ones(len(now)), pose, shown, 1000, sight=sight)]
+        )
+        for state in states:
+            assert state.T_map_object[2, 3] > 0
+    for state in states:
+        (ahead,) = tracker.predict(stamp(12 + int(rng.integers(1, 100))), np.eye(4))
+        ratio = np.linalg.norm(ahead.T_map_object[:3, 3]) / np.linalg.norm(state.T_map_object[:3, 3])
+        assert ahead.T_map_object[2, 3] > 0 and ratio * (1 + 1e-9) >= 1 / FARTHEST and ratio <= FARTHEST * (1 + 1e-9)

@@ -19,7 +19,7 @@ from motion4d_ros.offline.analyze import AnalyzeOptions, analyze, effective_conf
 from motion4d_ros.offline.interrupt import Interrupt
 from motion4d_ros.offline.sources import SourceOptions
 from motion4d_ros.offline.workspace import PRODUCTS
-from motion4d_ros.types import Motion4DError, PoseStatus
+from motion4d_ros.types import Motion4DError, PoseStatus, Scale
 
 FRAMES = 11  # a window of 8 and an unfinished one
 
@@ -130,6 +130,30 @@ def test_output_bag(analysis, out):
     assert len(drawn.markers[3].points) == 5  # where it has been so far
     _, status = messages["/motion4d/status"][0]
     assert status.received == status.processed == FRAMES
+
+
+@pytest.mark.parametrize(
+    ("scale", "unit"), [(Scale.METRIC, "m/s"), (Scale.RELATIVE, "units/s"), (Scale.UNKNOWN, "units/s")]
+)
+def test_metres_are_named_only_where_there_are_metres(make_bag, topics, out, engine_double, scale, unit):
+    class Engine(engine_double):
+        def _estimate(self, index, stage):
+            return replace(super()._estimate(index, stage), scale=scale)
+
+    analyze(AnalyzeOptions(make_bag(frames=FRAMES), out, topics), engine_factory=Engine)
+    assert json.loads((out / "metrics.json").read_text())["scale"] == scale.value
+    with AnyReader([out / "output.mcap"]) as reader:
+        markers = [
+            marker
+            for connection, _, raw in reader.messages()
+            if connection.topic == "/motion4d/markers"
+            for marker in reader.deserialize(raw, connection.msgtype).markers
+        ]
+    labels = [marker.text for marker in markers if marker.ns == "label"]
+    assert labels and all(text.endswith(f" {unit}") for text in labels)
+    page = (out / "report.html").read_text()
+    assert f"Speed, {unit}" in page and ("Lengths are <b>metres" in page) == (scale is Scale.METRIC)
+    assert "there was no depth" not in page
 
 
 def test_metrics(analysis, out):

@@ -239,6 +239,33 @@ def test_one_argument_is_enough(harness: Callable[..., Harness], scene: Syntheti
     assert h.heard["tracked_objects"][-1].scale in ("relative", "unknown")
 
 
+@pytest.mark.parametrize("depth", ["topic", "geometry"])
+def test_a_camera_on_a_tripod(harness: Callable[..., Harness], depth: str) -> None:
+    """With a depth camera lengths are metres; without one, what is told live stays in front of the camera."""
+    tripod = make_scene("leave_return", seed=1, frames=12, size=(72, 96))
+    settings = {name: int(value) for name, value in (setting.split("=") for setting in SMALL)}
+    sources = {"masks.source": "topic", "depth.source": depth, "pose.source": "visual"}
+    h = harness(engine=make_engine, parameters={**settings, **sources, "budget.mode": "lossless"})
+    h.listen("tracked_objects", "status")
+    h.connect()
+    send_scene(h, tripod, 12)
+    assert h.settled(12, 240.0).processed == 12, h.node.worker.report
+    assert h.until(lambda: h.node.health().windows == 3, 240.0)
+    expected = "metric" if depth == "topic" else "unknown"
+    assert h.until(lambda: bool(h.heard["status"]) and h.heard["status"][-1].scale == expected, 20.0)
+    assert ("scale_unknown" in {finding.rule.code for finding in assess(h.node.snapshot())}) == (depth == "geometry")
+    told = [message for message in h.heard["tracked_objects"] if message.objects]
+    assert {message.stage for message in told} >= {"live", "window"}
+    assert {message.scale for message in told} == {expected}
+    for item in (each for message in told for each in message.objects):
+        at, moving = item.pose.pose.position, item.twist.twist.linear
+        assert at.z > 0
+        along = (at.x * moving.x + at.y * moving.y + at.z * moving.z) / np.linalg.norm([at.x, at.y, at.z])
+        if depth == "geometry":
+            assert along == pytest.approx(0.0, abs=1e-5)
+            assert item.twist.covariance[14] > 1.0 and item.pose.covariance[14] > 0.5, "large along z"
+
+
 def kill_once(engine: Any, where: str) -> None:
     """Lets the engine's `intake`, or the `geometry` of its windows, raise what no `except Exception` catches."""
     owner, name = (engine.intake, "take") if where == "intake" else (engine.mapper.geometry, "update")
@@ -268,7 +295,9 @@ def send_scene(h: Harness, scene: SyntheticScene, frames: int, start: int = 0, p
         if "depth" in h.node.inputs.topics:
             depth = outgoing.image_message(scene.in_depth_m[t].astype(np.float32), "32FC1", head)
             h.publisher("depth").publish(depth)
+        if "masks" in h.node.inputs.topics:
             h.publisher("masks").publish(outgoing.image_message(scene.in_masks[t], "16UC1", head))
+        if "odometry" in h.node.inputs.topics:
             pose = Odometry(header=outgoing.header(int(scene.stamps_ns[t]), "map"), child_frame_id="camera_optical")
             pose.pose.pose = outgoing.pose_message(scene.T_map_cam[t])
             h.publisher("odometry", Odometry).publish(pose)

@@ -15,11 +15,13 @@ _SCALE = {
     Scale.RELATIVE.value: (
         "Lengths are <b>relative</b>: consistent over the run, but one unit is no known number of metres. Compare "
         "sizes and speeds with each other, never with the real world. A known camera height, odometry or one known "
-        "distance fixes it."
+        "distance fixes it. Without a depth sensor or a depth network, speed is that across the line of sight: along "
+        "it nothing tells."
     ),
     Scale.UNKNOWN.value: (
-        "The scale is <b>unknown</b>: the camera gave no parallax and there was no depth, so lengths along the viewing "
-        "direction mean little and sizes and speeds must not be compared between objects at different distances."
+        "The scale is <b>unknown</b>: the camera gave no parallax, and no depth said how far things are, so lengths "
+        "along the viewing direction mean little and sizes and speeds must not be compared between objects at "
+        "different distances. Speed is that across the line of sight: along it nothing tells."
     ),
 }
 
