@@ -87,6 +87,7 @@ make_system() {  # the files of a fresh system, in $folder
         touch "$folder/.check_debian"
         chroot "$folder" useradd --create-home --uid 1000 --shell /bin/bash tester
     fi
+    chmod 755 "$folder"  # or the user inside cannot enter /
     # The network as the host has it: names, certificates, pip's index.
     cp /etc/resolv.conf "$folder/etc/resolv.conf"
     cp /etc/ssl/certs/ca-certificates.crt "$folder/etc/ssl/certs/ca-certificates.crt"
