@@ -38,7 +38,9 @@ def guarded(program: str, run: Callable[[], int], *, verbose: bool = False) -> i
     """Calls `run` and returns its exit status; whatever it raises becomes one line on stderr and a status."""
     streams_for_anybody()
     try:
-        return run()
+        status = run()
+        sys.stdout.flush()  # what cannot be written is an error, however much Python keeps back
+        return status
     except BrokenPipeError:  # `motion4d … | head`
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt as stopped:
