@@ -68,6 +68,14 @@ def test_commands_start_the_interpreter_of_the_build(prefix: Path, command: str)
     assert Path(named).resolve() == Path(sys.executable).resolve()
 
 
+def test_commands_are_executable_where_they_are_built(prefix: Path) -> None:
+    """`colcon build --symlink-install` installs links to them."""
+    built = [
+        path for path in (prefix.parents[1] / "build" / "motion4d_ros" / "scripts").rglob("motion4d*") if path.is_file()
+    ]
+    assert built and all(path.stat().st_mode & stat.S_IXOTH for path in built)
+
+
 def run_moved(words: list[str | Path], cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """Runs a command in a shell that sourced nothing."""
     kept = {"PATH": "/usr/bin:/bin", "HOME": str(cwd), "OMP_WAIT_POLICY": "PASSIVE"}

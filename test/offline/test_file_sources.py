@@ -12,6 +12,7 @@ from PIL import Image
 from motion4d_ros.offline.sources import SourceOptions, open_source
 from motion4d_ros.offline.sources.files import read_depth_values, read_labels
 from motion4d_ros.offline.sources.names import natural_key
+from motion4d_ros.offline.sources.quiet import quiet_opencv
 from motion4d_ros.types import Motion4DError
 
 
@@ -247,3 +248,14 @@ def test_topics_make_no_sense_for_videos(tmp_path):
 def test_impossible_options(option, value):
     with pytest.raises(Motion4DError, match=f"--{option}"):
         SourceOptions(**{option: value})
+
+
+def test_older_opencv_is_silenced_too(monkeypatch):
+    """Up to 4.10, as Debian 12 and Ubuntu 24.04 have it, the functions stand at the top of the module."""
+    levels = [3]
+    monkeypatch.delattr(cv2.utils, "logging", raising=False)
+    monkeypatch.setattr(cv2, "getLogLevel", lambda: levels[-1], raising=False)
+    monkeypatch.setattr(cv2, "setLogLevel", levels.append, raising=False)
+    with quiet_opencv():
+        assert levels[-1] == 0
+    assert levels == [3, 0, 3]

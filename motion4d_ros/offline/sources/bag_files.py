@@ -23,10 +23,12 @@ class OpenBag:
     def __init__(self, reader: AnyReader, aliases: tempfile.TemporaryDirectory[str] | None) -> None:
         self.reader = reader
         self._aliases = aliases
+        self._open = True
 
     def close(self) -> None:
         """Closes the bag; may be called twice."""
-        if self.reader.stack is not None:
+        if self._open:
+            self._open = False
             self.reader.close()
         if self._aliases is not None:
             self._aliases.cleanup()

@@ -9,15 +9,17 @@ from contextlib import contextmanager
 import cv2
 
 _FFMPEG_QUIET = "-8"
+_SILENT = 0  # LOG_LEVEL_SILENT, which has no name in older OpenCV
 
 
 @contextmanager
 def quiet_opencv() -> Iterator[None]:
     """Inside, OpenCV logs nothing."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", _FFMPEG_QUIET)
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    log = getattr(cv2.utils, "logging", cv2)  # older OpenCV, such as Debian 12's, has the functions at the top
+    level = log.getLogLevel()
+    log.setLogLevel(_SILENT)
     try:
         yield
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        log.setLogLevel(level)
