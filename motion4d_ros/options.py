@@ -42,6 +42,8 @@ def check_words(parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
 
 def no_such_path(path: Path, what: str = "") -> Motion4DError:
     """The error for a path that does not exist; names its nearest neighbour, if there is one like it."""
+    if path.is_symlink():
+        return Motion4DError(f"{what} {path}: is a link to {path.readlink()}, which leads nowhere".strip())
     try:
         found = difflib.get_close_matches(path.name, [other.name for other in path.parent.iterdir()], 1)
     except OSError:

@@ -239,6 +239,11 @@ class Motion4D:
         if alignment.contradicted and self.config.depth.source != "geometry":
             share = abs(np.expm1(alignment.conflict))
             kind = "depth and parallax disagree: check intrinsics, poses and depth scale; depth is believed"
+            if self.config.pose.source == "visual":  # found here: nobody gave any that could be checked
+                kind = (
+                    "depth and the camera's motion found from the images disagree: check intrinsics and depth scale; "
+                    "where moving things fill the picture, masks or given poses help; depth is believed"
+                )
             self.horizon.frames[-1].warnings.append(f"{kind} (off by {share:.0%})")
             self.health.warnings[kind] = self.health.warnings.get(kind, 0) + 1
 

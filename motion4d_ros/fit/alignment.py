@@ -31,6 +31,7 @@ class DepthAlignment:
         self.static_points: dict[int, FloatArray] = {}  # point id -> map position (3,), m
         self.line: tuple[float, float] | None = None  # of the newest frame whose disparity had neither scale nor offset
         self.conflict = 0.0  # logarithm of the ratio between metric depth and what parallax says
+        self.doubt = np.inf  # how far off `conflict` may be because parallax is small
 
     def align(self, horizon: Horizon, static: PointTable) -> None:
         """Adjusts scales, offsets and the `static` points together, and sets the frames' `depth_m`."""
@@ -46,8 +47,8 @@ class DepthAlignment:
 
     @property
     def contradicted(self) -> bool:
-        """Whether parallax contradicts metric depth by more than is believable."""
-        return abs(self.conflict) > self.options.scale_conflict
+        """Whether parallax contradicts metric depth by more than is believable, and is large enough to say so."""
+        return bool(abs(self.conflict) > np.hypot(self.options.scale_conflict, self.doubt))
 
     def forget_before(self, index: int) -> None:
         """Drops what is older than frame `index`."""
@@ -72,7 +73,8 @@ class DepthAlignment:
         )
         solve(body, seen, options)
         self.conflict = float(np.median(body.depth_scale))
-        if self.contradicted:  # wrong intrinsics, wrong poses: believe the depth
+        self.doubt = parallax_doubt(body.points, seen)
+        if abs(self.conflict) > self.options.scale_conflict:  # wrong intrinsics or poses, or too little parallax
             body.points, body.depth_scale, body.depth_offset = points, a, b
             seen.sigma_px = seen.sigma_px * DISTRUST
             solve(body, seen, options)
@@ -110,3 +112,23 @@ class DepthAlignment:
             ray = horizon.camera.unproject(uv[lost, first], np.full(int(lost.sum()), FIRST_GUESS_M))
             start[lost] = np.einsum("nij,nj->ni", T[first, :3, :3], ray) + T[first, :3, 3]
         return start
+
+
+def parallax_doubt(points: FloatArray, seen: Observations) -> float:
+    """How far off the scale of `points` (N, 3 m, map) may be, as a share: noise by parallax of the middle one.
+
+    Flow errs alike in neighbouring points: their number does not make its small systematic errors smaller, which a
+    camera that hardly moves would turn into any scale. inf where nothing was seen.
+    """
+    R, t = seen.T_cam_map[:, :3, :3], seen.T_cam_map[:, :3, 3]
+    rays = points[:, None] + np.einsum("tij,ti->tj", R, t)  # from the cameras' centres -R^T t
+    rays = rays / np.maximum(np.linalg.norm(rays, axis=-1, keepdims=True), 1e-12)
+    counts = seen.visible.sum(1)
+    rows = np.flatnonzero(counts >= 2)
+    if len(rows) == 0:
+        return float("inf")
+    visible, rays = seen.visible[rows], rays[rows]
+    mean = (rays * visible[..., None]).sum(1) / counts[rows, None]
+    apart = np.where(visible, np.linalg.norm(rays - mean[:, None], axis=-1), 0.0).max(1)
+    noise_px = (seen.sigma_px[rows] * visible).sum(1) / counts[rows]
+    return float(np.median(noise_px / np.maximum(2.0 * seen.camera.fx * apart, 1e-9)))

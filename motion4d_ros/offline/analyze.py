@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from motion4d_ros.config import Config
 from motion4d_ros.offline.carriers import AnalysisResult, AnalyzeOptions, Progress
 from motion4d_ros.offline.interrupt import Interrupt
-from motion4d_ros.offline.preflight import check_input, check_installation, read_prompt_mask
+from motion4d_ros.offline.preflight import check_input, check_installation, check_output, read_prompt_mask
 from motion4d_ros.offline.queries import read_queries
 from motion4d_ros.offline.reading import Reading
 from motion4d_ros.offline.results import Results
@@ -41,6 +41,7 @@ def analyze(
     """
     config = effective_config(options)
     check_input(options.input)
+    check_output(options)
     queries = None if options.queries is None else read_queries(options.queries)
     prompt_labels = None if options.prompt_mask is None else read_prompt_mask(options.prompt_mask)
     with interrupt or Interrupt() as stop, Workspace(options.out, overwrite=options.overwrite) as work:
@@ -83,7 +84,8 @@ def effective_config(options: AnalyzeOptions) -> Config:
     if config.budget.mode != "lossless":
         raise Motion4DError("budget.mode=realtime leaves frames out, an analysis uses them all: leave it at lossless")
     imply("run.archive", "true")  # points are followed through the whole recording, not only the horizon
-    if source.masks is not None:
+    masks = None if source.masks == NOTHING else source.masks
+    if masks is not None:
         imply("masks.source", "topic")
     elif options.prompt_mask is not None and config.masks.source not in ("sam2", "sam_onnx"):
         imply("masks.source", "prompt")
@@ -95,7 +97,7 @@ def effective_config(options: AnalyzeOptions) -> Config:
     poses = None if source.poses == NOTHING else source.poses
     if source.odometry is not None or poses is not None:
         imply("pose.source", "odometry")
-    wants = {"masks.source": (source.masks, "--masks"), "depth.source": (depth, "--depth")}
+    wants = {"masks.source": (masks, "--masks"), "depth.source": (depth, "--depth")}
     for path, (given, option) in wants.items():
         if config.get(path) == "topic" and given is None:
             raise Motion4DError(f"{path}=topic needs {option}")

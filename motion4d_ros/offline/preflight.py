@@ -9,9 +9,11 @@ import numpy as np
 
 from motion4d_ros.imagery.void_labels import VoidRule
 from motion4d_ros.offline.bag_output import own_typestore
+from motion4d_ros.offline.carriers import AnalyzeOptions
 from motion4d_ros.offline.queries import check_queries
 from motion4d_ros.offline.report.build import check_page
 from motion4d_ros.offline.sources.files import read_labels
+from motion4d_ros.offline.workspace import PARTIAL, PRODUCTS
 from motion4d_ros.options import no_such_path
 from motion4d_ros.types import FloatArray, Frame, IntArray, Motion4DError
 
@@ -30,6 +32,32 @@ def check_input(path: Path) -> None:
         raise no_such_path(path)
     if not os.access(path, os.R_OK):
         raise Motion4DError(f"{path}: you are not allowed to read it (see `ls -l`)")
+
+
+def check_output(options: AnalyzeOptions) -> None:
+    """Raises `Motion4DError` where the results would take the place of something that is read."""
+    source, out = options.source, options.out.resolve()
+    read = {
+        "the input": options.input,
+        "--depth": source.depth,
+        "--masks": source.masks,
+        "--poses": source.poses,
+        "--camera-info": source.camera_info,
+        "--prompt-mask": options.prompt_mask,
+        "--queries": options.queries,
+    }
+    for name, value in read.items():
+        path = None if value is None else Path(value).resolve()
+        if path is None or not path.exists():
+            continue
+        if path == out and path.is_dir():
+            raise Motion4DError(f"--out {options.out}: is {name} itself; choose another folder, such as {out / 'out'}")
+        inside = path.relative_to(out).parts if path.is_relative_to(out) else ()
+        if inside and inside[0] in (*PRODUCTS, PARTIAL):
+            raise Motion4DError(
+                f"--out {options.out}: the results would replace its {inside[0]}, where {name} ({value}) lies; "
+                "choose another folder"
+            )
 
 
 def read_prompt_mask(path: Path) -> IntArray:

@@ -166,10 +166,17 @@ class VisualPose:
         self._waiting.append(new)
         if len(self._waiting) > INIT_BUFFER:
             del self._waiting[len(self._waiting) // 2 if turning.mean() > 0.9 else 0]
-        if self._initialise():
+        if self._may_have_scale() and self._initialise():
             return PosePrior(self._pose.copy(), PoseStatus.OK, self._scale)
         self.lost_for = 0
         return PosePrior(self._pose.copy(), PoseStatus.OK, Scale.UNKNOWN, sigma_rad=float(self._pixel))
+
+    def _may_have_scale(self) -> bool:
+        """Whether a map made now could be metric, or nothing promises that. A depth camera may start after the other
+        one: without its first frame the map would have a unit of its own, which depth contradicts ever after.
+        """
+        promised = self._config.depth.source == "topic" and len(self._waiting) < INIT_BUFFER
+        return not promised or any(item.depth_m is not None for item in self._waiting)
 
     def _initialise(self) -> bool:
         """Tries the newest frame with the oldest that still sees the same things."""

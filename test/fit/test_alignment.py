@@ -19,13 +19,17 @@ LENGTH = 8
 STATIONS = [pose((0, -0.03 * k, 0), (0.08 * k, 0, 0)) for k in range(LENGTH)]
 
 
-def world(scale: FloatArray) -> tuple[Horizon, PointTable, FloatArray]:
-    """60 static points, tracked exactly; the depth of frame k is wrong by the factor `scale[k]`."""
+def world(scale: FloatArray, step: float = 1.0) -> tuple[Horizon, PointTable, FloatArray]:
+    """60 static points, tracked exactly; the depth of frame k is wrong by the factor `scale[k]`.
+
+    `step`: how far the camera goes, by the way of `STATIONS`.
+    """
     rng = np.random.default_rng(0)
     xyz = rng.uniform([-0.6, -0.5, 1.8], [1.0, 0.5, 3.5], (60, 3))
     uv = np.zeros((60, LENGTH, 2), np.float32)
     states = []
     for k, T in enumerate(STATIONS):
+        T = np.block([[T[:3, :3], step * T[:3, 3:]], [T[3:]]])
         inverse = np.linalg.inv(T)
         xyz_cam = xyz @ inverse[:3, :3].T + inverse[:3, 3]
         uv[:, k] = CAMERA.project(xyz_cam)
@@ -64,6 +68,19 @@ def test_metric_depth_is_believed_against_parallax_that_cannot_be() -> None:
     known = np.isfinite(horizon.frames[0].raw_inverse_depth)
     ratio = horizon.frames[0].depth_m[known] * horizon.frames[0].raw_inverse_depth[known]
     assert ratio == pytest.approx(1.0, abs=0.15)
+
+
+@pytest.mark.parametrize(("step", "wrong", "told"), [(0.01, 1.0, False), (0.01, 1.1, False), (1.0, 1.1, True)])
+def test_little_parallax_proves_nothing_against_depth(step: float, wrong: float, told: bool) -> None:
+    """Flow that errs by a twentieth of a pixel, everywhere alike: with 0.3 px of parallax that is any scale."""
+    horizon, table, _ = world(np.full(LENGTH, wrong), step)
+    table.uv_px[..., 0] += 0.05 * np.linspace(-1, 1, LENGTH, dtype=np.float32)
+    table.sigma_px[:] = 0.05
+    alignment = DepthAlignment(Config().geometry)
+    alignment.align(horizon, table)
+    assert abs(alignment.conflict) > alignment.options.scale_conflict
+    assert alignment.contradicted is told
+    assert np.median(list(alignment.scale.values())) == pytest.approx(0.0, abs=0.01)  # depth is believed
 
 
 def test_without_points_depth_stays_as_it_is_and_new_frames_follow_old_ones() -> None:

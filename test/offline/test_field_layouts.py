@@ -261,7 +261,7 @@ def test_depth_files_of_every_kind(tmp_path, make_images, read, refused):
     (tmp_path / "d").mkdir()
     for k in range(3):
         cv2.imwrite(str(tmp_path / "d" / f"d{k}.png"), np.full((32, 48), 90, np.uint8))
-    assert "uint8(32, 48); depth is a uint16 PNG" in refused(words)
+    assert "an 8-bit picture; depth is a 16-bit PNG" in refused(words)
 
 
 # -- pictures ---------------------------------------------------------------------------------------------------------

@@ -170,7 +170,7 @@ def test_depth_files(tmp_path):
     with pytest.raises(Motion4DError, match=r"o\.npy"):
         read_depth_values(tmp_path / "o.npy")
     cv2.imwrite(str(tmp_path / "b.png"), np.zeros((4, 4), np.uint8))
-    with pytest.raises(Motion4DError, match="uint16 PNG in mm"):
+    with pytest.raises(Motion4DError, match="8-bit picture; depth is a 16-bit PNG in mm"):
         read_depth_values(tmp_path / "b.png")
 
 

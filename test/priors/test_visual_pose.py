@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -163,3 +164,26 @@ def test_metric_depth_wins_over_other_cues() -> None:
     cues = ScaleCues(known_distance=99.0)
     cues.see(np.eye(4), None, (np.ones(30), np.full(30, 2.5)))
     assert cues.factor(np.ones((30, 3)), np.eye(4)) == (2.5, "metric depth")
+
+
+@pytest.mark.parametrize("late", [0, 5])
+def test_the_map_waits_for_a_depth_camera_that_starts_late(drive: list[Frame], late: int) -> None:
+    depths = [shot(SCENE, path(index), index)[1] for index in range(16)]
+    frames = [
+        replace(frame, depth_m=depth if frame.index >= late else None)
+        for frame, depth in zip(drive, depths, strict=True)
+    ]
+    config = Config()
+    config.depth.source = "topic"
+    source = VisualPose(config)
+    poses, _, scales = run(source, frames)
+    assert scales[-1] is Scale.METRIC and source.cue == "metric depth"
+    assert np.linalg.norm(poses[-1, :3, 3]) == pytest.approx(np.linalg.norm(centres()[-1]), rel=0.05)
+
+
+def test_a_depth_camera_that_never_starts_is_not_waited_for(drive: list[Frame], monkeypatch) -> None:
+    monkeypatch.setattr("motion4d_ros.priors.visual_pose.INIT_BUFFER", 10)
+    config = Config()
+    config.depth.source = "topic"
+    _, _, scales = run(VisualPose(config), drive)
+    assert scales[5] is Scale.UNKNOWN and scales[-1] is Scale.RELATIVE

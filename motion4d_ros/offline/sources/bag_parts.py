@@ -62,13 +62,16 @@ def choose_parts(name: str, reader: BagReader, options: SourceOptions, report: S
     report.used["camera"] = parts.info or "--intrinsics"
     _assign_poses(name, reader, options, report, parts)
     _assign_depth(reader, options, report, parts, peeks)
-    if options.masks is None:
+    if options.masks in (None, NOTHING):
         report.missing.append("masks")
     else:
-        parts.masks = names.require(reader.types, options.masks, names.IMAGE_TYPES, "--masks")
+        parts.masks = names.require(reader.types, str(options.masks), names.IMAGE_TYPES, "--masks")
         report.used["masks"] = parts.masks
     matched = [topic for topic in (parts.depth, parts.masks, parts.odometry, *sorted(parts.tf)) if topic is not None]
     parts.clocks = Clocks(reader, parts.image, matched, report)
+    _check_times(options, report, parts)
+    if "depth" in report.found:
+        report.warn(f"depth: {parts.depth} was found and used (--depth none leaves it)")
     _name_what_is_left(reader, options, report, parts)
     return parts
 
@@ -153,8 +156,27 @@ def _assign_depth(
         report.used["depth"] = parts.depth
     else:
         report.found.add("depth")
-        report.warn(f"depth: {parts.depth} was found and used (--depth none leaves it)")
         report.used["depth"] = f"{parts.depth} (found)"
+
+
+def _check_times(options: SourceOptions, report: SourceReport, parts: BagParts) -> None:
+    """Refuses depth and masks of which none lies near an image; depth that was only found is left."""
+    for option, topic in (("--depth", parts.depth), ("--masks", parts.masks)):
+        apart_s = 0.0 if topic is None else parts.clocks.apart_ns(topic, parts.image) * 1e-9
+        if apart_s <= options.slop_s:
+            continue
+        problem = (
+            f"its stamps lie {apart_s * 1e3:.0f} ms or more from those of {parts.image} "
+            f"(limit {options.slop_s * 1e3:.0f} ms): --set slop=SECONDS allows more"
+        )
+        if option == "--depth" and "depth" in report.found:
+            report.warn(f"depth on {topic} was not used: {problem}")
+            report.found.discard("depth")
+            report.missing.append("depth")
+            del report.used["depth"]
+            parts.depth, parts.depth_info = None, None
+        else:
+            raise Motion4DError(f"{option} {topic}: {problem}")
 
 
 def _framed(peek: Peek, options: SourceOptions) -> Peek:

@@ -37,7 +37,7 @@ def read_calibration(path: Path) -> SimpleNamespace:
     """A calibration file as a `CameraInfo` (width and height 0 where it does not say). Raises `Motion4DError`.
 
     Known are YAML files of ROS' `camera_calibration`, OpenCV, Kalibr (its first camera), EuRoC and ORB-SLAM, and text
-    files with 4 numbers (fx fy cx cy, distortion after them), 9 (3x3) or 16 (4x4).
+    files with 4 numbers (fx fy cx cy, distortion after them), 9 (3x3) or 16 (4x4), and KITTI's `calib.txt`.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -45,7 +45,7 @@ def read_calibration(path: Path) -> SimpleNamespace:
         raise Motion4DError(f"{path}: cannot be read as a calibration (no text file)") from None
     except OSError as error:
         raise Motion4DError(f"{path}: cannot be read as a calibration ({error.strerror or error})") from None
-    found = _from_numbers(text)
+    found = _from_numbers(text) or _from_projections(text, path)
     if found is None:
         found = _from_yaml(text, path)
     if found is None:
@@ -129,6 +129,20 @@ def _from_numbers(text: str) -> SimpleNamespace | None:
     if values.size in (4, 8, 9, 12) and (values[:2] > 0).all():
         return camera_info(tuple(values[:4]), tuple(values[4:]))
     return None
+
+
+def _from_projections(text: str, path: Path) -> SimpleNamespace | None:
+    """KITTI's `calib.txt`: `P0:` to `P3:`, a 3x4 matrix each, of cameras that are rectified to one lens."""
+    rows = re.findall(r"^P\d: *(.+)$", text, re.MULTILINE)
+    try:
+        matrices = [np.array(row.split(), float).reshape(3, 4)[:, :3] for row in rows]
+    except ValueError:
+        return None
+    if not matrices:
+        return None
+    if not all(np.allclose(matrix, matrices[0], atol=0.5) for matrix in matrices):
+        raise Motion4DError(f"{path}: holds cameras with different lenses: give --intrinsics fx,fy,cx,cy of yours")
+    return _info(matrices[0], (), "", (0, 0))
 
 
 # -- YAML -----------------------------------------------------------------------------------------------------------

@@ -39,18 +39,28 @@ def read_labels(path: Path) -> NDArray[np.int32]:
             if opened.mode in ("P", "L", "I;16", "I", "1"):
                 pixels = np.array(opened)
             else:
-                colours = np.array(opened.convert("RGB"))
-                if (colours != colours[..., :1]).any():
-                    raise Motion4DError(
-                        f"{path}: a colour image; masks hold object ids (8- or 16-bit grey, or palette)"
-                    )
-                pixels = colours[..., 0]
+                pixels = _grey(np.array(opened.convert("RGBA")), path)
     except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         text = why_unreadable(path) if isinstance(error, UnidentifiedImageError) else str(error)
         raise Motion4DError(f"{path}: cannot be read as a mask ({text})") from None
     if pixels.dtype == np.bool_:
         pixels = pixels.astype(np.uint8)
     return object_ids(_two_values(pixels, path) if lossy else pixels)
+
+
+def _grey(colours: NDArray[np.uint8], path: Path) -> NDArray[np.uint8]:
+    """(H, W) ids of a mask in colours (H, W, 4), which must be grey; what is transparent in parts of it is background.
+
+    Cut-outs keep any colour, white for one, where they are transparent.
+    """
+    pixels, alpha = colours[..., :3].copy(), colours[..., 3]
+    if cut_out := bool((alpha == 0).any() and (alpha > 0).any()):
+        pixels[alpha == 0] = 0
+    if (pixels != pixels[..., :1]).any():
+        raise Motion4DError(f"{path}: a colour image; masks hold object ids (8- or 16-bit grey, or palette)")
+    if cut_out and not pixels.any():
+        raise Motion4DError(f"{path}: only its transparency marks something; masks hold object ids, 0 = background")
+    return pixels[..., 0]
 
 
 def _two_values(pixels: NDArray[Any], path: Path) -> NDArray[np.uint8]:
@@ -76,11 +86,19 @@ def read_depth_values(path: Path) -> NDArray[Any]:
     if pixels is None:
         raise Motion4DError(f"{path}: cannot be read as depth ({why_unreadable(path)})")
     if pixels.ndim != 2 or pixels.dtype.kind not in "uif" or pixels.dtype.itemsize < 2:
-        kind = f"{pixels.dtype}{pixels.shape}"
-        raise Motion4DError(f"{path}: {kind}; depth is a uint16 PNG in mm or a 2-D .npy in m (--depth-scale: others)")
+        raise Motion4DError(
+            f"{path}: {_kind(pixels)}; depth is a 16-bit PNG in mm or a 2-D .npy in m (--depth-scale: others)"
+        )
     if pixels.dtype.kind == "f":
         return np.asarray(pixels, np.float32)
     return pixels
+
+
+def _kind(pixels: NDArray[Any]) -> str:
+    """What pixels are, for people."""
+    if pixels.ndim == 3:
+        return f"a picture of {pixels.shape[2]} channels (in false colours?)"
+    return "an 8-bit picture" if pixels.dtype.itemsize == 1 else f"{pixels.dtype}{pixels.shape}"
 
 
 class SideFiles:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from motion4d_ros.offline.sources.lenses import Lens
 from motion4d_ros.offline.sources.names import Keys
 from motion4d_ros.offline.sources.pictures import PictureReader
 from motion4d_ros.offline.sources.series import IMAGE_SUFFIXES, Series, read_series
+from motion4d_ros.offline.sources.times import with_times
 from motion4d_ros.offline.sources.unit_check import View, choose_pairs, compare, judge, view
 from motion4d_ros.types import Frame, Motion4DError
 
@@ -88,11 +90,13 @@ class FolderSource:
 
     def _read_side(self, frames: Keys) -> SideFiles:
         """Depth and masks that were given, or that the layout brings; the latter are no reason to give up."""
+        before = deepcopy(self.report)
         try:
             return SideFiles(self._options, frames, self.report, counted=False)
         except Motion4DError as error:
             if "depth" not in self.report.found:
                 raise
+            vars(self.report).update(vars(before))  # nothing of the attempt is told
             without = SideFiles(replace(self._options, depth=NOTHING), frames, self.report, counted=False)
             self.report.found.discard("depth")
             self.report.warn(f"depth beside the images was not used: {error}")
@@ -127,6 +131,7 @@ class FolderSource:
         self.report.used["image"] = f"{len(series)} images, {series.files[0].name} .. {series.files[-1].name}"
         if layout is not None:
             self.report.used["image"] += f" ({layout.name})"
+        series = with_times(series, path, self.report)
         if series.left_out:
             self.report.warn(
                 f"{len(series.left_out)} images are named otherwise than the others, {series.left_out[0]} for one: "
@@ -217,6 +222,8 @@ class FolderSource:
 
 def _with_layout(options: SourceOptions, layout: Layout | None, report: SourceReport) -> SourceOptions:
     """The options with what the layout brings along and nobody said otherwise."""
+    if options.depth is None and options.depth_glob is not None and (layout is None or layout.depth is None):
+        raise Motion4DError("--depth-glob chooses among files: give --depth DIR with it")
     if layout is None:
         return options
     if options.depth is None and layout.depth is not None:

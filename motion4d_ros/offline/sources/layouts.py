@@ -23,7 +23,7 @@ _POSE_FOLDERS = ("pose", "poses")
 _TRUTH = ("groundtruth.txt", "groundtruth.tum", "poses.tum", "traj.txt")
 _CALIBRATIONS = (
     "calibration.txt", "camera-intrinsics.txt", "intrinsics.txt", "intrinsic.txt", "camera.txt", "K.txt",
-    "camera.yaml", "camera_info.yaml", "calibration.yaml", "intrinsic/intrinsic_color.txt",
+    "calib.txt", "camera.yaml", "camera_info.yaml", "calibration.yaml", "intrinsic/intrinsic_color.txt",
     "intrinsics/intrinsic_color.txt",
 )  # fmt: skip
 _KINECT_SIZE = (640, 480)
@@ -85,7 +85,7 @@ def calibration_of(folder: Path, size: tuple[int, int]) -> tuple[SimpleNamespace
 
     `size`: (height, width) of the images. None where nothing is known.
     """
-    listed = any((folder.parent / images).is_file() for images, _, _ in _LISTS)
+    listed = any((folder.parent / name).is_file() for name in (*(images for images, _, _ in _LISTS), "times.txt"))
     for place in (folder, folder.parent) if listed else (folder,):
         for name in _CALIBRATIONS:
             if (place / name).is_file():

@@ -13,7 +13,7 @@ NS_PER = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 """Nanoseconds in each unit that stamps come in."""
 EPOCH_S = (946_684_800, 4_102_444_800)
 """Years 2000 to 2100 as seconds since 1970: a number in this range, in some unit, is the time of a recording."""
-_SLOWEST_S, _FASTEST_S = 60.0, 1.0 / 2000.0  # between two pictures of a recording
+SLOWEST_S, _FASTEST_S = 60.0, 1.0 / 2000.0  # between two pictures of a recording
 _EPOCH = re.compile(r"(?<!\d)(\d{9,19})(?:[._-](\d{1,9}))?(?!\d)")
 _DECIMAL = re.compile(r"^\D*?(\d+\.\d+)\D*$")
 
@@ -114,7 +114,7 @@ def _relative_stamps(stems: Sequence[str]) -> list[int] | None:
     ordered = sorted(stamps)
     steps = sorted(b - a for a, b in itertools.pairwise(ordered))
     middle_s = steps[len(steps) // 2] / 1e9
-    return stamps if steps[0] > 0 and _FASTEST_S <= middle_s <= _SLOWEST_S else None
+    return stamps if steps[0] > 0 and _FASTEST_S <= middle_s <= SLOWEST_S else None
 
 
 def _numbers(stems: Sequence[str]) -> list[int] | None:

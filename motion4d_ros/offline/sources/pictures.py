@@ -134,6 +134,8 @@ def turn_of(file: Path) -> Turn:
 
 def why_unreadable(file: Path) -> str:
     """The reason for which no picture can be read from a file, in words."""
+    if file.is_symlink() and not file.exists():
+        return f"a link to {file.readlink()}, which is not there (content not fetched?)"
     try:
         head = file.open("rb").read(64)
     except OSError as error:

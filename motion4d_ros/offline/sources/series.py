@@ -66,7 +66,8 @@ def _list_files(
 
 
 def _is_plain(path: Path) -> bool:
-    return path.name[0] != "." and path.is_file()
+    """Files, and links that lead nowhere: those are told as what cannot be read, not passed over."""
+    return path.name[0] != "." and (path.is_file() or (path.is_symlink() and not path.exists()))
 
 
 def _one_kind(folder: Path, files: list[Path], what: str, hints: tuple[str, ...]) -> list[Path]:

@@ -27,6 +27,8 @@ from motion4d_ros.types import FloatArray
 
 _FIRST_MESSAGES = 12
 """Messages of a topic that tell its clock."""
+_FEWEST_AMONG = 3
+"""Messages among the first images that tell whether a topic is simultaneous with them."""
 _MOST_INFOS = 500
 """Camera infos that are looked through for one with a calibration."""
 _MOST_TRANSFORMS = 20_000
@@ -157,6 +159,7 @@ class Clocks:
     def __init__(self, reader: BagReader, image_topic: str, others: Iterable[str], report: SourceReport) -> None:
         self._by_recording: set[str] = set()
         self._shift_ns: dict[str, int] = {}
+        self._first: dict[str, list[tuple[Any, int]]] = {}  # stamps and times of recording of each topic's beginning
         begin, end = reader.span_ns
         offsets = {topic: self._offset_ns(reader, topic) for topic in (image_topic, *others)}
         for topic in self._by_recording:
@@ -180,11 +183,23 @@ class Clocks:
             stamp = recorded_ns
         return stamp + self._shift_ns.get(topic, 0)
 
+    def apart_ns(self, topic: str, image_topic: str) -> int:
+        """How near a topic's first messages come to an image at best, ns; 0 where too few lie among the images."""
+        images, others = (
+            [self.stamp_ns(name, stamp, recorded_ns) for stamp, recorded_ns in self._first.get(name, [])]
+            for name in (image_topic, topic)
+        )
+        among = [stamp for stamp in others if images and min(images) <= stamp <= max(images)]
+        if len(among) < _FEWEST_AMONG:
+            return 0
+        return min(abs(stamp - image) for stamp in among for image in images)
+
     def _offset_ns(self, reader: BagReader, topic: str) -> int:
         """How far a topic's stamps lie after its times of recording, ns."""
         stamps, recorded = [], []
         for _, recorded_ns, message in itertools.islice(reader.messages([topic]), _FIRST_MESSAGES):
             stamp = stamp_of(message)
+            self._first.setdefault(topic, []).append((stamp, recorded_ns))
             stamps.append(0 if stamp is None else nanoseconds(stamp))
             recorded.append(recorded_ns)
         usable = [stamp for stamp in stamps if stamp]
