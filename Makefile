@@ -14,6 +14,10 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
+ifneq ($(words $(CURDIR)),1)
+$(error make cannot work in a folder with a space in its name: move "$(CURDIR)" elsewhere)
+endif
+
 VENV ?= .venv
 TORCH ?= torch==2.13.0
 PYTEST_ARGS ?=
