@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from motion4d_ros.evaluation.suite.cases import ABLATION_CASES, Case, all_cases
+from motion4d_ros.evaluation.suite.cases import ABLATION_CASES, Case, all_cases, shared_data
 from motion4d_ros.evaluation.suite.runner import VARIANTS, run_case
 from motion4d_ros.evaluation.suite.tables import fill_page, render_tables
 from motion4d_ros.failures import guarded
@@ -44,16 +44,11 @@ def _parser() -> argparse.ArgumentParser:
         "--ablation", action="store_true", help=f"also with each part off in turn: {', '.join(ABLATION_CASES)}"
     )
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="for all runs")
-    parser.add_argument("--shared", type=Path, default=_shared_data(), metavar="DIR", help="default: ../shared/data")
+    parser.add_argument("--shared", type=Path, default=shared_data(), metavar="DIR", help="default: ../shared/data")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: out/eval, with --quick out/eval_quick")
     parser.add_argument("--docs", type=Path, metavar="FILE", help="page whose tables are renewed, docs/evaluation.md")
     parser.add_argument("--tables", action="store_true", help="run nothing, only show the tables of OUT/results.json")
     return parser
-
-
-def _shared_data() -> Path:
-    """Where the shared data lies: ``MOTION4D_SHARED``, or beside the working directory."""
-    return Path(os.environ.get("MOTION4D_SHARED", "../shared")) / "data"
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:

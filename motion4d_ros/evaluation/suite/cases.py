@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -213,6 +214,11 @@ class RgbdSequence:
         """(H, W); 0 = unknown (the sensor says 65535)."""
         depth = np.asarray(cv2.imread(str(self.source / f"{stem}.depth.png"), cv2.IMREAD_UNCHANGED), np.uint16)
         return np.where(depth == 65535, 0, depth).astype(np.uint16)
+
+
+def shared_data() -> Path:
+    """Where the shared data lies: ``MOTION4D_SHARED``, or beside the working directory."""
+    return Path(os.environ.get("MOTION4D_SHARED", "../shared")) / "data"
 
 
 def all_cases(shared: Path, quick: bool) -> list[Case]:
