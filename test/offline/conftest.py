@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -32,6 +33,20 @@ from motion4d_ros.types import (
     StaticPoints,
     TrackedPoints,
 )
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_a_terminal_leaves_them():
+    """Whoever started the tests may ignore some (nohup does), and the processes they start would inherit that."""
+    usual = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+        signal.SIGHUP: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class EngineDouble:
