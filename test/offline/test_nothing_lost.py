@@ -339,15 +339,6 @@ def test_folder_that_cannot_be_written(make_bag, topics, tmp_path, engine_double
 # -- signals -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def hang_up_is_heard():
-    """SIGHUP as a terminal sends it, although these tests may run under `nohup`."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
-@pytest.mark.usefixtures("hang_up_is_heard")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_signals_keep_what_is_finished(make_bag, topics, out, engine_double, capfd, number, status):
     def factory(config):
