@@ -27,6 +27,8 @@ export TORCH ROS_ROOT ROS_DISTRO PYTHON
 export BAG IMAGE DEPTH MASKS ODOMETRY  # read from the environment, so that any character may stand in a path
 
 RUN := source tools/env.bash &&
+# The installed package, not the source tree in the current folder, which has no messages and no library (Python >= 3.11).
+JOB := $(RUN) PYTHONSAFEPATH=1 python -m
 ENVIRONMENT := $(VENV)/.stamp
 BUILD := install/.stamp
 SOURCES := $(shell find CMakeLists.txt package.xml msg srv scripts launch config raster motion4d_ros -type f \
@@ -80,19 +82,19 @@ lint: $(ENVIRONMENT)  ## ruff and mypy
 	@$(RUN) ruff check . && mypy
 
 bench: $(BUILD)  ## Times the rasteriser beside the PyTorch oracle
-	@$(RUN) python -m motion4d_ros.evaluation.bench_render $(ARGS)
+	@$(JOB) motion4d_ros.evaluation.bench_render $(ARGS)
 
 eval: $(BUILD)  ## Accuracy and speed on the synthetic scenes and, where it is there, on ../shared/data
-	@$(RUN) python -m motion4d_ros.evaluation.suite $(ARGS)
+	@$(JOB) motion4d_ros.evaluation.suite $(ARGS)
 
 gate: $(BUILD)  ## Accuracy of 16 frames of two own scenes against stated bounds (minutes)
-	@$(RUN) python -m motion4d_ros.evaluation.gate $(ARGS)
+	@$(JOB) motion4d_ros.evaluation.gate $(ARGS)
 
 gpu-check: $(BUILD)  ## gsplat on CUDA against the other back ends (says so and skips without CUDA)
-	@$(RUN) python -m motion4d_ros.evaluation.gpu_check $(ARGS)
+	@$(JOB) motion4d_ros.evaluation.gpu_check $(ARGS)
 
 gpu-bench: $(BUILD)  ## Times gsplat on CUDA (says so and skips without CUDA)
-	@$(RUN) python -m motion4d_ros.evaluation.bench_render --device cuda $(ARGS)
+	@$(JOB) motion4d_ros.evaluation.bench_render --device cuda $(ARGS)
 
 clean:  ## Removes what was built, keeps the virtual environment
 	rm -rf build install log out dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
