@@ -95,6 +95,11 @@ def is_full(error: BaseException) -> bool:
     )
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the CPU or the GPU ran out of memory (torch's class is found by name: torch need not be loaded)."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
 def write_log(error: BaseException) -> Path | None:
     """Appends the traceback to this run's log and returns its path; None where nothing can be written.
 

@@ -33,6 +33,7 @@ from motion4d_ros.fit.memory import archive_frames, query_scene, retire, scene_v
 from motion4d_ros.fit.pace import Pace
 from motion4d_ros.fit.refresh import MaskRefresh
 from motion4d_ros.fit.reporting import Reporter
+from motion4d_ros.priors.guarded import trouble_now, troubles
 from motion4d_ros.render.device import choose_device
 from motion4d_ros.scene.storage import PLY_FILE, SCENE_FILE, export_ply, save_scene
 from motion4d_ros.threads import bound_threads, torch_threads
@@ -313,6 +314,9 @@ class Motion4D:
         health.scale, health.pose_status = self.intake.scale, self.intake.pose_status
         health.doubt = self.intake.watch.doubt
         health.warnings.update(self.intake.watch.told)
+        sources = self.intake.depths, self.intake.masks
+        health.warnings.update(troubles(*sources))
+        health.trouble = "; ".join(trouble_now(*sources))
         health.stage_seconds = dict(self.mapper.seconds) | {"intake": self.intake.seconds}
         health.raster_seconds = self.mapper.fitter.raster_seconds
         return health

@@ -351,6 +351,7 @@ class Health:
     scale: Scale = Scale.UNKNOWN
     pose_status: PoseStatus = PoseStatus.OK
     device: str = "cpu"  # where the scene is fitted: cpu or cuda
+    trouble: str = ""  # what went wrong in a source of masks or depth with the newest frame, in words
     doubt: str = ""  # why what is taken for still may itself move now, in words
     stage_seconds: dict[str, float] = field(default_factory=dict)  # total time by stage
     raster_seconds: float = 0.0  # of which inside the raster kernels

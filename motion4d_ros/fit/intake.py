@@ -29,6 +29,7 @@ from motion4d_ros.priors.base import (
     RevisesPoses,
     SceneHint,
 )
+from motion4d_ros.priors.guarded import trouble_now
 from motion4d_ros.priors.registry import make_depth_source, make_mask_source, make_pose_source, make_track_source
 from motion4d_ros.types import (
     CAMERA_CHANGED,
@@ -124,6 +125,7 @@ class Intake:
             self.masks.look(whole, pose, depth)
         labels = self._clean(self._ask_masks(whole if self.masks.full_size else frame, hint))
         state = self._state(frame, whole.camera, pose, depth, labels)
+        state.warnings += trouble_now(self.depths, self.masks)
         self._hold(state, whole)
         self.tracks.push(frame, state.raw_labels)
         self.watch.look(state, self._last, self.tracks)

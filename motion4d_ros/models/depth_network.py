@@ -43,7 +43,7 @@ class OnnxDepth:
     """A depth network as one ONNX file: one image (1, 3, h, w) in, one map of that size out."""
 
     def __init__(self, path: Path, config: Config, given: str, output: str) -> None:
-        self.output = output
+        self.output, self._path = output, path
         self._session = open_session(path, config)
         self._mean, self._deviation = normalisation(given)
         self._longer = config.depth.model_size
@@ -59,6 +59,14 @@ class OnnxDepth:
         feed = _planes(image, height, width, self._mean, self._deviation)
         out = np.asarray(self._session.run(None, {self._name: feed})[0], np.float32)
         return _single(out)
+
+    def try_out(self) -> None:
+        """One small image. Raises `Motion4DError` when what comes back is no map of depth."""
+        try:
+            self.infer(np.full((48, 64, 3), 128, np.uint8))
+        except Exception as error:  # onnxruntime raises its own types, one per kind of defect
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+            raise Motion4DError(f"{self._path}: not a network that sees depth ({reason})") from None
 
 
 class TransformersDepth:
@@ -110,7 +118,9 @@ def load_depth_network(config: Config) -> DepthNetwork:
         return OnnxDepth(path, config, "imagenet", model.variant)
     if path.is_dir():
         return TransformersDepth(path, config)
-    return OnnxDepth(path, config, config.depth.model_input, config.depth.model_output)
+    network = OnnxDepth(path, config, config.depth.model_input, config.depth.model_output)
+    network.try_out()  # nobody has checked what this file is
+    return network
 
 
 def _planes(

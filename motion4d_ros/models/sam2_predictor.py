@@ -106,6 +106,7 @@ class StreamingPredictor(SAM2VideoPredictor):
                 reverse=False,
                 run_mem_encoder=True,
             )
+        _demand_finite(current)  # or the memory would be of nothing from now on
         outputs["non_cond_frame_outputs"][index] = current
         state["frames_tracked_per_obj"][slot][index] = {"reverse": False}
         return logits
@@ -173,6 +174,7 @@ class StreamingPredictor(SAM2VideoPredictor):
                 reverse=False,
                 run_mem_encoder=True,
             )
+        _demand_finite(current)
         outputs["non_cond_frame_outputs"][index] = current
         return logits
 
@@ -267,6 +269,13 @@ def architecture(variant: str, image_size: int = 0) -> DictConfig:
     if image_size:
         model["image_size"] = image_size
     return model
+
+
+def _demand_finite(output: dict[str, Any]) -> None:
+    """Raises `Motion4DError` for an answer that is not to be remembered. Its mask alone looks like a hidden object."""
+    parts = [output.get(name) for name in ("pred_masks", "maskmem_features", "obj_ptr")]
+    if not all(bool(torch.isfinite(part).all()) for part in parts if part is not None):
+        raise Motion4DError("SAM 2 answered NaN or infinity")
 
 
 def _edges(box_px: FloatArray) -> FloatArray:

@@ -67,6 +67,7 @@ class SamOnnx:
     """Encoder and decoder. `embed` once per image, `decode` once per object."""
 
     def __init__(self, encoder: Path, decoder: Path, config: Config) -> None:
+        self._files = f"{encoder}, {decoder.name}"
         self._encoder = open_session(encoder, config)
         self._decoder = open_session(decoder, config)
         names = {item.name for item in self._decoder.get_inputs()}
@@ -80,7 +81,7 @@ class SamOnnx:
         self._shape = input_shape(self._encoder)
 
     def embed(self, image: NDArray[np.uint8]) -> Embedding:
-        """Encodes an (H, W, 3) RGB image."""
+        """Encodes an (H, W, 3) RGB image. Raises `Motion4DError` where the network answers nonsense."""
         height, width = image.shape[:2]
         side = (self._shape[-1] or SIDE) if len(self._shape) == 4 else SIDE
         factor = side / max(height, width)
@@ -92,8 +93,21 @@ class SamOnnx:
             padded = np.zeros((1, 3, side, side), np.float32)
             padded[0, :, : size[1], : size[0]] = ((resized - mean) / deviation).transpose(2, 0, 1)
             resized = padded
-        features = self._encoder.run(None, {self._input: resized})[0]
-        return Embedding(np.asarray(features, np.float32), (height, width))
+        features = np.asarray(self._encoder.run(None, {self._input: resized})[0], np.float32)
+        if features.ndim != 4 or features.shape[0] != 1:
+            raise Motion4DError(f"the encoder answered {features.shape}, not the features of one image")
+        return Embedding(_finite(features, "encoder"), (height, width))
+
+    def try_out(self) -> None:
+        """One small image, one point. Raises `Motion4DError` when the two files do not work together."""
+        try:
+            embedding = self.embed(np.full((48, 64, 3), 128, np.uint8))
+            self.decode(embedding, np.array([[32.0, 24.0]]), [True])
+        except Exception as error:  # onnxruntime raises its own types, one per kind of defect
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+            raise Motion4DError(
+                f"{self._files}: not an encoder and a decoder of one SAM-style network ({reason})"
+            ) from None
 
     def decode(
         self,
@@ -105,7 +119,8 @@ class SamOnnx:
     ) -> Decoded:
         """The mask that (P, 2) points x, y with their signs, a box x0, y0, x1, y1 and a prior mask ask for.
 
-        All in image pixels; `mask` (H, W) holds probabilities. Give at least one of the three.
+        All in image pixels; `mask` (H, W) holds probabilities. Give at least one of the three. Raises `Motion4DError`
+        where the network answers nonsense.
         """
         coords, labels = self._sparse(embedding, points_px, positive, box_px)
         dense = np.zeros((1, 1, LOW, LOW), np.float32) if mask is None else _low_resolution(mask, embedding)
@@ -119,9 +134,11 @@ class SamOnnx:
             "orig_im_size": np.array([LOW, LOW], np.float32),
         }
         scores, low = self._decoder.run(["iou_predictions", "low_res_masks"], feeds)
-        best = int(np.argmax(scores[0]))
+        if low.ndim != 4 or low.shape[2:] != (LOW, LOW) or scores.shape != low.shape[:2]:
+            raise Motion4DError(f"the decoder answered {low.shape} and {scores.shape}, not masks of {LOW} px")
+        best = int(np.argmax(_finite(scores, "decoder")[0]))
         rows, columns = _extent(embedding)
-        kept = np.asarray(low[0, best, :rows, :columns], np.float32)
+        kept = _finite(np.asarray(low[0, best, :rows, :columns], np.float32), "decoder")
         return Decoded(full_size(kept, embedding.size), kept, float(scores[0, best]))
 
     def _sparse(
@@ -143,6 +160,12 @@ class SamOnnx:
         coords = np.concatenate([(points + 0.5) * embedding.scale, np.zeros((1, 2))])
         labels = np.concatenate([labels, np.array([LABEL_PADDING], np.float32)])
         return coords[None].astype(np.float32), labels[None]
+
+
+def _finite(values: NDArray[np.float32], part: str) -> NDArray[np.float32]:
+    if not np.isfinite(values).all():
+        raise Motion4DError(f"the {part} answered NaN or infinity")
+    return values
 
 
 def _extent(embedding: Embedding) -> tuple[int, int]:

@@ -95,7 +95,10 @@ class MaskSource(Protocol):
         """
 
     def refresh(self, frame: Frame, prompts: Sequence[Prompt]) -> IntArray | None:
-        """New (H, W) masks of an already seen frame for the given prompts; None if the source takes none."""
+        """New (H, W) masks of an already seen frame for the given prompts.
+
+        None if the source takes none, or no longer keeps that frame.
+        """
 
     def prompt(self, frame: Frame, prompt: Prompt) -> None:
         """A user's word about an already seen frame: start, correct, rename or delete an object."""

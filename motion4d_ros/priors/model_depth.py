@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from motion4d_ros.config import Config
 from motion4d_ros.models.depth_network import DISPARITY, METRIC, DepthNetwork, load_depth_network
 from motion4d_ros.priors.base import DepthPrior, PosePrior, SceneHint
-from motion4d_ros.types import Frame, Scale
+from motion4d_ros.types import Frame, Motion4DError, Scale
 
 SIGMA = 0.08  # relative, away from edges; networks differ (docs/models.md has what was measured)
 FARTHEST = 100.0  # times the nearest: where a disparity sinks into its noise around zero nothing is known
@@ -31,6 +31,8 @@ class ModelDepth:
         """None where the network returns nothing usable (a black image, for example)."""
         height, width = frame.camera.size
         found = self._network.infer(frame.image)
+        if found.ndim != 2 or found.size == 0:
+            raise Motion4DError(f"the network answered {found.shape}, not one map of depth")
         found = np.asarray(cv2.resize(found, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
         with np.errstate(divide="ignore", invalid="ignore"):
             disparity = found if self._network.output == DISPARITY else np.float32(1.0) / found

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from motion4d_ros.config import Config
 from motion4d_ros.priors.base import DepthSource, MaskSource, PoseSource, TrackSource
+from motion4d_ros.priors.guarded import GuardedDepth, GuardedMasks
 from motion4d_ros.types import Motion4DError
 
 TRACK_SOURCES: Mapping[str, str] = {
@@ -46,13 +47,15 @@ def make_track_source(config: Config) -> TrackSource:
 
 
 def make_mask_source(config: Config) -> MaskSource:
-    """The source of object masks that `masks.source` names."""
-    return cast(MaskSource, _make(MASK_SOURCES, "masks.source", config))
+    """The source of object masks that `masks.source` names. What fails in it later does not end the run."""
+    source = cast(MaskSource, _make(MASK_SOURCES, "masks.source", config))
+    return GuardedMasks(source, f"masks.source={config.masks.source}")
 
 
 def make_depth_source(config: Config) -> DepthSource:
-    """The source of depth that `depth.source` names."""
-    return cast(DepthSource, _make(DEPTH_SOURCES, "depth.source", config))
+    """The source of depth that `depth.source` names. What fails in it later does not end the run."""
+    source = cast(DepthSource, _make(DEPTH_SOURCES, "depth.source", config))
+    return GuardedDepth(source, f"depth.source={config.depth.source}")
 
 
 def make_pose_source(config: Config) -> PoseSource:

@@ -65,10 +65,13 @@ class Sam2Masks:
         return self._labels(frame.index)
 
     def refresh(self, frame: Frame, prompts: Sequence[Prompt]) -> IntArray | None:
-        """(H, W) ids of a seen frame, asked anew for the given objects; the others stay as they were.
+        """(H, W) ids of a seen frame, asked anew for the given objects; the others stay as they were. None if the
+        frame is kept no longer.
 
         Only points and boxes are used: SAM 2 follows mask prompts so strictly that it would lose its fine outlines.
         """
+        if frame.index not in self._logits or frame.camera.size != self._size:
+            return None
         state = self._recall(frame)
         for prompt in prompts:
             pointed = read_prompt(frame, prompt)

@@ -85,23 +85,32 @@ class SamOnnxMasks:
         return self._book.names
 
     def masks(self, frame: Frame, hint: SceneHint | None) -> IntArray:
-        """(H, W) object ids of the next frame."""
+        """(H, W) object ids of the next frame. What the network raises is raised at the end."""
         seen = self._take(frame)
         embedding = seen.embedding
+        failed: Exception | None = None
         for item in self._objects.values():
-            self._follow(item, frame.index, embedding, seen, hint)
+            try:
+                self._follow(item, frame.index, embedding, seen, hint)
+            except Exception as error:  # the others are followed all the same
+                failed = error
+        if failed is not None:
+            raise failed
         if frame.masks is not None and not self._objects:  # ids that came with the frame start the objects
             for object_id in np.unique(frame.masks[frame.masks > 0]):
                 self.prompt(frame, Prompt(frame.stamp_ns, int(object_id), mask=frame.masks == object_id))
         return seen.labels()
 
     def refresh(self, frame: Frame, prompts: Sequence[Prompt]) -> IntArray | None:
-        """(H, W) ids of a seen frame, asked anew for the given objects; the others stay as they were.
+        """(H, W) ids of a seen frame, asked anew for the given objects; the others stay as they were. None if the
+        frame is kept no longer.
 
         Only points and boxes are used. A mask in a prompt is ignored: networks follow mask prompts so strictly that a
         rendered mask's blur would become the answer. The answer counts where it looks more like the object than the
         present mask does: the scene may be wrong, too.
         """
+        if not self._keeps(frame):
+            return None
         seen = self._recall(frame)
         embedding = seen.embedding
         for prompt in prompts:
@@ -165,10 +174,14 @@ class SamOnnxMasks:
             self._seen.popitem(last=False)
         return self._seen[frame.index]
 
+    def _keeps(self, frame: Frame) -> bool:
+        """Whether a frame can still be asked about, at the size at which it was seen."""
+        return frame.index in self._seen and self._seen[frame.index].size == frame.camera.size
+
     def _recall(self, frame: Frame) -> Seen:
-        if frame.index in self._seen:
+        if self._keeps(frame):
             return self._seen[frame.index]
-        if self._seen and frame.index < next(reversed(self._seen)):
+        if self._seen and frame.index <= next(reversed(self._seen)):
             raise Motion4DError(f"prompt for frame {frame.index}: it is no longer kept, prompt a newer one")
         return self._take(frame)
 
@@ -229,7 +242,7 @@ class SamOnnxMasks:
         The scene's prediction is tried only for an object that was not found where the flow carried it: a prediction
         that is off cuts away what it does not cover, and the network can't tell a part from the whole.
         """
-        carried = self._carry(item.soft, index, hint)
+        carried = item.soft = self._carry(item.soft, index, hint)
         if item.hidden_for < SEARCH_FRAMES and self._find(item, carried, index, embedding, seen):
             return
         if hint is not None and hint.masks is not None:
@@ -237,7 +250,6 @@ class SamOnnxMasks:
             if self._find(item, predicted, index, embedding, seen):
                 return
         item.hidden_for += 1
-        item.soft = carried
 
     def _find(self, item: Followed, soft: NDArray[np.float32], index: int, embedding: Embedding, seen: Seen) -> bool:
         """Whether the object is where the mask `soft` (H, W) points in frame `index`; if so, it is taken over."""
@@ -292,7 +304,9 @@ def load_sam(config: Config) -> SamOnnx:
     decoders = [path for path in files if path not in encoders]
     if len(encoders) != 1 or len(decoders) != 1:
         raise Motion4DError(f"masks.model={folder}: expected a folder with one *encoder*.onnx and one decoder .onnx")
-    return SamOnnx(encoders[0], decoders[0], config)
+    sam = SamOnnx(encoders[0], decoders[0], config)
+    sam.try_out()  # nobody has checked that these belong together
+    return sam
 
 
 def _probability(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -66,6 +66,8 @@ RULES: dict[str, Rule] = {
              "use the preset cpu_small, lower budget.working_width, or give masks, depth and poses as topics"),
         Rule("exceptions", "pipeline", Level.WARN, "exceptions were survived in the last minute",
              "read the log; report it with the input that caused it"),
+        Rule("source_failed", "pipeline", Level.WARN, "a source of masks or depth fails; the rest goes on without it",
+             "do what the particulars name, or choose another source"),
         Rule("out_of_memory", "pipeline", Level.WARN, "memory ran out; the budgets were lowered",
              "lower budget.max_static and budget.max_dynamic for good, or free the GPU"),
         Rule("stuck", "pipeline", Level.ERROR, "frames wait, but none has been processed for ten seconds",
@@ -203,6 +205,8 @@ def _pipeline_findings(s: Snapshot) -> list[tuple[str, str]]:
         found.append(("sparse", f"{s.health.stride / s.rate_hz:.1f} s"))
     if s.exception_age_s < RECENT_S and s.worker_alive and not s.restarts:
         found.append(("exceptions", s.last_exception))
+    if s.health.trouble:
+        found.append(("source_failed", s.health.trouble))
     if s.oom_age_s < RECENT_S:
         found.append(("out_of_memory", ""))
     idle = min(s.processed_age_s, s.since_activation_s)

@@ -7,11 +7,6 @@ import sys
 from motion4d_ros.config import Config
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the CPU or the GPU ran out of memory (torch's class is found by name: torch need not be loaded)."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-
-
 def lower_budgets(config: Config) -> None:
     """Takes a third off what may be held, down to the least that is allowed."""
     least = {item.path: item.minimum for item in config.tunables()}

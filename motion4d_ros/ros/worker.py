@@ -18,11 +18,12 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from motion4d_ros.config import Config
+from motion4d_ros.failures import is_out_of_memory
 from motion4d_ros.imagery.validation import Rejection
 from motion4d_ros.ros.engine import Engine
 from motion4d_ros.ros.frames import FrameContext, ImageGroup
 from motion4d_ros.ros.interrupt import Interrupted, interrupt
-from motion4d_ros.ros.memory import free_gpu_memory, is_out_of_memory, lower_budgets
+from motion4d_ros.ros.memory import free_gpu_memory, lower_budgets
 from motion4d_ros.ros.queue import FrameQueue
 from motion4d_ros.types import CAMERA_CHANGED, Camera, Estimate, Frame, Motion4DError
 

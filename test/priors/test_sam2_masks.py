@@ -254,3 +254,23 @@ def test_published_weights_are_loaded_as_tensors(tmp_path: Path, config: Config)
 def test_image_size_must_fit_the_backbone() -> None:
     with pytest.raises(Motion4DError, match="multiple of 32"):
         architecture("configs/sam2.1/sam2.1_hiera_t.yaml", 500)
+
+
+def test_a_frame_that_is_not_a_number_leaves_no_trace_in_the_memory(source: Sam2Masks) -> None:
+    given = frames(6)
+    source.masks(given[0], None)
+    source.prompt(given[0], Prompt(0, box_px=BOX))
+    predictor = source._predictor
+    healthy = predictor.forward_image
+
+    def poisoned(image: torch.Tensor) -> dict[str, object]:
+        return healthy(image * float("nan"))
+
+    predictor.forward_image = poisoned  # type: ignore[method-assign]
+    with pytest.raises(Motion4DError, match="NaN"):
+        source.masks(given[1], None)
+    predictor.forward_image = healthy  # type: ignore[method-assign]
+    for frame in given[2:]:
+        assert source.masks(frame, None).shape == (HEIGHT, WIDTH)
+        assert np.isfinite(source._logits[frame.index][1].astype(np.float32)).all()
+    assert source.refresh(Frame(99, given[0].image, CAMERA, index=99), [Prompt(0, 1, **CLICK)]) is None

@@ -42,6 +42,9 @@ CASES: dict[str, dict[str, Any]] = {
     "dropped": {"counts": Counts(100, 90, 2, {"queue full": 8})},
     "sparse": {"rate_hz": 10.0, "health": Health(frames=9, windows=1, scale=Scale.METRIC, stride=12)},
     "exceptions": {"exception_age_s": 1.0, "last_exception": "frame: ValueError"},
+    "source_failed": {
+        "health": Health(frames=9, windows=1, scale=Scale.METRIC, trouble="masks.source=sam_onnx failed (NaN): …")
+    },
     "out_of_memory": {"oom_age_s": 1.0},
     "stuck": {"processed_age_s": 30.0},
     "no_tf2": {"lacks_tf2": True},
