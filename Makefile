@@ -27,8 +27,9 @@ export TORCH ROS_ROOT ROS_DISTRO PYTHON
 export BAG IMAGE DEPTH MASKS ODOMETRY  # read from the environment, so that any character may stand in a path
 
 RUN := source tools/env.bash &&
-# The installed package, not the source tree in the current folder, which has no messages and no library (Python >= 3.11).
-JOB := $(RUN) PYTHONSAFEPATH=1 python -m
+# The installed package, never the source tree in the current folder, where `python -m` looks first: it has no messages.
+JOB := $(RUN) python -c 'import runpy, sys; sys.path[:] = [path for path in sys.path if path]; sys.argv.pop(0); \
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)'
 ENVIRONMENT := $(VENV)/.stamp
 BUILD := install/.stamp
 SOURCES := $(shell find CMakeLists.txt package.xml msg srv scripts launch config raster motion4d_ros -type f \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import numpy as np
 import pytest
 
 import motion4d_ros
+from motion4d_ros.children import environment, module_command
 from motion4d_ros.offline.resources import find_files
 from motion4d_ros.offline.workspace import PRODUCTS
 
@@ -82,6 +84,32 @@ def run_moved(words: list[str | Path], cwd: Path, **variables: str) -> subproces
     return subprocess.run(
         list(map(str, words)), cwd=cwd, env=kept | variables, capture_output=True, text=True, timeout=500
     )
+
+
+JOBS = ["bench", "eval", "gate", "gpu-bench", "gpu-check"]
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_jobs_of_the_makefile_use_what_is_installed(prefix: Path, repository: Path, job: str) -> None:
+    """Though they run in the checkout, where a folder of the same name lies: it has neither messages nor library."""
+    shown = ["make", "-n", "-o", "install/.stamp", job]
+    variables = {name: text for name, text in os.environ.items() if name not in ("MAKEFLAGS", "ARGS")}
+    line = subprocess.run(shown, cwd=repository, env=variables, capture_output=True, text=True, check=True).stdout
+    asked = re.sub(r" motion4d_ros\.evaluation\..*", " motion4d_ros.doctor.child raster_library messages", line.strip())
+    assert asked != line.strip()
+    done = subprocess.run(["bash", "-c", asked], cwd=repository, env=variables, capture_output=True, text=True)
+    assert done.stdout.count('"found"') == 2, done.stdout + done.stderr
+
+
+def test_processes_of_ours_pass_by_what_lies_in_the_current_folder(tmp_path: Path) -> None:
+    other = tmp_path / "motion4d_ros" / "doctor"
+    other.mkdir(parents=True)
+    for folder in (other.parent, other):
+        (folder / "__init__.py").touch()
+    (other / "child.py").write_text("print('the wrong one')")
+    words = module_command("motion4d_ros.doctor.child", "message_definitions")
+    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"name": "message_definitions", "found": "4 definitions"}
 
 
 @pytest.fixture

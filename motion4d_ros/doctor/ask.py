@@ -6,13 +6,12 @@ import contextlib
 import importlib.util
 import json
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from motion4d_ros.children import environment
+from motion4d_ros.children import environment, module_command
 
 LIMIT_S = 60.0  # importing PyTorch from a slow card takes half of that
 GRACE_S = 2.0  # for a killed process to go
@@ -45,7 +44,7 @@ def ask(probes: Sequence[str], limit_s: float = LIMIT_S) -> dict[str, Answer]:
     answers: dict[str, Answer] = {}
     left, hangs = list(probes), 0
     while left and hangs < HANGS:
-        output, how = run([sys.executable, "-m", "motion4d_ros.doctor.child", *left], limit_s)
+        output, how = run(module_command("motion4d_ros.doctor.child", *left), limit_s)
         for line in output.splitlines():
             content = _parsed(line)
             if content.get("name") in left:

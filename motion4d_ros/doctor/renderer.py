@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from motion4d_ros.children import module_command
 from motion4d_ros.doctor.ask import LIMIT_S, Answer, run
 from motion4d_ros.doctor.packages import missing
 from motion4d_ros.doctor.rows import Row, State
@@ -74,7 +74,7 @@ def ask_gpu(compile_kernels: bool) -> dict[str, Any]:
     """Lets gsplat draw in a process of its own; compiling its kernels first (minutes) only if told so."""
     options: Sequence[str] = () if compile_kernels else ("--no-compile",)
     limit_s = COMPILE_LIMIT_S if compile_kernels else LIMIT_S
-    output, how = run([sys.executable, "-m", PROBE, *options], limit_s)
+    output, how = run(module_command(PROBE, *options), limit_s)
     try:
         content = json.loads(output.strip().splitlines()[-1])
         return content if isinstance(content, dict) else {"error": how or "no answer"}

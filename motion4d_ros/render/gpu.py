@@ -26,7 +26,7 @@ from typing import IO, Any
 
 import torch
 
-from motion4d_ros.children import environment
+from motion4d_ros.children import environment, module_command
 from motion4d_ros.remedies import apt_install, pip_install
 
 LOG = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ def run_probe(
 
     `on_wait` is called once if it takes longer than `PATIENCE_S`.
     """
-    words = list(command) or [sys.executable, "-m", "motion4d_ros.render.gpu_probe", *options]
+    words = list(command) or module_command("motion4d_ros.render.gpu_probe", *options)
     given = environment(MAX_JOBS=str(max_jobs()))
     with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
         with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=given) as child:

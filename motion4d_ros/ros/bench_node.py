@@ -29,6 +29,7 @@ from nav_msgs.msg import Odometry
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import CameraInfo, Image
 
+from motion4d_ros.children import environment, module_command
 from motion4d_ros.evaluation.synthetic import SyntheticScene, make_scene, write_bag
 from motion4d_ros.failures import guarded
 from motion4d_ros.files import write_text
@@ -134,8 +135,8 @@ class Measurement:
         self.node.create_subscription(PipelineStatus, "/motion4d/status", self._on_status, 10)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._log = log.open("w", encoding="utf-8")
-        command = [sys.executable, "-m", "motion4d_ros.ros.main", *arguments]
-        self.process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT)
+        command = module_command("motion4d_ros.ros.main", *arguments)
+        self.process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT, env=environment())
         self.usage = psutil.Process(self.process.pid)
 
     def spin(self, seconds: float) -> None:
@@ -232,8 +233,8 @@ def soak(scene: SyntheticScene, options: argparse.Namespace) -> str:
     if not bag.exists():
         write_bag(scene, bag)
     m = Measurement({}, preset(options.preset), options.out / "soak_node.log")
-    play = [sys.executable, "-m", "motion4d_ros.ros.player", str(bag), "--loop", "0", "--wait-for", "/camera/image_raw"]
-    player = subprocess.Popen(play)
+    wait = ("--loop", "0", "--wait-for", "/camera/image_raw")
+    player = subprocess.Popen(module_command("motion4d_ros.ros.player", str(bag), *wait), env=environment())
     rows: list[tuple[float, float, int, int, int]] = []
     try:
         while m.status is None or m.status.received == 0:

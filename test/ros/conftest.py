@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("rclpy", reason="needs ROS 2")
+if "MOTION4D_INSTALLED" not in os.environ:  # `make test` always has ROS 2: there, an import that fails is an error
+    pytest.importorskip("rclpy", reason="needs ROS 2")
 sys.path.insert(0, str(Path(__file__).parent))  # the helpers beside this file
 
 from harness import Harness

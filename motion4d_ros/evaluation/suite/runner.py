@@ -7,12 +7,12 @@ import os
 import shlex
 import shutil
 import subprocess
-import sys
 import time
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from motion4d_ros.children import environment, module_command
 from motion4d_ros.evaluation.suite.cases import Case
 from motion4d_ros.evaluation.suite.overlay import write_overlay
 from motion4d_ros.types import Motion4DError
@@ -53,8 +53,8 @@ def run_case(case: Case, variant: str, place: Path, settings: list[str], with_in
     log = out.parent / f"{out.name}.log"
     begin, load = time.perf_counter(), os.getloadavg()[0]
     with log.open("w") as stream:
-        command = [sys.executable, "-m", "motion4d_ros.cli", *words]
-        status = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, check=False).returncode
+        command = module_command("motion4d_ros.cli", *words)
+        status = subprocess.run(command, stdout=stream, stderr=subprocess.STDOUT, env=environment()).returncode
     record["cost"] = {"seconds": round(time.perf_counter() - begin, 1), "load_before": round(load, 1)}
     if status != 0:
         record["error"] = _last_line(log) or f"exit status {status}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from std_srvs.srv import Trigger
 
+from motion4d_ros.children import environment, module_command
 from motion4d_ros.msg import PipelineStatus
 from motion4d_ros.offline.resources import preset
 from motion4d_ros.ros.demo import show
@@ -28,7 +28,7 @@ from motion4d_ros.ros.recorder import Recorder
 from motion4d_ros.types import Motion4DError
 
 RECORDED = ("tracked_objects", "tracked_points", "static_points", "semantic_mask", "camera_pose", "markers", "status")
-NODE_COMMAND = [sys.executable, "-m", "motion4d_ros.ros.main"]
+NODE_COMMAND = module_command("motion4d_ros.ros.main")
 START_S = 60.0
 STALL_S = 300.0
 """A window of large images may take minutes on a busy machine, and nothing is counted meanwhile."""
@@ -157,13 +157,13 @@ def run(
     newest: list[Any] = []
     listener.create_subscription(PipelineStatus, f"{NODE}/status", lambda message: newest.append(message), 10)
     log = (output.parent / "node.log").open("w", encoding="utf-8")
-    node = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    node = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment())
     player: subprocess.Popen[bytes] | None = None
     try:
         with Recorder(listener, output, {f"{NODE}/{name}": TOPICS[name] for name in RECORDED}) as recorder:
             _spin_until(executor, lambda: bool(newest), node, START_S, "the node did not come up", log.name)
-            play = [sys.executable, "-m", "motion4d_ros.ros.player", str(recording.bag)]
-            player = subprocess.Popen([*play, "--rate", str(options.rate), "--wait-for", recording.image])
+            play = module_command("motion4d_ros.ros.player", str(recording.bag), "--rate", str(options.rate))
+            player = subprocess.Popen([*play, "--wait-for", recording.image], env=environment())
             began = time.monotonic()
             _follow(executor, newest, node, player, recording, terminal, log.name)
             refined = listener.create_client(Trigger, f"{NODE}/refine").call_async(Trigger.Request())
