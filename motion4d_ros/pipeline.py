@@ -39,6 +39,7 @@ from motion4d_ros.scene.storage import PLY_FILE, SCENE_FILE, export_ply, save_sc
 from motion4d_ros.threads import bound_threads, torch_threads
 from motion4d_ros.types import (
     CAMERA_LOST,
+    Detection,
     Estimate,
     FloatArray,
     Frame,
@@ -331,6 +332,17 @@ class Motion4D:
         elif prompt.name:
             self.reporter.tracker.rename(object_id, prompt.name)
         return object_id
+
+    def detect(self, stamp_ns: int, detections: tuple[Detection, ...]) -> bool:
+        """What a detector says of a frame that was accepted before, in pixels of the input image; whether there is one
+        within `ros.slop` of that stamp. Detections that come with their frame stand in `Frame.detections`.
+        """
+        states = [*self.horizon.frames, *self.intake.pending]
+        nearest = min(states, key=lambda state: abs(state.frame.stamp_ns - stamp_ns), default=None)
+        if nearest is None or abs(nearest.frame.stamp_ns - stamp_ns) > self.config.ros.slop * 1e9:
+            return False
+        nearest.hear_detections(detections)
+        return True
 
     def query(self, points_tyx: FloatArray) -> QueryTracks:
         """Trajectories of (Q, 3) query points (frame index, y, x) over all frames of the scene so far, from

@@ -127,6 +127,22 @@ class Camera:
         return np.stack([x, y], -1)
 
 
+@dataclass(frozen=True)
+class Detection:
+    """What a detector says of one thing in one image."""
+
+    box_px: tuple[float, float, float, float]  # x0, y0, x1, y1, inclusive
+    label: str  # name of the class
+    score: float  # the detector's own probability of that, in [0, 1]
+    object_id: str = ""  # the detector's own name for this very thing, where it follows things
+
+    def scaled(self, x: float, y: float) -> Detection:
+        """The same in the pixels of an image `x` times as wide and `y` times as high (pixel-centre convention)."""
+        x0, y0, x1, y1 = self.box_px
+        box = ((x0 + 0.5) * x - 0.5, (y0 + 0.5) * y - 0.5, (x1 + 0.5) * x - 0.5, (y1 + 0.5) * y - 0.5)
+        return replace(self, box_px=box)
+
+
 @dataclass
 class Frame:
     """One image and whatever was measured with it. `None` means "not given".
@@ -142,6 +158,7 @@ class Frame:
     masks: IntArray | None = None  # (H, W) object ids as a 2D network sees them: may flicker, leak and swap
     frame_id: str = "camera"  # name of the optical frame, repeated on outputs
     index: int = -1  # running number, given by the pipeline
+    detections: tuple[Detection, ...] | None = None  # None: no detector has looked at it, or it hasn't said yet
 
     def __post_init__(self) -> None:
         expected = (*self.camera.size, 3)

@@ -21,8 +21,10 @@ WITHOUT_KEY = {"imageio_ffmpeg": "imageio-ffmpeg", "rosbags": "rosbags", "safete
 """Module -> name on PyPI of what rosdep does not know."""
 OPTIONAL = {"gsplat", "huggingface_hub", "hydra", "omegaconf", "onnxruntime", "sam2", "tapnet", "transformers"}
 """GPU and 2D networks, installed where they are wanted (pyproject.toml, docs/models.md)."""
-NOT_IMPORTED = {"rosidl_default_runtime", "ros2bag"}
+NOT_IMPORTED = {"rosidl_default_runtime", "ros2bag", "vision_msgs"}
 """Used all the same: by the generated messages, and as a command in a launch file."""
+
+"""Used all the same: by the generated messages, as a command in a launch file, and by name where it is there."""
 
 
 def imports(path: Path) -> set[str]:

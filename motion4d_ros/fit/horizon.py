@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +13,7 @@ from motion4d_ros.priors.base import MaskSource
 from motion4d_ros.types import (
     UNKNOWN_LABEL,
     Camera,
+    Detection,
     FloatArray,
     Frame,
     IntArray,
@@ -58,6 +60,12 @@ class FrameState:
         self.agreed = self.mended = None
         if labels.shape == self.output_camera.size:
             self.outlines = PackedLabels.pack(labels)
+
+    def hear_detections(self, detections: Sequence[Detection]) -> None:
+        """Takes what a detector says of the frame, in pixels of the input image."""
+        output, camera = self.output_camera, self.frame.camera
+        x, y = camera.width / output.width, camera.height / output.height
+        self.frame.detections = tuple(each.scaled(x, y) for each in detections)
 
     def believe_depth(self, depth: FloatArray, sigma: FloatArray) -> None:
         """Takes (H, W) depth and its relative sigma for what its source says of the frame."""

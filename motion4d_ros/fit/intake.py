@@ -371,7 +371,9 @@ def shrink(frame: Frame, width: int) -> Frame:
     image = np.asarray(cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA), np.uint8)
     depth = None if frame.depth_m is None else cv2.resize(frame.depth_m, size, interpolation=cv2.INTER_NEAREST_EXACT)
     masks = None if frame.masks is None else resize_labels(frame.masks, camera.size)
-    return Frame(frame.stamp_ns, image, camera, frame.T_map_cam, depth, masks, frame.frame_id, frame.index)
+    x, y = camera.width / frame.camera.width, camera.height / frame.camera.height
+    detections = None if frame.detections is None else tuple(each.scaled(x, y) for each in frame.detections)
+    return Frame(frame.stamp_ns, image, camera, frame.T_map_cam, depth, masks, frame.frame_id, frame.index, detections)
 
 
 def _sized_prompt(prompt: Prompt, state: FrameState, camera: Camera, object_id: int) -> Prompt:

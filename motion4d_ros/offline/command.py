@@ -71,6 +71,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="what depth counts a metre with: 1000 = mm, 5000 = TUM, 256 = KITTI, 4000 = .25 mm; left out: recognised",
     )
     where.add_argument("--masks", metavar="TOPIC|DIR", help="object ids per pixel, however flickering")
+    where.add_argument(
+        "--detections", metavar="FILE.json|TOPIC", help="boxes, classes, scores: COCO's JSON; bags: Detection2DArray"
+    )
     where.add_argument("--odometry", metavar="TOPIC", help="Odometry or PoseStamped of the camera, or of its robot")
     where.add_argument("--poses", metavar="FILE|DIR", help="poses for a video or folder: TUM, EuRoC, KITTI; none")
     where.add_argument("--fps", type=float, metavar="N", help="frames per second of a folder or video, else its stamps")
@@ -145,6 +148,7 @@ def run(arguments: argparse.Namespace) -> int:
             camera_info=arguments.camera_info,
             depth=arguments.depth,
             masks=arguments.masks,
+            detections=arguments.detections,
             odometry=arguments.odometry,
             poses=arguments.poses,
             image_glob=arguments.image_glob,

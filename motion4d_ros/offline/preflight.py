@@ -41,6 +41,7 @@ def check_output(options: AnalyzeOptions) -> None:
         "the input": options.input,
         "--depth": source.depth,
         "--masks": source.masks,
+        "--detections": source.detections,
         "--poses": source.poses,
         "--camera-info": source.camera_info,
         "--prompt-mask": options.prompt_mask,

@@ -56,7 +56,7 @@ RULES: dict[str, Rule] = {
              "nothing to do if a bag was restarted; otherwise synchronise the clocks"),
         Rule("camera_changed", "input", Level.WARN, "image size or intrinsics changed: the scene began anew",
              "nothing to do if that was meant; otherwise keep the camera's mode, zoom and calibration fixed"),
-        Rule("misfit", "input", Level.WARN, "depth or masks do not come as the image does",
+        Rule("misfit", "input", Level.WARN, "depth, masks or detections do not come as the image does",
              "nothing to do if it was scaled or aligned; otherwise do what the particulars name"),
         Rule("prompt_refused", "input", Level.WARN, "a prompt could not be used", "mend what the reason names"),
         Rule("dropped", "pipeline", Level.WARN, "more than 5 % of the frames are dropped: the machine is too slow",

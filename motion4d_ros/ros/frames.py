@@ -20,8 +20,9 @@ from motion4d_ros.imagery.high_bit import Levels
 from motion4d_ros.imagery.validation import Rejection, check_picture, check_stamp, nanoseconds
 from motion4d_ros.imagery.void_labels import VoidRule
 from motion4d_ros.ros.depth_input import DepthInput, scaled_text
+from motion4d_ros.ros.detections import Waiting
 from motion4d_ros.ros.transforms import Extrinsics, PoseLookup, matrix_from_pose
-from motion4d_ros.types import FloatArray, Frame
+from motion4d_ros.types import Detection, FloatArray, Frame
 
 _INFO_WAIT_S = 0.1
 """How long a frame waits for a camera_info that fits its size (it may arrive just after the image)."""
@@ -148,6 +149,7 @@ class FrameBuilder:
         self._depth_calibrations = depth_calibrations or Calibrations()
         self._depth_input = self._new_depth_input()
         self._levels, self._void = Levels(), VoidRule()
+        self.detections = Waiting(config.ros.slop)
         self._said_levels = ""
         self.misfits: dict[str, str] = {}  # input -> what is odd about it, though it is used
         self.misfit_at = float("-inf")  # time.monotonic() of the newest entry
@@ -156,6 +158,7 @@ class FrameBuilder:
         """Forgets what was odd about the inputs: the node is activated (again)."""
         self._depth_input = self._new_depth_input()
         self._levels, self._void = Levels(), VoidRule()
+        self.detections = Waiting(self._config.ros.slop)
         self.misfits.clear()
         self.misfit_at = float("-inf")
 
@@ -180,6 +183,7 @@ class FrameBuilder:
             depth_m=self._depth(group, rectifier, frame_id),
             masks=self._masks(group, rectifier),
             frame_id=frame_id,
+            detections=self._detections(group, rectifier),
         )
         return frame, FrameContext(rectifier, raw, group.arrival_s)
 
@@ -191,7 +195,7 @@ class FrameBuilder:
         if group.depth is None:
             return None
         depth, oddity = self._depth_input.read(group.depth, rectifier, frame_id, group.stamp_ns)
-        self._say_misfit("depth", oddity)
+        self.say_misfit("depth", oddity)
         return depth
 
     def _masks(self, group: ImageGroup, rectifier: Rectifier) -> NDArray[np.int32] | None:
@@ -201,10 +205,22 @@ class FrameBuilder:
         size = (rectifier.height, rectifier.width)
         fitted = conversions.fit_size(labels, *size, "masks")
         scaled = "" if labels.shape == size else scaled_text("masks", labels.shape, size)
-        self._say_misfit("masks", "; ".join(filter(None, (scaled, self._void.note))))
+        self.say_misfit("masks", "; ".join(filter(None, (scaled, self._void.note))))
         return np.ascontiguousarray(rectifier.rectify(fitted, nearest=True), np.int32)
 
-    def _say_misfit(self, what: str, text: str) -> None:
+    def _detections(self, group: ImageGroup, rectifier: Rectifier) -> tuple[Detection, ...] | None:
+        message = self.detections.take(group.stamp_ns)
+        if message is None:
+            return None
+        try:
+            return self.detections.read(message, rectifier)
+        except Rejection as error:
+            self.say_misfit("detections", str(error))
+            return None
+        finally:
+            self.say_misfit("detections", self.detections.oddity)
+
+    def say_misfit(self, what: str, text: str) -> None:
         """Notes what is odd about an input, once."""
         if text != self.misfits.get(what, ""):
             self.misfits[what] = text

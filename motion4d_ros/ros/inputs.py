@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nav_msgs.msg import Odometry
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -19,12 +19,16 @@ from motion4d_ros.config import Config
 from motion4d_ros.imagery.camera import base_topic, is_rectified_topic
 from motion4d_ros.imagery.conversions import is_compressed
 from motion4d_ros.imagery.validation import Rejection, check_image, check_picture, check_pose, check_stamp
+from motion4d_ros.ros.detections import Detecting
 from motion4d_ros.ros.frames import Calibrations, ImageGroup
 from motion4d_ros.ros.handover import Handover
 from motion4d_ros.ros.publishers import overridable
 from motion4d_ros.ros.queue import FrameQueue
 from motion4d_ros.ros.status import Meters
 from motion4d_ros.ros.synchroniser import Synchroniser
+
+if TYPE_CHECKING:
+    from motion4d_ros.ros.node import Motion4DNode
 
 LATCHED_PERIOD_S = 1.0
 """Time between two looks for a latched calibration."""
@@ -74,7 +78,7 @@ class Inputs:
 
     def __init__(
         self,
-        node: Node,
+        node: Motion4DNode,
         config: Config,
         queue: FrameQueue[ImageGroup],
         calibrations: tuple[Calibrations, Calibrations],
@@ -121,21 +125,26 @@ class Inputs:
         self._kinds = kinds
         self._latched: set[str] = set()
         self._looked_at = float("-inf")
-        self._subscriptions = []
+        self._subscriptions: list[Any] = []
         for name, topic in self.topics.items():
-            kind, callback = kinds[name]
-            events = SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible(name, topic))
-            self._subscriptions.append(
-                node.create_subscription(
-                    kind,
-                    topic,
-                    self._guarded(callback),
-                    sensor_qos(),
-                    callback_group=MutuallyExclusiveCallbackGroup(),  # one for all would let the last topic starve
-                    event_callbacks=events,
-                    qos_overriding_options=overridable(),
-                )
+            self._subscribe(*kinds[name], name, topic)
+        self.detecting = Detecting(
+            node, lambda kind, topic, callback: self._subscribe(kind, callback, "detections", topic), self._note
+        )
+
+    def _subscribe(self, kind: type, callback: Callable[[Any], None], name: str, topic: str) -> None:
+        events = SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible(name, topic))
+        self._subscriptions.append(
+            self._node.create_subscription(
+                kind,
+                topic,
+                self._guarded(callback),
+                sensor_qos(),
+                callback_group=MutuallyExclusiveCallbackGroup(),  # one for all would let the last topic starve
+                event_callbacks=events,
+                qos_overriding_options=overridable(),
             )
+        )
 
     def close(self) -> None:
         """Unsubscribes. Images that wait for partners are given up and counted."""

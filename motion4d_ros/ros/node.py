@@ -63,7 +63,7 @@ class Motion4DNode(LifecycleNode):
         self.queue: FrameQueue[ImageGroup] = FrameQueue(1)
         self._calibrations, self._depth_calibrations = Calibrations(), Calibrations()
         self._transforms: TransformSource | None = None
-        self._builder: FrameBuilder | None = None
+        self.builder: FrameBuilder | None = None
         self._meters = Meters()
         self._before = Health()
         self._restarts = 0
@@ -134,7 +134,7 @@ class Motion4DNode(LifecycleNode):
             self._cleanup()
             raise
         backend = choose_backend()
-        self._builder = FrameBuilder(
+        self.builder = FrameBuilder(
             config,
             self._calibrations,
             backend,
@@ -150,7 +150,7 @@ class Motion4DNode(LifecycleNode):
         )
 
     def _activate(self) -> None:
-        assert self._builder is not None
+        assert self.builder is not None
         if self.engine is None:  # the last worker had to be interrupted
             self.engine = self._engine_factory(self.config)
         elif self.engine.status().frames:
@@ -161,7 +161,7 @@ class Motion4DNode(LifecycleNode):
         calibrations = (self._calibrations, self._depth_calibrations)
         for calibration in calibrations:
             calibration.clear()
-        self._builder.start()
+        self.builder.start()
         self._restarts = 0
         self._jumped_at = float("-inf")
         self._activated_at = time.monotonic()
@@ -174,8 +174,8 @@ class Motion4DNode(LifecycleNode):
         self.get_logger().info(f"active: {topics}; mode {self.config.budget.mode}")
 
     def _start_worker(self, report: WorkerReport | None = None) -> None:
-        assert self.engine is not None and self._builder is not None
-        calibrations, builder = self._calibrations, self._builder
+        assert self.engine is not None and self.builder is not None
+        calibrations, builder = self._calibrations, self.builder
         worker = Worker(
             self.engine, self.config, self.queue, builder.build, self._deliver, self._log,
             ready=lambda: calibrations.ready, on_reset=self._after_reset, report=report,
@@ -211,7 +211,7 @@ class Motion4DNode(LifecycleNode):
             self.outputs.destroy()
             self.outputs = None
         self.engine = None
-        self._builder = None
+        self.builder = None
 
     def take_down(self) -> None:
         """Ends worker, engine, subscriptions and publishers, in whatever state the node is."""
@@ -226,7 +226,7 @@ class Motion4DNode(LifecycleNode):
     # --- estimates out (worker's thread) ----------------------------------------------------------------------------
 
     def _deliver(self, estimate: Estimate, context: FrameContext | None) -> None:
-        if self.outputs is None or self.worker is None or self._builder is None or self.worker.stopping:
+        if self.outputs is None or self.worker is None or self.builder is None or self.worker.stopping:
             return
         self.outputs.publish_estimate(estimate, context, self.map_frame, self.worker.engine)
         age_s = (self.get_clock().now().nanoseconds - estimate.stamp_ns) * 1e-9
@@ -244,7 +244,7 @@ class Motion4DNode(LifecycleNode):
     @property
     def map_frame(self) -> str:
         """Frame in which the outputs are expressed."""
-        return self._builder.map_frame if self._builder is not None else (self.config.ros.map_frame or "map")
+        return self.builder.map_frame if self.builder is not None else (self.config.ros.map_frame or "map")
 
     # --- books ------------------------------------------------------------------------------------------------------
 
@@ -307,9 +307,9 @@ class Motion4DNode(LifecycleNode):
             snapshot.camera_lost_age_s = now - report.reset_at.get(CAMERA_LOST, float("-inf"))
             snapshot.exception_age_s, snapshot.last_exception = now - report.exception_at, report.last_exception
             snapshot.worker_alive = worker.alive
-            if self._builder is not None:
-                snapshot.misfits = tuple(filter(None, self._builder.misfits.values()))
-                snapshot.misfit_age_s = now - self._builder.misfit_at
+            if self.builder is not None:
+                snapshot.misfits = tuple(filter(None, self.builder.misfits.values()))
+                snapshot.misfit_age_s = now - self.builder.misfit_at
             times = list(inputs.callback_seconds) or [0.0]
             snapshot.callback_p50_s, snapshot.callback_p99_s = np.percentile(times, [50, 99]).tolist()
         if self._prompting is not None:

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from rosbags.rosbag1 import Writer as Writer1
 from rosbags.rosbag2 import StoragePlugin, Writer
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from scipy.spatial.transform import Rotation
 
 from motion4d_ros.cli import main
 from motion4d_ros.config import Config
 from motion4d_ros.offline.sources import open_source
+from motion4d_ros.offline.sources.bag_reader import VISION_MESSAGES
 from motion4d_ros.types import (
     Estimate,
     Frame,
@@ -239,10 +240,12 @@ class BagMaker:
         image_encoding="rgb8", compressed=False, depth_encoding="32FC1", depth_value=2.0, depth_size=None,
         masks_size=None, image_sizes=None, distortion=(), model="plumb_bob", body="camera_optical", pose_gap=(),
         pose_offset_ns=0, stamps=None, image_topic="/camera/image_raw", extra=(), odometry_type="nav_msgs/msg/Odometry",
-        ros1_compression=None, focals=None,
+        ros1_compression=None, focals=None, detections=None, detections_offset_ns=0,
     ):  # fmt: skip
         ros1 = storage == "ros1"
         store = get_typestore(Stores.ROS1_NOETIC if ros1 else Stores.ROS2_JAZZY)
+        if detections is not None:
+            store.register(get_types_from_msg(VISION_MESSAGES, "vision_msgs/msg/Detection2DArray"))
         path = self.folder / (f"{name}.bag" if ros1 else name)
         plugin = StoragePlugin.SQLITE3 if storage == "sqlite3" else StoragePlugin.MCAP
         bag = Writer1(path) if ros1 else Writer(path, version=9, storage_plugin=plugin)
@@ -271,6 +274,18 @@ class BagMaker:
             data = store.serialize_ros1(message, kind) if ros1 else store.serialize_cdr(message, kind)
             writer.write(connections[topic], self.now_ns, data)
 
+        def hypothesis(label, score):
+            zero = new("geometry_msgs/msg/Point", x=0.0, y=0.0, z=0.0)
+            pose = new(
+                "geometry_msgs/msg/Pose", position=zero,
+                orientation=new("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0),
+            )  # fmt: skip
+            return new(
+                "vision_msgs/msg/ObjectHypothesisWithPose",
+                hypothesis=new("vision_msgs/msg/ObjectHypothesis", class_id=label, score=score),
+                pose=new("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=np.zeros(36)),
+            )
+
         def image(array, encoding, stamp_ns):
             height, width = array.shape[:2]
             return new(
@@ -287,6 +302,7 @@ class BagMaker:
             stamp = self.now_ns if a["stamps"] is None else a["stamps"][index]
             width, height = (WIDTH, HEIGHT) if a["image_sizes"] is None else a["image_sizes"][index]
             rgb, labels = scene(index, width, height)
+            boxes = []
             if "info" in a["topics"]:
                 focal = 40.0 if a["focals"] is None else a["focals"][index]
                 K = np.array([focal, 0, 23.5, 0, focal, 15.5, 0, 0, 1])
@@ -318,6 +334,18 @@ class BagMaker:
                 else:
                     array = {"rgb8": rgb, "bgr8": rgb[..., ::-1]}.get(a["image_encoding"], rgb[..., 0])
                     write(a["image_topic"], image(array, a["image_encoding"], stamp))
+            for centre_x, centre_y, wide, high, label, score in (a["detections"] or {}).get(index, ()):
+                kind = "vision_msgs/msg/{}".format
+                spot = new(kind("Pose2D"), position=new(kind("Point2D"), x=centre_x, y=centre_y), theta=0.0)
+                boxes.append(
+                    new(
+                        kind("Detection2D"), header=header(stamp), results=[hypothesis(label, score)], id="",
+                        bbox=new(kind("BoundingBox2D"), center=spot, size_x=wide, size_y=high),
+                    )
+                )  # fmt: skip
+            if index in (a["detections"] or {}):
+                late = header(stamp + a["detections_offset_ns"])
+                write("/detections", new("vision_msgs/msg/Detection2DArray", header=late, detections=boxes))
             if index not in a["pose_gap"]:
                 self._write_pose(new, header, write, index, stamp + a["pose_offset_ns"], a)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from motion4d_ros.config import Config
 from motion4d_ros.types import (
+    Detection,
     Estimate,
     Frame,
     Health,
@@ -111,6 +112,14 @@ class DoubleEngine:
             scale=Scale.METRIC,
             stage_seconds={"window": 0.1 * self.windows},
         )
+
+    def detect(self, stamp_ns: int, detections: tuple[Detection, ...]) -> bool:
+        self._maybe_fail("detect")
+        for frame in self.frames:
+            if frame.stamp_ns == stamp_ns:
+                frame.detections = detections
+                return True
+        return False
 
     def prompt(self, prompt: Prompt) -> int:
         self._maybe_fail("prompt")

@@ -35,6 +35,7 @@ INPUTS = (
     "masks",
     "depth",
     "odometry",
+    "detections",
 )
 _numbers = itertools.count()
 

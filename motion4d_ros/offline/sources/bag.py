@@ -15,6 +15,7 @@ from motion4d_ros.imagery.backends import RosbagsBackend
 from motion4d_ros.imagery.camera import Rectifier, is_calibrated, is_rectified_topic, rectifier_for, same_intrinsics
 from motion4d_ros.imagery.conversions import read_depth, read_labels, read_rgb
 from motion4d_ros.imagery.depth_units import DepthUnits
+from motion4d_ros.imagery.detections import boxes_of, clean, rectified, told
 from motion4d_ros.imagery.high_bit import Levels
 from motion4d_ros.imagery.registration import Registration
 from motion4d_ros.imagery.stamps import StampOrder
@@ -24,9 +25,10 @@ from motion4d_ros.offline.sources.bag_parts import BagParts, choose_parts
 from motion4d_ros.offline.sources.bag_reader import BagReader
 from motion4d_ros.offline.sources.bag_video import PacketVideo
 from motion4d_ros.offline.sources.base import SourceOptions, SourceReport, camera_for, fit_to_size
+from motion4d_ros.offline.sources.detection_file import DetectionFile
 from motion4d_ros.offline.sources.matching import MAX_WAITING, Matcher, WaitingImage, as_picture, stamp_of
 from motion4d_ros.offline.sources.survey import primed_levels, tree_of
-from motion4d_ros.types import FloatArray, Frame, IntArray, Motion4DError
+from motion4d_ros.types import Detection, FloatArray, Frame, IntArray, Motion4DError
 
 _PATIENCE_NS = 1_000_000_000  # recording time after which an image goes without what belongs to it
 
@@ -65,6 +67,10 @@ class BagSource:
                 raise Motion4DError(f"{error} (the bag is truncated: only its beginning can be read)") from None
             raise
         self.count: int | None = self._reader.count(self._parts.image) or None
+        self._boxes: DetectionFile | None = None
+        if options.detections is not None and self._parts.detections is None:
+            self._boxes = DetectionFile(Path(options.detections), self.report)
+            self._boxes.match_stream(self.count, options.slop_s)
 
     def __iter__(self) -> Iterator[Frame]:
         reading = self._begin()
@@ -128,7 +134,7 @@ class BagSource:
                     )
             elif topic == parts.odometry:
                 matcher.add_odometry(stamp_ns, message)
-            if topic in (parts.depth, parts.masks):
+            if topic in parts.beside:
                 matcher.add_image(topic, stamp_ns, message)
             queue.extend(_dated(order.ready(recorded_ns)))
             while queue and self._complete(queue[0], recorded_ns, len(queue), matcher):
@@ -149,13 +155,13 @@ class BagSource:
             picture = next(reading.pictures, None)
             if picture is None:
                 return None
-        return WaitingImage(stamp_ns, stamp_ns, recorded_ns, picture, frame_id)
+        return WaitingImage(stamp_ns, stamp_ns, recorded_ns, picture, frame_id, number)
 
     def _complete(self, image: WaitingImage, now_ns: int, waiting: int, matcher: Matcher) -> bool:
         parts = self._parts
         if now_ns - image.recorded_ns > _PATIENCE_NS or waiting > MAX_WAITING:
             return True
-        if not all(matcher.has_reached(topic, image.stamp_ns) for topic in (parts.depth, parts.masks) if topic):
+        if not all(matcher.has_reached(topic, image.stamp_ns) for topic in parts.beside):
             return False
         if self._options.use_tf:
             newest = matcher.transforms.newest_for(self._options.map_frame, image.frame_id)
@@ -183,6 +189,7 @@ class BagSource:
         rectifier = self._rectifier(size, matcher)
         depth = self._depth(reading, stamp_ns, size, rectifier)
         masks = self._masks(reading, stamp_ns, size, rectifier)
+        detections = self._detections(matcher, waiting, size, rectifier)
         pose = self._pose(matcher, stamp_ns, waiting.frame_id)
         matcher.forget_before(stamp_ns)
         return Frame(
@@ -192,6 +199,7 @@ class BagSource:
             T_map_cam=pose,
             depth_m=depth,
             masks=masks,
+            detections=detections,
             frame_id=waiting.frame_id or "camera",
         )
 
@@ -267,6 +275,21 @@ class BagSource:
             self._say_once(reading.void.note)
         fitted = fit_to_size(labels, size, "masks", self.report)
         return np.asarray(rectifier.rectify(fitted, nearest=True), np.int32)
+
+    def _detections(
+        self, matcher: Matcher, waiting: WaitingImage, size: tuple[int, int], rectifier: Rectifier
+    ) -> tuple[Detection, ...] | None:
+        if self._boxes is not None:
+            found = self._boxes.of(waiting.number, size, waiting.stamp_ns)
+            return None if found is None else rectified(found, rectifier)
+        message = matcher.nearest(self._parts.detections, waiting.stamp_ns)
+        if message is None:
+            return None
+        left_out: Counter[str] = Counter()
+        found = clean(boxes_of(message), size, left_out)
+        for line, times in zip(told(left_out), left_out.values(), strict=True):
+            self.report.warnings[f"detections: {line}"] += times
+        return rectified(found, rectifier)
 
     def _pose(self, matcher: Matcher, stamp_ns: int, frame_id: str) -> FloatArray | None:
         if self._options.use_tf:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,15 +39,21 @@ class BagParts:
     depth_info: Any = None  # the depth camera's own CameraInfo, None where depth lies on the image as it is
     T_image_depth: FloatArray = field(default_factory=lambda: np.eye(4))
     masks: str | None = None
+    detections: str | None = None
     odometry: str | None = None
     tf: frozenset[str] = frozenset()  # of moving links
     links: Links = field(default_factory=dict)
     clocks: Clocks = field(init=False)
 
     @property
+    def beside(self) -> list[str]:
+        """Topics of which an image wants the message nearest to its stamp."""
+        return [topic for topic in (self.depth, self.masks, self.detections) if topic is not None]
+
+    @property
     def read(self) -> set[str]:
         """Every topic that is read along with the images."""
-        named = (self.image, self.info, self.depth, self.masks, self.odometry)
+        named = (self.image, self.info, self.depth, self.masks, self.detections, self.odometry)
         return {topic for topic in named if topic is not None} | self.tf
 
 
@@ -67,7 +74,14 @@ def choose_parts(name: str, reader: BagReader, options: SourceOptions, report: S
     else:
         parts.masks = names.require(reader.types, str(options.masks), names.IMAGE_TYPES, "--masks")
         report.used["masks"] = parts.masks
-    matched = [topic for topic in (parts.depth, parts.masks, parts.odometry, *sorted(parts.tf)) if topic is not None]
+    if options.detections is not None and not Path(options.detections).is_file():
+        parts.detections = names.require(reader.types, options.detections, names.DETECTION_TYPES, "--detections")
+        report.used["detections"] = parts.detections
+    matched = [
+        topic
+        for topic in (parts.depth, parts.masks, parts.detections, parts.odometry, *sorted(parts.tf))
+        if topic is not None
+    ]
     parts.clocks = Clocks(reader, parts.image, matched, report)
     _check_times(options, report, parts)
     if "depth" in report.found:
@@ -161,7 +175,11 @@ def _assign_depth(
 
 def _check_times(options: SourceOptions, report: SourceReport, parts: BagParts) -> None:
     """Refuses depth and masks of which none lies near an image; depth that was only found is left."""
-    for option, topic in (("--depth", parts.depth), ("--masks", parts.masks)):
+    for option, topic in (
+        ("--depth", parts.depth),
+        ("--masks", parts.masks),
+        ("--detections", parts.detections),
+    ):
         apart_s = 0.0 if topic is None else parts.clocks.apart_ns(topic, parts.image) * 1e-9
         if apart_s <= options.slop_s:
             continue

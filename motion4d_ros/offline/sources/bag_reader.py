@@ -17,16 +17,48 @@ from motion4d_ros.types import Motion4DError
 
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 """Begins a message that `ros2 bag record --compression-mode message` packed; no other begins so."""
+VISION_MESSAGES = """\
+std_msgs/Header header
+vision_msgs/Detection2D[] detections
+================================================================================
+MSG: vision_msgs/Detection2D
+std_msgs/Header header
+vision_msgs/ObjectHypothesisWithPose[] results
+vision_msgs/BoundingBox2D bbox
+string id
+================================================================================
+MSG: vision_msgs/ObjectHypothesisWithPose
+vision_msgs/ObjectHypothesis hypothesis
+geometry_msgs/PoseWithCovariance pose
+================================================================================
+MSG: vision_msgs/ObjectHypothesis
+string class_id
+float64 score
+================================================================================
+MSG: vision_msgs/BoundingBox2D
+vision_msgs/Pose2D center
+float64 size_x
+float64 size_y
+================================================================================
+MSG: vision_msgs/Pose2D
+vision_msgs/Point2D position
+float64 theta
+================================================================================
+MSG: vision_msgs/Point2D
+float64 x
+float64 y
+"""
 _HEADER_TYPES = {
     "ffmpeg_image_transport_msgs/msg/FFMPEGPacket": (
         "std_msgs/Header header\nint32 width\nint32 height\nstring encoding\nuint64 pts\nuint8 flags\n"
         "bool is_bigendian\nuint8[] data\n"
     ),
+    "vision_msgs/msg/Detection2DArray": VISION_MESSAGES,
     "foxglove_msgs/msg/CompressedVideo": (
         "builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format\n"
     ),
 }
-"""Messages with pictures whose packages a bag of the old kind does not describe."""
+"""Messages whose packages a bag of the old kind does not describe: pictures, and detections as of vision_msgs 4."""
 
 
 class BagReader:

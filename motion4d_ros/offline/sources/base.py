@@ -29,6 +29,7 @@ class SourceOptions:
     camera_info: str | None = None  # topic, or a calibration file
     depth: str | None = None  # None: what is found beside the images is used; `NOTHING`: none
     masks: str | None = None
+    detections: str | None = None  # COCO's JSON; of bags a topic, too
     odometry: str | None = None
     poses: str | None = None  # trajectory file, or a folder of files with a 4x4 matrix each (not for bags)
     image_glob: str | None = None

@@ -11,16 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from motion4d_ros.imagery.camera import Rectifier
 from motion4d_ros.imagery.conversions import object_ids
 from motion4d_ros.imagery.depth_units import DepthUnits, known_values, recognise
+from motion4d_ros.imagery.detections import rectified
 from motion4d_ros.imagery.void_labels import VoidRule
 from motion4d_ros.offline.sources.base import NOTHING, SourceOptions, SourceReport, fit_to_size
+from motion4d_ros.offline.sources.detection_file import DetectionFile
 from motion4d_ros.offline.sources.layouts import depth_convention
 from motion4d_ros.offline.sources.names import Keys
 from motion4d_ros.offline.sources.pairing import pair
 from motion4d_ros.offline.sources.pictures import Turn, read_image_file, why_unreadable
 from motion4d_ros.offline.sources.series import DEPTH_SUFFIXES, IMAGE_SUFFIXES, Series, read_series
-from motion4d_ros.types import IntArray, Motion4DError
+from motion4d_ros.types import Detection, IntArray, Motion4DError
 
 SAMPLED_DEPTH = 5
 """Depth files, from all over the recording, that tell the unit of all."""
@@ -118,6 +121,10 @@ class SideFiles:
         self.unit_is_sure = self.units_are_given  # given, declared by the layout, measured, or told with a note
         self._usual = 0.0  # the raw value in the middle of all
         self._void = VoidRule()
+        self._boxes: DetectionFile | None = None
+        if options.detections is not None:
+            self._boxes = DetectionFile(Path(options.detections), report)
+            self._boxes.match(frames, options.slop_s, counted=counted)
         if self._depth_series is None and self.units_are_given:
             raise Motion4DError(
                 "--depth-scale (depth.units_per_metre) says what depth counts in: give --depth DIR with it"
@@ -149,6 +156,11 @@ class SideFiles:
             return None
         fitted = fit_to_size(self._turned(labels, size, turn, "masks"), size, "masks", self._report)
         return self._void.apply(np.asarray(fitted, np.int32))
+
+    def detections(self, index: int, rectifier: Rectifier) -> tuple[Detection, ...] | None:
+        """What was detected in one frame, in rectified pixels; None if nobody looked."""
+        found = None if self._boxes is None else self._boxes.of(index, rectifier.camera.size)
+        return None if found is None else rectified(found, rectifier)
 
     def _one(self, files: dict[int, Path] | None, index: int, read: Callable[[Path], Read], what: str) -> Read | None:
         """The file of one frame; one that cannot be read is left out and said."""

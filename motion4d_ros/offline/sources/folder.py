@@ -81,6 +81,7 @@ class FolderSource:
                 T_map_cam=None if self._poses is None else self._poses.at(index, self._own_stamp(index, stamp_ns)),
                 depth_m=None if depth is None else rectifier.rectify(depth, nearest=True),
                 masks=None if masks is None else rectifier.rectify(masks, nearest=True),
+                detections=self._side.detections(index, rectifier),
             )
         if rectifier is None:
             raise Motion4DError(f"{self.name}: none of the {len(self._files)} images can be read: {_reasons(refused)}")

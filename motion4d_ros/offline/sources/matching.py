@@ -55,6 +55,7 @@ class WaitingImage:
     message: Any
     """As `as_picture` gives it, or an (H, W, 3) RGB picture that has been decoded already."""
     frame_id: str
+    number: int = 0  # of its message on the topic, counted from 0
 
 
 @dataclass

@@ -21,6 +21,7 @@ INFO_TYPES = frozenset({"sensor_msgs/msg/CameraInfo"})
 ODOMETRY_TYPES = frozenset(
     {"nav_msgs/msg/Odometry", "geometry_msgs/msg/PoseStamped", "geometry_msgs/msg/PoseWithCovarianceStamped"}
 )
+DETECTION_TYPES = frozenset({"vision_msgs/msg/Detection2DArray"})
 TF_TYPES = frozenset({"tf2_msgs/msg/TFMessage", "tf/msg/tfMessage"})
 
 _NOT_COLOUR = frozenset(

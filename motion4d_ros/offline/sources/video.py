@@ -78,6 +78,7 @@ class VideoSource:
                 T_map_cam=None if self._poses is None else self._poses.at(index, own_ns),
                 depth_m=None if depth is None else rectifier.rectify(depth, nearest=True),
                 masks=None if masks is None else rectifier.rectify(masks, nearest=True),
+                detections=self._side.detections(index, rectifier),
             )
         if decoded == 0:
             raise Motion4DError(f"{self.name}: not a single frame can be decoded: truncated, or an unknown codec")
