@@ -79,8 +79,12 @@ test: $(BUILD)  ## All tests but the slow ones, against the installed package
 test-slow: $(BUILD)  ## The slow tests
 	@$(TEST) -q --durations=5 -m slow $(PYTEST_ARGS) || [ $$? -eq 5 ]  # 5: there is none
 
+# Types are checked for the oldest Python that the installed NumPy has: its stubs are written for no older one.
+OLDEST := python -c 'import re; from importlib.metadata import metadata; \
+    print(re.search(r">= *(3\.\d+)", metadata("numpy")["Requires-Python"])[1])'
+
 lint: $(ENVIRONMENT)  ## ruff and mypy
-	@$(RUN) ruff check . && mypy
+	@$(RUN) ruff check . && mypy --python-version "$$($(OLDEST))"
 
 bench: $(BUILD)  ## Times the rasteriser beside the PyTorch oracle
 	@$(JOB) motion4d_ros.evaluation.bench_render $(ARGS)

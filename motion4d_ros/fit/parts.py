@@ -52,7 +52,7 @@ def split(body: Body, seen: Observations, groups: int, options: BundleOptions, s
     that swap two objects for a few frames give each points of the other.
     """
     spread = body.points - body.points.mean(0)
-    _, assignment = kmeans2(spread, groups, minit="++", seed=seed)
+    assignment = kmeans2(spread, groups, minit="++", seed=seed)[1].astype(np.intp)
     result: Split | None = None
     for _ in range(ROUNDS):
         result = _adjust_each(body, seen, assignment, groups, options)

@@ -246,7 +246,7 @@ class Reunions:
             k = index + direction
             while k in frames:
                 near = motion.matrix(k - direction)
-                expected = tracked[k] @ np.linalg.inv(tracked[k - direction]) @ near
+                expected: FloatArray = tracked[k] @ np.linalg.inv(tracked[k - direction]) @ near
                 if motion.support.get(k, 0) < WELL_SEEN:
                     hidden = Reunions._hidden(motion, template.middle, min(frames), index, seen, k)
                     expected = expected if hidden is None else hidden

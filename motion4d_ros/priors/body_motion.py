@@ -122,7 +122,7 @@ def fit_body(
     left = flow - motion @ basis
     robust = base * _trust(left, shares, slack)
     scaled = (left * np.sqrt(robust)[:, None]).reshape(2 * len(flow), -1)
-    parallax = np.linalg.svd(scaled @ scaled.T)[0][:, 0].reshape(-1, 2)
+    parallax: FloatArray = np.linalg.svd(scaled @ scaled.T)[0][:, 0].reshape(-1, 2)
     for k in range(rounds):
         relief = _relief(flow - motion @ basis, parallax, robust, 1e-3)
         spread = np.sqrt((relief**2 * robust.sum(0)).sum() / robust.sum() + 1e-9)
@@ -167,7 +167,7 @@ def apartness(tracks: Trajectories, a: BoolArray, b: BoolArray) -> float | None:
     """
     weight = np.zeros(a.shape, np.float32)
     for region in (a, b):
-        weight[region] = 0.5 * (a.sum() + b.sum()) / max(1, region.sum())
+        weight[region] = 0.5 * (a.sum() + b.sum()) / max(1, int(region.sum()))
     alone = []
     for region in (a, b):
         own = fit_body(tracks, region)

@@ -206,7 +206,7 @@ class GeometricDepth:
         self, index: int, hint: SceneHint | None, labels: IntArray | None, height: int, width: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], bool]:
         """Inverse depth and sigma everywhere, and whether anything was measured at all."""
-        measured = self._w is not None and np.isfinite(self._w).mean() > LEAST_MEASURED
+        measured = self._w is not None and bool(np.isfinite(self._w).mean() > LEAST_MEASURED)
         if measured:
             assert self._w is not None and self._sigma is not None
             w, sigma = self._densified(index, self._w, self._sigma)

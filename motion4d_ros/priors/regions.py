@@ -103,5 +103,5 @@ def fit_outline(rgb: NDArray[np.uint8], group: BoolArray, margin: int = 12) -> B
         return closed > 0
     out = np.zeros(group.shape, bool)
     out[box] = (state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD)
-    overlap = (out & (closed > 0)).sum() / max(1, (out | (closed > 0)).sum())
+    overlap = (out & (closed > 0)).sum() / max(1, int((out | (closed > 0)).sum()))
     return out if overlap > 0.5 else np.asarray(closed > 0)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from motion4d_ros.types import FloatArray
+from motion4d_ros.types import FloatArray, IntArray
 
 MISS = np.inf
 _TINY = 1e-12
@@ -102,7 +102,7 @@ class Box(_Rigid):
             return np.where(leave > np.maximum(entry, 0), leave, MISS)
         return np.where((leave > entry) & (entry > 0), entry, MISS)
 
-    def _face(self, points: FloatArray) -> FloatArray:
+    def _face(self, points: FloatArray) -> IntArray:
         return np.abs(points / self.half).argmax(-1)
 
     def normal(self, points: FloatArray, time_s: float) -> FloatArray:
