@@ -328,7 +328,7 @@ class Motion4D:
             object_id = self.intake.prompt(prompt, self.horizon)
         if prompt.delete:
             self.mapper.remove_object(object_id)
-            self.reporter.tracker.remove(object_id)
+            self.reporter.forget(object_id)
         elif prompt.name:
             self.reporter.tracker.rename(object_id, prompt.name)
         return object_id

@@ -307,6 +307,12 @@ class ObjectState:
     point_count: int
     first_seen_ns: int
     last_seen_ns: int
+    label_score: float = 0.0  # probability that `label` is right, in [0, 1]; 1 where a person gave it
+
+    @property
+    def named(self) -> str:
+        """The label for people, with its probability unless a person gave it; empty without one."""
+        return f"{self.label} {self.label_score:.0%}" if self.label and self.label_score < 1.0 else self.label
 
 
 @dataclass

@@ -17,6 +17,7 @@ FIELDS = {
     "TrackedObject": {
         "id": "uint32",
         "label": "string",
+        "label_score": "float",
         "state": "string",
         "existence_probability": "float",
         "pose": "geometry_msgs/PoseWithCovariance",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from motion4d_ros.fit.mapper import Mapper
 from motion4d_ros.fit.observe import masks, observations, points_ahead, rendered_labels, told_points, tracked_points
 from motion4d_ros.fit.outlines import PackedLabels, resize_labels
 from motion4d_ros.fit.scale import sight_of
+from motion4d_ros.objects.classes import ClassBook
 from motion4d_ros.objects.observation import ObjectObservation
 from motion4d_ros.objects.tracker import ObjectTracker
 from motion4d_ros.types import Estimate, IntArray, ObjectPhase, ObjectState, Stage, StaticPoints, TrackedPoints
@@ -26,6 +28,7 @@ class Reporter:
 
     def __init__(self, config: Config) -> None:
         self.tracker = ObjectTracker(config.objects)
+        self.classes = ClassBook()
         self._newest: FrameState | None = None  # the newest frame that was fitted
 
     def live(self, mapper: Mapper, live: LiveLabels, state: FrameState) -> Estimate:
@@ -35,7 +38,22 @@ class Reporter:
         fitted = mapper.scene.bases.length > 0
         objects = self.tracker.predict(state.frame.stamp_ns, state.T_map_cam) if fitted else []
         points = self._live_points(mapper, state, objects) if fitted else TrackedPoints.empty()
-        return _estimate(state, Stage.LIVE, self._live_masks(mapper, live, state), points, objects)
+        return _estimate(state, Stage.LIVE, self._live_masks(mapper, live, state), points, self._named(objects))
+
+    def forget(self, object_id: int) -> None:
+        """An object was deleted."""
+        self.tracker.remove(object_id)
+        self.classes.forget(object_id)
+
+    def _named(self, objects: Sequence[ObjectState]) -> list[ObjectState]:
+        """Objects with the classes that detectors see in them, but for those that a person has named."""
+        best = {each.object_id: self.classes.best(each.object_id) for each in objects if not each.label}
+        return [
+            replace(each, label=best[each.object_id][0], label_score=best[each.object_id][1])
+            if each.object_id in best
+            else each
+            for each in objects
+        ]
 
     def _live_points(self, mapper: Mapper, state: FrameState, objects: Sequence[ObjectState]) -> TrackedPoints:
         """Points of `objects` at a frame that is not fitted; their distance is held where it has no metres."""
@@ -83,8 +101,10 @@ class Reporter:
             states = [self.tracker.update(stamp_ns, seen) for stamp_ns, seen in history]
         else:
             states = self.tracker.replay(history)
+        for each in horizon.frames:  # detections may come long after their frame
+            self.classes.observe(each.index, each.labels, each.frame.detections)
         return [
-            _estimate(state, stage, full, points, objects)
+            _estimate(state, stage, full, points, self._named(objects))
             for (state, full, points), objects in zip(parts, states, strict=True)
         ]
 

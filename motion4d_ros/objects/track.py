@@ -114,6 +114,7 @@ def told_state(track: Track, motion: MotionState, T_map_base: FloatArray) -> Obj
         point_count=track.point_count,
         first_seen_ns=track.first_seen_ns,
         last_seen_ns=track.last_seen_ns,
+        label_score=1.0 if track.label else 0.0,
     )
 
 

@@ -218,6 +218,7 @@ def _object(topics: _Topics, state: ObjectState) -> Any:
         f"{PACKAGE}/msg/TrackedObject",
         id=state.object_id,
         label=state.label,
+        label_score=float(state.label_score),
         state=state.phase.value,
         existence_probability=float(state.existence),
         pose=topics.new(
@@ -254,7 +255,7 @@ def _markers(topics: _Topics, state: ObjectState, header: Any, path: deque[Any],
     centre, top = state.T_map_object[:3, 3], state.T_map_object.copy()
     top[:3, :3], top[2, 3] = np.eye(3), centre[2] + 0.6 * float(np.max(state.size_m)) + 0.05
     tip = centre + 0.5 * state.twist[:3]
-    text = f"{state.label or 'object'} {state.object_id}  {np.linalg.norm(state.twist[:3]):.2f} {length}/s"
+    text = f"{state.named or 'object'} {state.object_id}  {np.linalg.norm(state.twist[:3]):.2f} {length}/s"
 
     def marker(namespace: str, kind: int, T: NDArray[Any], scale: Any, a: float, points: list[Any], words: str) -> Any:
         return topics.new(

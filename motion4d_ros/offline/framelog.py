@@ -162,7 +162,7 @@ CSV_COLUMNS = (
     "frame", "stamp", "id", "label", "state", "existence",
     "x", "y", "z", "qx", "qy", "qz", "qw", "size_x", "size_y", "size_z",
     "vx", "vy", "vz", "speed", "wx", "wy", "wz",
-    "sigma_x", "sigma_y", "sigma_z", "sigma_vx", "sigma_vy", "sigma_vz", "points", "pixels", "stage",
+    "sigma_x", "sigma_y", "sigma_z", "sigma_vx", "sigma_vy", "sigma_vz", "points", "pixels", "stage", "label_score",
 )  # fmt: skip
 
 
@@ -198,6 +198,7 @@ def _row(index: int, facts: FrameFacts, state: ObjectState) -> list[object]:
         state.point_count,
         facts.areas.get(state.object_id, 0),
         facts.estimate.stage.value,
+        f"{state.label_score:.4f}",
     ]
 
 

@@ -20,7 +20,7 @@ from motion4d_ros.files import write_text
 from motion4d_ros.offline.framelog import FrameLog
 from motion4d_ros.offline.resources import package_version
 from motion4d_ros.offline.sources import SourceReport
-from motion4d_ros.types import NO_GROUND, Health, QueryTracks
+from motion4d_ros.types import NO_GROUND, Health, ObjectState, QueryTracks
 
 Item = TypeVar("Item")
 
@@ -117,6 +117,7 @@ def build_metrics(
             "frames_without_ground": sum(any(text.startswith(NO_GROUND) for text in texts) for texts in told),
             "bag_messages": topics,
         },
+        "objects": [_object(object_id, states) for object_id, states in sorted(objects.items())],
         "tracks": {
             "visible_share": _rounded(visible.mean()) if visible.size else None,
             "mean_confidence": _rounded(tracks.confidence[visible].mean()) if visible.any() else None,
@@ -137,6 +138,13 @@ def build_metrics(
         "configuration": config.as_dict(),
         "versions": versions(),
     }
+
+
+def _object(object_id: int, states: list[tuple[int, ObjectState]]) -> dict[str, Any]:
+    """What is known of one object by the last frame that knows it by name, or by its last."""
+    last = next((state for _, state in reversed(states) if state.label), states[-1][1])
+    label = {"label": last.label, "label_score": _rounded(last.label_score)}
+    return {"id": object_id, **label, "frames": len(states), "existence": _rounded(states[-1][1].existence)}
 
 
 def versions() -> dict[str, str]:

@@ -71,7 +71,7 @@ class MarkerMaker:
         marker.pose.position = _point(state.T_map_object[:3, 3])
         height = max(0.05, 0.3 * float(max(state.size_m)))
         marker.scale.z = height
-        marker.text = f"{state.object_id} {state.label}".strip()
+        marker.text = f"{state.object_id} {state.named}".strip()
         if state.phase is not ObjectPhase.TRACKED:
             marker.text += f" ({state.phase.value})"
         return marker

@@ -118,6 +118,7 @@ def object_message(state: ObjectState) -> TrackedObject:
     message = TrackedObject(
         id=int(state.object_id),
         label=state.label,
+        label_score=float(state.label_score),
         state=state.phase.value,
         existence_probability=float(state.existence),
         size=_vector(state.size_m),

@@ -18,6 +18,7 @@ from motion4d_ros.msg import PipelineStatus, TrackedObjectArray
 from motion4d_ros.ros import outgoing
 from motion4d_ros.ros.engine import Engine
 from motion4d_ros.ros.frames import FrameContext
+from motion4d_ros.ros.label_info import LabelInfoPublisher
 from motion4d_ros.ros.markers import MarkerMaker
 from motion4d_ros.ros.overlay import draw_overlay
 from motion4d_ros.ros.transforms import have_tf2
@@ -69,6 +70,7 @@ class Outputs:
             )
             for name, kind in TOPICS.items()
         }
+        self._label_info = LabelInfoPublisher(node)
         self._markers = MarkerMaker(trail)
         self._broadcaster: Any = None
         self._static_subscribers = 0
@@ -100,6 +102,7 @@ class Outputs:
     def clear(self) -> None:
         """After a reset: trajectories begin anew, the static map is stale."""
         self._markers.clear()
+        self._label_info.clear()
         self._static_windows = -1
 
     def destroy(self) -> None:
@@ -107,12 +110,14 @@ class Outputs:
         for publisher in self._publishers.values():
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers.clear()
+        self._label_info.destroy()
 
     def publish_estimate(
         self, estimate: Estimate, context: FrameContext | None, map_frame: str, engine: Engine
     ) -> None:
         """Everything there is to say about one frame."""
         in_map = outgoing.header(estimate.stamp_ns, map_frame)
+        self._label_info.publish(estimate)
         if self.wants("tracked_objects"):
             self._publishers["tracked_objects"].publish(outgoing.objects_message(estimate, map_frame))
         if self.wants("camera_pose"):
@@ -157,7 +162,7 @@ class Outputs:
             if self.wants("semantic_mask"):
                 self._publish_image("semantic_mask", masks.astype(np.uint16), "16UC1", head)
             if picture is not None and overlay:
-                labels = {state.object_id: state.label for state in estimate.objects}
+                labels = {state.object_id: state.named for state in estimate.objects}
                 self._publish_image("semantic_overlay", draw_overlay(picture, masks, labels), "rgb8", head)
         wanted = [name for name in ("render", "depth", "confidence") if self.wants(name)]
         if not wanted or estimate.stage is not Stage.WINDOW:  # what has not been fitted yet cannot be rendered

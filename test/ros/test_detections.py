@@ -8,11 +8,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from harness import Harness
+from engine_double import DoubleEngine
+from harness import STATIC_QOS, Harness, labels
+from sensor_msgs.msg import Image
 
 from motion4d_ros.ros import outgoing
 from motion4d_ros.ros.detections import KEPT, Waiting, demand_messages, message_type
@@ -154,3 +157,23 @@ def test_the_real_message_over_dds(harness: Callable[..., Harness]) -> None:
     assert h.until(lambda: len(seen(h)) == 4), seen(h)
     (found,) = h.engine.frames[0].detections
     assert found.box_px == (10.0, 12.0, 29.0, 19.0) and found.label == "cup" and found.score == 0.5
+
+
+@pytest.mark.skipif(message_type() is None, reason="vision_msgs is not installed (apt, or a workspace that holds it)")
+def test_names_of_objects_are_told_to_late_comers(harness: Callable[..., Harness]) -> None:
+    from vision_msgs.msg import LabelInfo
+
+    class Naming(DoubleEngine):
+        def _object(self, object_id: int, *rest: Any) -> Any:  # type: ignore[override]
+            return replace(DoubleEngine._object(object_id, *rest), label=f"kind {object_id}", label_score=0.7)
+
+    h = harness(engine=Naming, parameters={"window.length": 4, "masks.source": "topic"})
+    h.connect()
+    h.publisher("masks", Image)
+    h.send(SECOND)
+    h.publisher("masks", Image).publish(labels(SECOND))
+    h.settled(1)
+    heard: list[Any] = []
+    h.tester.create_subscription(LabelInfo, h.topic("label_info"), heard.append, STATIC_QOS)
+    assert h.until(lambda: heard)
+    assert [(item.class_id, item.class_name) for item in heard[0].class_map] == [(1, "kind 1"), (2, "kind 2")]

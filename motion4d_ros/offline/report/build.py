@@ -138,7 +138,7 @@ def _object_row(object_id: int, states: list[tuple[int, ObjectState]], log: Fram
     first, last = ((states[k][1].first_seen_ns - start, states[k][1].last_seen_ns - start) for k in (0, -1))
     return {
         "id": object_id,
-        "label": next((s.label for _, s in reversed(states) if s.label), ""),
+        "label": next((s.named for _, s in reversed(states) if s.label), ""),
         "colour": palette.css(object_id),
         "phases": _phase_bar(object_id, dict(states), log.finished),
         "seen": f"{seen} frames",

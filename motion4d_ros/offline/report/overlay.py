@@ -123,7 +123,7 @@ def _draw_trails(
 
 
 def _draw_ids(bgr: cv2.typing.MatLike, labels: NDArray[np.uint16], log: FrameLog, index: int, scale: float) -> None:
-    names = {state.object_id: state.label for state in log.facts[index].estimate.objects}
+    names = {state.object_id: state.named for state in log.facts[index].estimate.objects}
     for object_id in np.unique(labels[labels > 0]).tolist():
         rows, columns = np.nonzero(labels == object_id)
         if len(rows) < 30:
