@@ -67,7 +67,7 @@ build: $(BUILD)  ## The virtual environment, and the package built by colcon int
 # --- jobs -----------------------------------------------------------------------------------------------------------------
 demo: $(BUILD)  ## Runs the node on a made-up scene, or on your own: BAG=folder IMAGE=/topic [DEPTH= MASKS= ODOMETRY=]; into out/demo
 	@$(RUN) bag="$$BAG" && case "$$bag" in "" | /* | "~"*) ;; *) bag="$$PWD/$$bag" ;; esac && out="$$PWD/out/demo" && \
-	    mkdir -p out && cd install && python -m motion4d_ros.ros.demo --out "$$out" --bag "$$bag" --image "$$IMAGE" \
+	    mkdir -p out && cd install && python -m motion4d_ros.ros_tools.demo --out "$$out" --bag "$$bag" --image "$$IMAGE" \
 	    --depth "$$DEPTH" --masks "$$MASKS" --odometry "$$ODOMETRY" $(ARGS)
 
 # The tests run from test/ against install/, never against the source tree, which has no messages.
@@ -86,7 +86,7 @@ OLDEST := python -c 'import re; from importlib.metadata import metadata; \
 lint: $(ENVIRONMENT)  ## ruff and mypy
 	@$(RUN) ruff check . && mypy --python-version "$$($(OLDEST))"
 
-bench: $(BUILD)  ## Times the rasteriser beside the PyTorch oracle
+bench: $(BUILD)  ## Times the rasteriser beside the PyTorch reference
 	@$(JOB) motion4d_ros.evaluation.bench_render $(ARGS)
 
 eval: $(BUILD)  ## Accuracy and speed on the synthetic scenes and, where it is there, on ../shared/data

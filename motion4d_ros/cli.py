@@ -94,8 +94,8 @@ class _ShowVersion(argparse.Action):
 
 
 def _version(_: argparse.Namespace) -> int:
-    from motion4d_ros.offline.metrics import versions
     from motion4d_ros.offline.resources import package_version
+    from motion4d_ros.offline.results.metrics import versions
 
     sys.stdout.write(f"motion4d_ros {package_version()}\n")
     for name, number in versions().items():

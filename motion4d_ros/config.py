@@ -125,7 +125,7 @@ class MasksConfig:
         minimum=0,
         maximum=2048,
     )
-    bodies: bool = tunable(
+    rigid_segmentation: bool = tunable(
         True,
         "motion: tell rigid bodies apart by their motion over several frames, and correct masks in hindsight, where "
         "the static scene is well explained; costs .03 to .3 s a frame",
@@ -296,14 +296,14 @@ class GeometryConfig:
     static_points: int = tunable(700, "Points used to align depth to the static scene", minimum=20, maximum=100_000)
     object_points: int = tunable(500, "Points used for the motion of one object", minimum=12, maximum=100_000)
     min_points: int = tunable(6, "Fewer points than this say nothing about an object's motion", minimum=4, maximum=1000)
-    coast: int = tunable(
+    max_prediction: int = tunable(
         20,
         "An unseen object is carried on at constant velocity this long",
         unit="frames",
         minimum=0,
         maximum=1000,
     )
-    reunion_pixels: int = tunable(
+    relocalise_min_pixels: int = tunable(
         80,
         "A lost object is looked for where its mask has so many pixels",
         unit="px",
@@ -365,7 +365,7 @@ class FitConfig:
     motion_iterations: int = tunable(60, "Steps of stage 1 per window", minimum=0, maximum=100_000, live=True)
     semantic_iterations: int = tunable(24, "Steps of stage 2 per window", minimum=0, maximum=100_000, live=True)
     global_iterations: int = tunable(96, "Steps of stage 3 per refinement", minimum=0, maximum=100_000, live=True)
-    hindsight: bool = tunable(
+    final_remeasure: bool = tunable(
         True, "When the input ends, objects are measured again in frames where wrong masks had hidden them"
     )
     final_iterations: int = tunable(240, "Steps of stage 3 when the input ends", minimum=0, maximum=1_000_000)
@@ -374,17 +374,17 @@ class FitConfig:
     confidence_color: float = tunable(
         0.12, "Largest change of colour of a consistent pixel (delta)", unit="of 1", minimum=0.001, maximum=1.0
     )
-    witnesses: int = tunable(
+    label_vote_views: int = tunable(
         24,
         "Frames of the horizon that vote on every Gaussian's label and existence",
         unit="frames",
         minimum=2,
         maximum=1024,
     )
-    min_witnesses: int = tunable(
+    prune_min_views: int = tunable(
         4, "Frames that must have seen a Gaussian to remove it", unit="frames", minimum=1, maximum=1024
     )
-    vote_doubt: float = tunable(
+    label_prior_weight: float = tunable(
         1.0, "Weight of a Gaussian's former label against the frames' votes", unit="frames", minimum=0.0, maximum=1000.0
     )
     stride: int = tunable(3, "One new static Gaussian per so many pixels squared", unit="px", minimum=1, maximum=32)
@@ -411,7 +411,7 @@ class LossConfig:
 
 
 @dataclass
-class RatesConfig:
+class LearningRatesConfig:
     """Learning rates (Adam)."""
 
     means: float = tunable(4e-4, "Canonical positions", unit="m", minimum=0.0, maximum=1.0)
@@ -420,9 +420,9 @@ class RatesConfig:
     opacity: float = tunable(3e-2, "Opacity logits", minimum=0.0, maximum=1.0)
     colors: float = tunable(1e-2, "Colours of the Gaussians", minimum=0.0, maximum=1.0)
     semantics: float = tunable(1e-1, "Semantic logits", minimum=0.0, maximum=1.0)
-    uncertainty: float = tunable(3e-2, "Confidence logits", minimum=0.0, maximum=1.0)
+    confidence_logits: float = tunable(3e-2, "Confidence logits", minimum=0.0, maximum=1.0)
     motion_weights: float = tunable(1e-2, "Logits of the motion weights", minimum=0.0, maximum=1.0)
-    haste: float = tunable(
+    geometry_multiplier: float = tunable(
         2.0,
         "Stage 1 multiplies the rates of position, rotation, scale and opacity by this where lengths are metric",
         minimum=0.1,
@@ -467,14 +467,14 @@ class ObjectsConfig:
         minimum=0.0,
         maximum=1e6,
     )
-    agility: float = tunable(
+    velocity_process_noise: float = tunable(
         1.5,
         "How much an object's velocity changes within one second (bounces are recognised apart from this)",
         unit="m/s",
         minimum=0.001,
         maximum=1000.0,
     )
-    turn_agility: float = tunable(
+    rotation_process_noise: float = tunable(
         2.0,
         "How much an object's rate of rotation changes within one second",
         unit="rad/s",
@@ -507,7 +507,7 @@ class Config:
     geometry: GeometryConfig = section(GeometryConfig)
     fit: FitConfig = section(FitConfig)
     loss: LossConfig = section(LossConfig)
-    rates: RatesConfig = section(RatesConfig)
+    lr: LearningRatesConfig = section(LearningRatesConfig)
     objects: ObjectsConfig = section(ObjectsConfig)
     models: ModelsConfig = section(ModelsConfig)
     ros: RosConfig = section(RosConfig)
@@ -561,6 +561,7 @@ class Config:
         return {item.path: get(self, item.path) for item in self.tunables()}
 
     def _find(self, path: str) -> Tunable:
+        refuse_renamed(path)
         by_path = {item.path: item for item in self.tunables()}
         if f"ros.{path}" in by_path:  # as the node's parameters are called
             path = f"ros.{path}"
@@ -569,6 +570,32 @@ class Config:
             hint = f"; did you mean {near[0]}?" if near else "; docs/interface.md lists them all"
             raise Motion4DError(f"unknown setting {path!r}{hint}")
         return by_path[path]
+
+
+RENAMED: Mapping[str, str] = {
+    "masks.bodies": "masks.rigid_segmentation",
+    "geometry.coast": "geometry.max_prediction",
+    "geometry.reunion_pixels": "geometry.relocalise_min_pixels",
+    "fit.hindsight": "fit.final_remeasure",
+    "fit.witnesses": "fit.label_vote_views",
+    "fit.min_witnesses": "fit.prune_min_views",
+    "fit.vote_doubt": "fit.label_prior_weight",
+    "rates.uncertainty": "lr.confidence_logits",
+    "rates.haste": "lr.geometry_multiplier",
+    **{
+        f"rates.{name}": f"lr.{name}"
+        for name in ("means", "quats", "scales", "opacity", "colors", "semantics", "motion_weights", "bases")
+    },
+    "objects.agility": "objects.velocity_process_noise",
+    "objects.turn_agility": "objects.rotation_process_noise",
+}
+"""Former names of tunables. They are refused, with the name of today."""
+
+
+def refuse_renamed(path: str) -> None:
+    """Raises `Motion4DError` with the name of today when the dotted `path` is a former one."""
+    if path in RENAMED:
+        raise Motion4DError(f"setting {path!r} is called {RENAMED[path]!r} now: use that name")
 
 
 ROS_ONLY_KEYS = frozenset({"use_sim_time", "qos_overrides", "start_type_description_service"})

@@ -6,10 +6,10 @@
             ...
     estimates = engine.flush()
 
-A frame passes through three rooms. `accept` asks the 2D sources about it and predicts from the scene: the LIVE
-estimate. When a window of frames is full, `advance` fits them, motion first, then semantics: WINDOW estimates. Every
-few windows, and whenever there is time, `refine` adjusts everything over the horizon together: GLOBAL estimates, for
-the same stamps. What takes long pauses between its steps, so that frames can be accepted in the middle of a window.
+A frame passes three steps. `add_frame` asks the 2D sources about it and predicts from the scene: the LIVE estimate.
+When a window of frames is full, `process_window` fits them, motion first, then semantics: WINDOW estimates. Every few
+windows, and whenever there is time, `refine` adjusts everything over the horizon together: GLOBAL estimates, for the
+same stamps. What takes long pauses between its steps, so that frames can be added in the middle of a window.
 """
 
 from __future__ import annotations
@@ -18,24 +18,25 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from motion4d_ros.config import Config
-from motion4d_ros.fit.archive import Archive
-from motion4d_ros.fit.breath import Breath
-from motion4d_ros.fit.glimpse import Glimpses
-from motion4d_ros.fit.hindsight import look_back
-from motion4d_ros.fit.horizon import Horizon
-from motion4d_ros.fit.intake import Intake
-from motion4d_ros.fit.mapper import Mapper
-from motion4d_ros.fit.memory import archive_frames, query_scene, retire, scene_view
-from motion4d_ros.fit.pace import Pace
-from motion4d_ros.fit.refresh import MaskRefresh
-from motion4d_ros.fit.reporting import Reporter
+from motion4d_ros.fit.frontend.intake import Intake
+from motion4d_ros.fit.frontend.live_labels import LiveLabels
+from motion4d_ros.fit.frontend.skipped_frames import SkippedFrames
+from motion4d_ros.fit.initialisation.depth_alignment import contradiction
+from motion4d_ros.fit.optimisation.mapper import Mapper
+from motion4d_ros.fit.output.estimate_builder import EstimateBuilder
+from motion4d_ros.fit.output.scene_queries import archive_frames, query_scene, retire, scene_view, write_scene
+from motion4d_ros.fit.semantics.mask_refinement import MaskRefinement
+from motion4d_ros.fit.tracks.final_remeasure import remeasure_final
+from motion4d_ros.fit.window.archive import Archive
+from motion4d_ros.fit.window.horizon import FrameState, Horizon
+from motion4d_ros.fit.window.open_window import OpenWindow
+from motion4d_ros.fit.window.realtime_scheduler import RealtimeScheduler
+from motion4d_ros.fit.window.yield_point import YieldPoint
 from motion4d_ros.priors.guarded import trouble_now, troubles
 from motion4d_ros.render.device import choose_device
-from motion4d_ros.scene.storage import PLY_FILE, SCENE_FILE, export_ply, save_scene
 from motion4d_ros.threads import bound_threads, torch_threads
 from motion4d_ros.types import (
     CAMERA_LOST,
@@ -67,8 +68,8 @@ class Motion4D:
         bound_threads(config.run.threads)
         torch.manual_seed(config.run.seed)
         self.intake = Intake(self.config)
-        self.pace = Pace(self.config)
-        self.breath = Breath()
+        self.scheduler = RealtimeScheduler(self.config)
+        self.yield_point = YieldPoint()
         self.health = Health(device=self.device.type)
         self._next_gaussian_id = 1
         self._start_scene()
@@ -77,50 +78,57 @@ class Motion4D:
         self._start_mapper()
         self.horizon = Horizon(self.config.window.horizon)
         self.archive = Archive()
-        self.reporter = Reporter(self.config)
-        self.glimpses = Glimpses(self.config)
+        self.estimate_builder = EstimateBuilder(self.config)
+        self.skipped_frames = SkippedFrames(self.config)
         self._poses: dict[int, FloatArray] = {}
 
     def _start_mapper(self) -> None:
-        self.mapper = Mapper(self.config, self.device, self.breath)
+        self.mapper = Mapper(self.config, self.device, self.yield_point)
         self.mapper.scene.next_id = self._next_gaussian_id
-        self.refresh = MaskRefresh(self.intake.masks, self.mapper.channel_of)
+        self.mask_refinement = MaskRefinement(self.intake.masks, self.mapper.channel_of)
 
     # -- frames in -----------------------------------------------------------------------------------------------------
 
     def push(self, frame: Frame) -> list[Estimate]:
-        """`accept`, then `advance`: the live estimate first, then whatever its window yields."""
-        return [self.accept(frame), *self.advance()]
+        """`add_frame`, then `process_window`: the live estimate first, then whatever its window yields."""
+        return [self.add_frame(frame), *self.process_window()]
 
-    def accept(self, frame: Frame) -> Estimate:
+    def add_frame(self, frame: Frame) -> Estimate:
         """Takes a frame, asks the 2D sources about it, and predicts: the LIVE estimate, within tens of ms.
 
         In realtime mode a frame for which there is no time is only predicted, and let go: its index is -1.
         Starts a new scene first, and says so in the warnings, if there is a `reason_to_restart`.
         Raises `Motion4DError`, and does not take the frame, for a stamp that stands still, and for a frame that would
-        start a new scene while the old one is being fitted (in a pause of `advance`).
+        start a new scene while the old one is being fitted (in a pause of `process_window`).
         """
+        self._restart_if_needed(frame)
+        started = time.perf_counter()
+        kept = self.intake.newest is None or self.scheduler.keeps(len(self.intake.pending))
+        state, live = self._take(frame) if kept else self._skip(frame)
+        self.health.frames += 1
+        self.scheduler.frame(frame.stamp_ns)
+        estimate = self.estimate_builder.live(self.mapper, live, state)
+        self.scheduler.took(time.perf_counter() - started, kept=kept)
+        return estimate
+
+    def _restart_if_needed(self, frame: Frame) -> None:
         reason = self.reason_to_restart(frame)
-        if reason and self.breath.taken:
+        if reason and self.yield_point.taken:
             raise Motion4DError(f"{reason} in the middle of a window: abandon the window and reset first")
         if reason:
             self.reset(reason)
-        started = time.perf_counter()
-        kept = self.intake.newest is None or self.pace.keeps(len(self.intake.pending))
-        if kept:
-            with torch_threads(self.config.run.threads):
-                state = self.intake.take(frame)
-            live = self.intake.live
-            assert live is not None
-            self._poses[state.index] = state.T_map_cam
-        else:
-            state, live = self.glimpses.look(frame, self.intake)
-            self.health.live_only += 1
-        self.health.frames += 1
-        self.pace.frame(frame.stamp_ns)
-        estimate = self.reporter.live(self.mapper, live, state)
-        self.pace.took(time.perf_counter() - started, kept=kept)
-        return estimate
+
+    def _take(self, frame: Frame) -> tuple[FrameState, LiveLabels]:
+        with torch_threads(self.config.run.threads):
+            state = self.intake.take(frame)
+        assert self.intake.live is not None
+        self._poses[state.index] = state.T_map_cam
+        return state, self.intake.live
+
+    def _skip(self, frame: Frame) -> tuple[FrameState, LiveLabels]:
+        state, live = self.skipped_frames.look(frame, self.intake)
+        self.health.live_only += 1
+        return state, live
 
     def reason_to_restart(self, frame: Frame) -> str:
         """Why `frame` will start a new scene; empty if it continues the scene. Whoever wants the last word on the
@@ -130,33 +138,33 @@ class Motion4D:
         that can wait until a window is fitted). Raises `Motion4DError` for a stamp that stands still.
         """
         reason = self.intake.reason_to_restart(frame)
-        if not reason and self.intake.stranded and not self.breath.taken:
+        if not reason and self.intake.stranded and not self.yield_point.taken:
             reason = CAMERA_LOST
         return reason
 
-    def feed(self, period_s: float | None, cost_s: float = 0.0) -> None:
+    def set_timing(self, period_s: float | None, cost_s: float = 0.0) -> None:
         """What only the owner of the engine knows, and realtime mode paces itself by: the time between frames as they
         arrive, dropped ones included (None: unknown, the stamps must do), and what each costs the owner, s.
         """
-        self.pace.feed(period_s, cost_s)
+        self.scheduler.set_timing(period_s, cost_s)
 
     @property
     def window_is_full(self) -> bool:
-        """Whether enough frames wait for `advance` to fit a window."""
+        """Whether enough frames wait for `process_window` to fit a window."""
         return len(self.intake.pending) >= self.config.window.length
 
-    def advance(
+    def process_window(
         self, should_yield: Callable[[], bool] | None = None, between: Callable[[], None] | None = None
     ) -> list[Estimate]:
         """If a window is full: fits it (stages 1 and 2) and, when due, refines globally (stage 3). Else [].
 
         `should_yield` ends the refinement early. `between` is called between two steps of all this, in the same
-        thread; it may call `accept`, and nothing else of the engine. If it raises, the window is abandoned and the
+        thread; it may call `add_frame`, and nothing else of the engine. If it raises, the window is abandoned and the
         scene left half-done: `reset` must follow.
         """
         if not self.window_is_full:
             return []
-        with self.breath.lent(between):
+        with self.yield_point.lent(between):
             estimates = self._fit_window()
             every = self.config.window.global_every
             if every and self.config.fit.global_stage and self.health.windows % every == 0:
@@ -168,18 +176,18 @@ class Motion4D:
     ) -> list[Estimate]:
         """Closes the unfinished window, refines once more; the final estimates of all frames in the horizon.
 
-        The refinement stops early, keeping the gain, once `should_yield()`; `between` as in `advance`.
+        The refinement stops early, keeping the gain, once `should_yield()`; `between` as in `process_window`.
         """
         estimates: list[Estimate] = []
-        with self.breath.lent(between):
+        with self.yield_point.lent(between):
             newest = self.intake.newest_index
             self.intake.finish()
             while self.intake.pending and self.intake.pending[0].index <= newest:
                 estimates += self._fit_window()
             if self.config.fit.global_stage and len(self.horizon):
                 hurried = should_yield is not None and should_yield()
-                if self.config.fit.hindsight and not hurried:
-                    look_back(self.mapper, self.horizon, self.intake.tracks)
+                if self.config.fit.final_remeasure and not hurried:
+                    remeasure_final(self.mapper, self.horizon, self.intake.tracks)
                     self.mapper.fill(self.horizon, [])
                 estimates += self._refine(self.config.fit.final_iterations, should_yield, whole_horizon=True)
         return estimates
@@ -187,37 +195,64 @@ class Motion4D:
     # -- the fit -------------------------------------------------------------------------------------------------------
 
     def _fit_window(self) -> list[Estimate]:
-        """Geometry, new Gaussians, stage 1, stage 2, pruning: the WINDOW estimates of the frames that waited."""
+        """All that happens to a window, in order: the WINDOW estimates of the frames that waited."""
+        window = self._open_window()
+        self._solve_geometry(window)
+        self._grow_scene(window)
+        self._optimise(window)
+        estimates = self._tell(window)
+        self._learn_costs(window)
+        return estimates
+
+    def _open_window(self) -> OpenWindow:
+        """The frames that waited join the horizon, the oldest leave it; what sources have revised is adopted."""
         again = self._begin_anew() if self.intake.adopt_revised_poses(self.horizon) else []
-        mapper, fitter = self.mapper, self.mapper.fitter
-        started, steps, steps_s = self._own_time(), fitter.iterations, fitter.step_seconds
-        new = list(again)
+        trainer = self.mapper.trainer
+        window = OpenWindow(again, list(again), self._own_time(), trainer.iterations, trainer.step_seconds)
         for state in self.intake.close_window():
             self.horizon.append(state)
-            new.append(state.index)
+            window.frames.append(state.index)
         self._shrink()
-        revised = self.intake.adopt_revised_masks(self.horizon)
-        with mapper.clock("geometry"):
-            self.intake.measure_again(self.horizon, self.breath)
-            mapper.geometry.update(self.horizon, self.intake.tracks, new, revised)
+        window.revised = self.intake.adopt_revised_masks(self.horizon)
+        return window
+
+    def _solve_geometry(self, window: OpenWindow) -> None:
+        """Depth, points and the motion of every object, in closed form or by bundle adjustment: nothing is rendered."""
+        with self.mapper.clock("geometry"):
+            self.intake.measure_again(self.horizon, self.yield_point)
+            self.mapper.geometry.update(self.horizon, self.intake.tracks, window.frames, window.revised)
         self._note_conflict()
         for state in self.horizon.frames:
             self._poses[state.index] = state.T_map_cam
-        for label in mapper.absent(self.horizon):
-            retire(self.archive if self.config.run.archive else None, mapper, label)
-        mapper.extend(self.horizon, new)
-        mapper.fill(self.horizon, new)
-        prepared = self._own_time()
-        mapper.fit_window(self.horizon, new, self.refresh, self.pace.share(prepared - started))
-        mapper.prune()
+
+    def _grow_scene(self, window: OpenWindow) -> None:
+        """Objects that are gone leave the scene; new times, objects and Gaussians enter it."""
+        for label in self.mapper.absent(self.horizon):
+            retire(self.archive if self.config.run.archive else None, self.mapper, label)
+        self.mapper.extend(self.horizon, window.frames)
+        self.mapper.fill(self.horizon, window.frames)
+        window.prepared = self._own_time()
+
+    def _optimise(self, window: OpenWindow) -> None:
+        """Stage 1 (motion), stage 2 (semantics), pruning; in realtime mode as many steps as there is time for."""
+        share = self.scheduler.share(window.prepared - window.started)
+        self.mapper.fit_window(self.horizon, window.frames, self.mask_refinement, share)
+        self.mapper.prune()
         self.health.windows += 1
-        with mapper.clock("report"):
-            report = self.reporter.report
-            estimates = report(mapper, self.intake, self.horizon, again, Stage.GLOBAL) if again else []
-            estimates += report(mapper, self.intake, self.horizon, new[len(again) :], Stage.WINDOW)
-        steps, steps_s = fitter.iterations - steps, fitter.step_seconds - steps_s
-        self.pace.finish(prepared - started, steps, steps_s, after_s=self._own_time() - prepared - steps_s)
-        return estimates
+
+    def _tell(self, window: OpenWindow) -> list[Estimate]:
+        """What the scene says now: GLOBAL for the frames that were fitted anew, WINDOW for the others."""
+        with self.mapper.clock("report"):
+            report = self.estimate_builder.report
+            again, new = window.again, window.frames[len(window.again) :]
+            estimates = report(self.mapper, self.intake, self.horizon, again, Stage.GLOBAL) if again else []
+            return estimates + report(self.mapper, self.intake, self.horizon, new, Stage.WINDOW)
+
+    def _learn_costs(self, window: OpenWindow) -> None:
+        trainer = self.mapper.trainer
+        steps, steps_s = trainer.iterations - window.iterations, trainer.step_seconds - window.step_seconds
+        before_s, after_s = window.prepared - window.started, self._own_time() - window.prepared - steps_s
+        self.scheduler.finish(before_s, steps, steps_s, after_s)
 
     def _begin_anew(self) -> list[int]:
         """The camera's motion has become known: what was built without it goes, the frames of the horizon are fitted
@@ -233,19 +268,12 @@ class Motion4D:
 
     def _own_time(self) -> float:
         """A clock, s, that stands still while the fit pauses for others."""
-        return time.perf_counter() - self.breath.seconds
+        return time.perf_counter() - self.yield_point.seconds
 
     def _note_conflict(self) -> None:
         """Says so when given depth and camera motion cannot both be right; depth found here is nobody's to check."""
-        alignment = self.mapper.geometry.alignment
-        if alignment.contradicted and self.config.depth.source != "geometry":
-            share = abs(np.expm1(alignment.conflict))
-            kind = "depth and parallax disagree: check intrinsics, poses and depth scale; depth is believed"
-            if self.config.pose.source == "visual":  # found here: nobody gave any that could be checked
-                kind = (
-                    "depth and the camera's motion found from the images disagree: check intrinsics and depth scale; "
-                    "where moving things fill the picture, masks or given poses help; depth is believed"
-                )
+        kind, share = contradiction(self.mapper.geometry.alignment, self.config)
+        if kind:
             self.horizon.frames[-1].warnings.append(f"{kind} (off by {share:.0%})")
             self.health.warnings[kind] = self.health.warnings.get(kind, 0) + 1
 
@@ -254,15 +282,15 @@ class Motion4D:
     ) -> list[Estimate]:
         """A global round over the horizon, in short slices; stops early (keeping the gain) once `should_yield()`.
 
-        `between` as in `advance`.
+        `between` as in `process_window`.
         """
-        with self.breath.lent(between):
+        with self.yield_point.lent(between):
             return self._refine_round(should_yield)
 
     def _refine_round(self, should_yield: Callable[[], bool] | None) -> list[Estimate]:
         if not len(self.horizon) or not self.config.fit.global_stage:
             return []
-        iterations = self.pace.global_iterations(self.config.fit.global_iterations)
+        iterations = self.scheduler.global_iterations(self.config.fit.global_iterations)
         if iterations == 0:
             return []
         return self._refine(iterations, should_yield, whole_horizon=False)
@@ -277,7 +305,7 @@ class Motion4D:
         if not whole_horizon and self.config.budget.mode == "realtime":
             frames = frames[-self.config.window.length :]  # what a robot can still use
         with self.mapper.clock("report"):
-            return self.reporter.report(self.mapper, self.intake, self.horizon, frames, Stage.GLOBAL)
+            return self.estimate_builder.report(self.mapper, self.intake, self.horizon, frames, Stage.GLOBAL)
 
     def _shrink(self) -> None:
         """Old times leave the horizon; what queries need of them goes to the archive."""
@@ -310,7 +338,7 @@ class Motion4D:
         health.gaussians_dynamic, health.gaussians_static = moving, scene.count - moving
         health.bases = scene.bases.count
         health.objects = len(scene.objects())
-        health.stride = self.pace.stride
+        health.stride = self.scheduler.stride
         health.horizon = len(self.horizon)
         health.scale, health.pose_status = self.intake.scale, self.intake.pose_status
         health.doubt = self.intake.watch.doubt
@@ -319,7 +347,7 @@ class Motion4D:
         health.warnings.update(troubles(*sources))
         health.trouble = "; ".join(trouble_now(*sources))
         health.stage_seconds = dict(self.mapper.seconds) | {"intake": self.intake.seconds}
-        health.raster_seconds = self.mapper.fitter.raster_seconds
+        health.raster_seconds = self.mapper.trainer.raster_seconds
         return health
 
     def prompt(self, prompt: Prompt) -> int:
@@ -328,9 +356,9 @@ class Motion4D:
             object_id = self.intake.prompt(prompt, self.horizon)
         if prompt.delete:
             self.mapper.remove_object(object_id)
-            self.reporter.forget(object_id)
+            self.estimate_builder.forget(object_id)
         elif prompt.name:
-            self.reporter.tracker.rename(object_id, prompt.name)
+            self.estimate_builder.tracker.rename(object_id, prompt.name)
         return object_id
 
     def detect(self, stamp_ns: int, detections: tuple[Detection, ...]) -> bool:
@@ -348,12 +376,7 @@ class Motion4D:
         """Trajectories of (Q, 3) query points (frame index, y, x) over all frames of the scene so far, from
         `QueryTracks.first_index` on (archived ones included).
         """
-        points = np.asarray(points_tyx, float)
-        if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
-            raise Motion4DError(f"queries must be finite (Q, 3) rows of t, y, x; got shape {points.shape}")
-        if not len(self.horizon):
-            raise Motion4DError("no frame has been fitted yet: push frames, then flush, before asking for tracks")
-        return query_scene(points, self.mapper, self.horizon, self.archive)
+        return query_scene(points_tyx, self.mapper, self.horizon, self.archive)
 
     def render(self, index: int) -> Rendered:
         """The scene as seen by the camera of frame `index` (in the horizon), at that frame's time, at full size."""
@@ -365,16 +388,11 @@ class Motion4D:
 
     def static_points(self) -> StaticPoints:
         """The static map."""
-        return self.reporter.static_points(self.mapper)
+        return self.estimate_builder.static_points(self.mapper)
 
     def save_scene(self, folder: str) -> list[str]:
         """Writes the scene (reloadable) and `scene.ply`; the paths written."""
-        place = Path(folder)
-        place.mkdir(parents=True, exist_ok=True)
-        extra = {"objects": {str(label): channel for label, channel in self.mapper.channel_of.items()}}
-        save_scene(self.mapper.scene, place / SCENE_FILE, extra)
-        export_ply(self.mapper.scene, place / PLY_FILE)
-        return [str(place / SCENE_FILE), str(place / PLY_FILE)]
+        return write_scene(self.mapper, Path(folder))
 
     @property
     def T_map_cams(self) -> dict[int, FloatArray]:

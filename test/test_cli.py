@@ -36,6 +36,8 @@ def run(capsys, *words):
     [
         (["analyze", "nowhere", "--out", "x"], "nowhere: no such file or folder"),
         (["analyze", ".", "--out", "x", "--set", "window.lenght=4"], "did you mean window.length"),
+        (["analyze", ".", "--out", "x", "--set", "masks.bodies=false"], "called 'masks.rigid_segmentation' now"),
+        (["analyze", ".", "--out", "x", "--set", "rates.haste=3"], "called 'lr.geometry_multiplier' now"),
         (["analyze", ".", "--out", "x", "--set", "window.length"], "expected key=value"),
         (["analyze", ".", "--out", "x", "--set", "window.length=1000"], "must lie in 2 .. 64"),
         (["analyze", ".", "--out", "x", "--config", "none.yaml"], "none.yaml: cannot be read"),

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motion4d_ros.config import Config
+from motion4d_ros.config import RENAMED, Config
 from motion4d_ros.tunables import Tunable, section, tunable, walk
 from motion4d_ros.types import Motion4DError
 
@@ -262,3 +262,26 @@ def test_walking_does_not_change_anything() -> None:
     before = copy.deepcopy(config)
     config.tunables()
     assert config == before
+
+
+# --- former names -----------------------------------------------------------------------------------------------------
+def test_former_names_lead_to_names_of_today() -> None:
+    assert set(RENAMED.values()) <= set(PATHS) and not set(RENAMED) & set(PATHS)
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_a_former_name_is_refused_with_the_new_one(old: str, new: str, tmp_path: Path) -> None:
+    section, leaf = old.split(".")
+    nested = write(tmp_path, f"{section}:\n  {leaf}: 1\n")
+    for ask in (
+        lambda: Config().set(old, "1"),
+        lambda: Config().get(old),
+        lambda: Config().update({old: 1}),
+        lambda: Config().update_from_yaml(nested),
+        lambda: Config().update_from_yaml(
+            write(tmp_path, f"/**:\n  ros__parameters:\n    {section}:\n      {leaf}: 1")
+        ),
+    ):
+        with pytest.raises(Motion4DError) as caught:
+            ask()
+        assert str(caught.value) == f"setting {old!r} is called {new!r} now: use that name"

@@ -19,7 +19,7 @@ import pytest
 import motion4d_ros
 from motion4d_ros.children import environment, module_command
 from motion4d_ros.offline.resources import find_files
-from motion4d_ros.offline.workspace import PRODUCTS
+from motion4d_ros.offline.results.workspace import PRODUCTS
 
 PACKAGE = Path(motion4d_ros.__file__).resolve().parent
 
@@ -183,17 +183,3 @@ def test_the_engine_does_not_import_ros(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "False"
-
-
-def test_only_the_ros_folder_imports_ros(repository: Path) -> None:
-    ros_import = re.compile(
-        r"^\s*(?:from|import)\s+(?:rclpy|launch|tf2_\w+|\w+_msgs|std_srvs|builtin_interfaces|motion4d_ros\.(?:msg|srv|ros))\b",
-        re.MULTILINE,
-    )
-    source = repository / "motion4d_ros"
-    offenders = [
-        str(path.relative_to(source))
-        for path in source.rglob("*.py")
-        if path.relative_to(source).parts[0] != "ros" and ros_import.search(path.read_text())
-    ]
-    assert offenders == []

@@ -16,7 +16,7 @@ from motion4d_ros.config import Config
 from motion4d_ros.evaluation.synthetic import make_scene
 from motion4d_ros.evaluation.synthetic.scene import SyntheticScene
 from motion4d_ros.pipeline import Motion4D
-from motion4d_ros.priors.base import PosePrior, SceneHint
+from motion4d_ros.priors.interfaces import PosePrior, SceneHint
 from motion4d_ros.scene.storage import load_scene
 from motion4d_ros.types import Estimate, Frame, Motion4DError, PoseStatus, Prompt, Scale, Stage
 
@@ -109,12 +109,12 @@ def test_the_same_seed_gives_the_same_result(finished: tuple[Motion4D, list[Esti
 def test_accept_and_advance_are_what_push_does(scene: SyntheticScene) -> None:
     engine = Motion4D(quick())
     for frame in scene.frames()[:3]:
-        assert engine.accept(frame).stage is Stage.LIVE
-        assert engine.advance() == []
-    assert engine.accept(scene.frames()[3]).objects == []  # nothing has been fitted yet
-    assert stages(engine.advance()) == [("window", k) for k in range(4)]
-    assert engine.advance() == []
-    assert {item.object_id for item in engine.accept(scene.frames()[4]).objects} > set()  # predicted
+        assert engine.add_frame(frame).stage is Stage.LIVE
+        assert engine.process_window() == []
+    assert engine.add_frame(scene.frames()[3]).objects == []  # nothing has been fitted yet
+    assert stages(engine.process_window()) == [("window", k) for k in range(4)]
+    assert engine.process_window() == []
+    assert {item.object_id for item in engine.add_frame(scene.frames()[4]).objects} > set()  # predicted
 
 
 def test_global_rounds_come_when_due_and_can_be_switched_off(scene: SyntheticScene) -> None:
@@ -132,12 +132,12 @@ def test_refinement_gives_way_and_keeps_the_gain(scene: SyntheticScene) -> None:
     assert engine.refine() == []  # nothing to refine
     for frame in scene.frames()[:4]:
         engine.push(frame)
-    before = engine.mapper.fitter.iterations
+    before = engine.mapper.trainer.iterations
     assert engine.refine(lambda: True) == []
-    assert engine.mapper.fitter.iterations == before and engine.status().refinements == 0
+    assert engine.mapper.trainer.iterations == before and engine.status().refinements == 0
     calls = iter([False, False, False, True])
     assert stages(engine.refine(lambda: next(calls))) == [("global", k) for k in range(4)]
-    assert engine.mapper.fitter.iterations == before + 3 and engine.status().refinements == 1
+    assert engine.mapper.trainer.iterations == before + 3 and engine.status().refinements == 1
 
 
 # -- pauses ------------------------------------------------------------------------------------------------------------
@@ -156,15 +156,15 @@ def test_frames_accepted_in_mid_window_change_nothing_of_it(scene: SyntheticScen
         nonlocal pauses
         pauses += 1
         if pauses % 5 == 0 and waiting:
-            live.append(busy.accept(waiting.pop(0)))
+            live.append(busy.add_frame(waiting.pop(0)))
 
     for frame in frames[:4]:
-        busy.accept(frame)
-    found = busy.advance(between=between)
+        busy.add_frame(frame)
+    found = busy.process_window(between=between)
     assert [estimate.index for estimate in live] == [4, 5, 6, 7], "all came in during the first window"
     assert pauses > 30 and busy.window_is_full
     assert {estimate.stage for estimate in live} == {Stage.LIVE}
-    found += busy.advance(between=between)
+    found += busy.process_window(between=between)
     assert len(found) == len(expected) == 8
     for one, other in zip(found, expected, strict=True):
         assert (one.masks == other.masks).all()
@@ -176,18 +176,18 @@ def test_what_a_window_corrects_reaches_the_frames_that_came_meanwhile(scene: Sy
     engine = Motion4D(quick())
     frames = scene.frames()
     for frame in frames[:4]:
-        engine.accept(frame)
+        engine.add_frame(frame)
     blind = [replace(frame, masks=np.zeros(SIZE, np.int32)) for frame in frames[4:7]]  # their source shows nothing
     waiting = blind[:2]
 
     def between() -> None:
         if waiting:
-            engine.accept(waiting.pop(0))
+            engine.add_frame(waiting.pop(0))
             engine.intake._believe(np.zeros(SIZE, np.int32))  # and what was known is forgotten
 
-    engine.advance(between=between)
+    engine.process_window(between=between)
     objects = scene.masks[6] > 0
-    live = engine.accept(blind[2])
+    live = engine.add_frame(blind[2])
     assert (live.masks[objects] > 0).mean() > 0.6
 
 
@@ -206,9 +206,9 @@ def test_a_window_can_be_abandoned_and_the_engine_goes_on(scene: SyntheticScene)
                 raise Enough
 
         for frame in frames[:4]:
-            engine.accept(frame)
+            engine.add_frame(frame)
         with pytest.raises(Enough):
-            engine.advance(between=between)
+            engine.process_window(between=between)
         engine.reset("abandoned")
     estimates = [estimate for frame in frames[:4] for estimate in engine.push(frame)]
     assert [estimate.stage.value for estimate in estimates] == ["live"] * 4 + ["window"] * 4
@@ -218,17 +218,17 @@ def test_a_new_scene_does_not_begin_in_mid_window(scene: SyntheticScene) -> None
     engine = Motion4D(quick())
     frames = scene.frames()
     for frame in frames[1:5]:
-        engine.accept(frame)
+        engine.add_frame(frame)
     refused = []
 
     def between() -> None:
         if not refused:
             with pytest.raises(Motion4DError, match="clock jumped back") as error:
-                engine.accept(frames[0])
+                engine.add_frame(frames[0])
             refused.append(error)
 
-    assert len(engine.advance(between=between)) == 4 and refused
-    assert engine.accept(frames[5]).index == 4
+    assert len(engine.process_window(between=between)) == 4 and refused
+    assert engine.add_frame(frames[5]).index == 4
 
 
 # -- unusual input -----------------------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ def test_one_frame_alone(scene: SyntheticScene) -> None:
 
 def test_no_frame_at_all() -> None:
     engine = Motion4D(quick())
-    assert engine.flush() == [] and engine.refine() == [] and engine.advance() == []
+    assert engine.flush() == [] and engine.refine() == [] and engine.process_window() == []
     assert engine.status().frames == 0
     with pytest.raises(Motion4DError, match="no frame"):
         engine.query(np.zeros((1, 3)))
@@ -284,7 +284,7 @@ def test_without_metres_nothing_moves_along_its_ray_nor_behind_the_camera(tripod
     frames = [replace(frame, T_map_cam=None, depth_m=None) for frame in tripod.frames()]
     fitted = [estimate for frame in frames[:8] for estimate in engine.push(frame)][-1]
     late = [replace(frames[-1], stamp_ns=frames[7].stamp_ns + k * 500_000_000) for k in range(1, 9)]
-    told = [*[engine.accept(frame) for frame in late], *engine.flush()]
+    told = [*[engine.add_frame(frame) for frame in late], *engine.flush()]
     assert {estimate.scale for estimate in told} == {Scale.UNKNOWN}
     known = {state.object_id: np.linalg.norm(state.T_map_object[:3, 3]) for state in fitted.objects}
     distance = dict(zip(fitted.points.point_id.tolist(), np.linalg.norm(fitted.points.xyz_map, axis=1), strict=True))
@@ -507,12 +507,12 @@ def test_hurried_windows_get_few_steps_and_all_their_estimates(scene: SyntheticS
     for k, frame in enumerate(scene.frames()[:4]):  # a thousand frames a second: no time at all
         estimates = engine.push(replace(frame, stamp_ns=10**9 + k * 10**6))
     assert stages(estimates)[1:] == [("window", k) for k in range(4)]
-    assert engine.mapper.fitter.iterations == 3  # a twentieth of 60; of 20 in two rounds nothing
+    assert engine.mapper.trainer.iterations == 3  # a twentieth of 60; of 20 in two rounds nothing
     assert engine.status().stride > 1, "from now on, frames are left out"
     assert engine.refine() == [], "no time for that either"
-    engine.feed(60.0)  # a frame a minute
+    engine.set_timing(60.0)  # a frame a minute
     assert [index for _, index in stages(engine.refine())] == list(range(4))
-    assert engine.mapper.fitter.iterations == 3 + 4
+    assert engine.mapper.trainer.iterations == 3 + 4
     assert [index for _, index in stages(engine.flush())] == list(range(4)), "when it is asked for, there is time"
 
 

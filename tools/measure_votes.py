@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""J of the votes on labels alone (`fit/labels.py`, `fit/names.py`), without any fit, on scenes with degraded masks.
+"""J of the votes on labels alone (`fit/semantics/pixel_votes.py`), without any fit, on scenes with degraded masks.
 
     tools/measure_votes.py ../shared/data/scenes/tabletop pillar pillar:12
 
@@ -19,9 +19,9 @@ from motion4d_ros.config import Config
 from motion4d_ros.evaluation.metrics.segmentation import score_masks
 from motion4d_ros.evaluation.score import load_truth
 from motion4d_ros.evaluation.synthetic import make_scene
-from motion4d_ros.fit import labels
-from motion4d_ros.fit.horizon import Horizon
-from motion4d_ros.fit.intake import Intake
+from motion4d_ros.fit.frontend.intake import Intake
+from motion4d_ros.fit.semantics import pixel_votes
+from motion4d_ros.fit.window.horizon import Horizon
 from motion4d_ros.types import Camera, Frame, IntArray
 
 
@@ -50,7 +50,7 @@ def voted(frames: list[Frame]) -> list[NDArray[np.int32]]:
         if len(intake.pending) < length:
             continue
         new = [horizon.get(horizon.append(state)) for state in intake.close_window()]
-        labels.vote(horizon, intake.tracks, reach, max(0, len(horizon) - len(new) - reach))
+        pixel_votes.vote(horizon, intake.tracks, reach, max(0, len(horizon) - len(new) - reach))
         window += [state.labels for state in new]
     said = [state.raw_labels for state in horizon.frames]
     return [np.stack(images).astype(np.int32) for images in (said, window, [s.labels for s in horizon.frames])]

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from motion4d_ros.geometry.rigid import transform_points
 from motion4d_ros.types import BoolArray, FloatArray
 
 FORWARD_BACKWARD_PX = 1.5  # a chain is given up once the flow there and back disagrees by more
@@ -57,5 +58,5 @@ def priors_alone(truth: Mapping[str, NDArray]) -> tuple[NDArray, NDArray, NDArra
         xy = np.clip(tracks[:, t], 0, [width - 1, height - 1])
         z = sample(depth[t], xy)
         cam = np.stack([(xy[:, 0] - K[0, 2]) / K[0, 0] * z, (xy[:, 1] - K[1, 2]) / K[1, 1] * z, z], -1)
-        xyz[:, t] = cam @ T[:3, :3].T + T[:3, 3]
+        xyz[:, t] = transform_points(T, cam)
     return truth["in_masks"], tracks, xyz, occluded

@@ -128,7 +128,7 @@ def machine() -> str:
 
 
 def bench_cpu(arguments: argparse.Namespace, say: Callable[[str], None]) -> list[Timing]:
-    """Every scene on one thread and on `--threads`, and the oracle beside the small ones."""
+    """Every scene on one thread and on `--threads`, and the reference beside the small ones."""
     timings: list[Timing] = []
     torch.set_num_threads(1)
     by_cpu = arguments.clock == "cpu"
@@ -138,8 +138,8 @@ def bench_cpu(arguments: argparse.Namespace, say: Callable[[str], None]) -> list
         pairs = scene.render("cpu", stats=True).pairs or 0
         for threads in thread_counts:
             timings.append(time_render(scene, "cpu", threads, pairs, arguments.seconds, clock))
-        if scene.features.shape[1] == CHANNELS[0] and not arguments.skip_oracle:
-            timings.append(time_render(scene, "oracle", 1, pairs, arguments.seconds, clock))
+        if scene.features.shape[1] == CHANNELS[0] and not arguments.skip_reference:
+            timings.append(time_render(scene, "reference", 1, pairs, arguments.seconds, clock))
         say(describe(scene))
     return timings
 
@@ -155,7 +155,7 @@ def bench_cuda(arguments: argparse.Namespace, say: Callable[[str], None]) -> lis
 
 
 def verdict(timings: list[Timing]) -> str:
-    """Speed-up over the oracle and from threads at the reference scene: 10 000 Gaussians, 320x240, 3 channels."""
+    """Speed-up over the reference and from threads at the reference scene: 10 000 Gaussians, 320x240, 3 channels."""
 
     def find(backend: str, many: bool) -> Timing | None:
         for t in timings:
@@ -164,10 +164,10 @@ def verdict(timings: list[Timing]) -> str:
                 return t
         return None
 
-    one, more, oracle = find("cpu", False), find("cpu", True), find("oracle", False)
+    one, more, reference = find("cpu", False), find("cpu", True), find("reference", False)
     lines = []
-    if one and oracle:
-        ratio = (oracle.forward_s + oracle.backward_s) / (one.forward_s + one.backward_s)
+    if one and reference:
+        ratio = (reference.forward_s + reference.backward_s) / (one.forward_s + one.backward_s)
         lines.append(f"10 000 Gaussians, 320x240, 3 channels: {ratio:.1f}x the PyTorch tile renderer on one thread")
     if one and more:
         ratio = (one.forward_s + one.backward_s) / (more.forward_s + more.backward_s)
@@ -188,7 +188,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a busy machine")
     parser.add_argument("--seconds", type=float, default=1.0, help="time spent on each line of the table")
     parser.add_argument("--quick", action="store_true", help="only 10 000 Gaussians at 320x240 with 3 channels")
-    parser.add_argument("--skip-oracle", action="store_true", help="leave out the slow PyTorch renderer")
+    parser.add_argument("--skip-reference", action="store_true", help="leave out the slow PyTorch renderer")
     arguments = parser.parse_args(argv)
 
     def say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""gsplat on CUDA against the oracle and the C++ library: ``python -m motion4d_ros.evaluation.gpu_check``.
+"""gsplat on CUDA against the reference and the C++ library: ``python -m motion4d_ros.evaluation.gpu_check``.
 
 Values and gradients of every input on the same scenes. Prints a table, exits with 1 when they disagree, and with 0 and
 a line that starts with SKIP where there is no GPU.
@@ -53,18 +53,18 @@ def scenes() -> dict[str, SplatScene]:
     return found
 
 
-def compare(scene: SplatScene, reference: str) -> dict[str, float]:
-    """Largest relative difference of gsplat from `reference`, by image and by input.
+def compare(scene: SplatScene, backend: str) -> dict[str, float]:
+    """Largest relative difference of gsplat from `backend`, by image and by input.
 
     Pixels where the images differ by about what one Gaussian at the 1/255 threshold adds are set aside: there, float32
     on two machines rightly disagrees. They must be few, and the gradients are those of all other pixels.
     """
-    truth_scene = scene.to(torch.float64) if reference == "oracle" else scene
+    truth_scene = scene.to(torch.float64) if backend == "reference" else scene
     on_gpu = scene.to("cuda")
-    truth = truth_scene.render(reference)
+    truth = truth_scene.render(backend)
     clear = _clear(on_gpu.render("gsplat"), truth)
     given = [g * (clear[..., None] if g.ndim == 3 else clear) for g in random_image_gradients(truth_scene, 1)]
-    truth, expected = gradients(truth_scene, reference, (given[0], given[1], given[2]))
+    truth, expected = gradients(truth_scene, backend, (given[0], given[1], given[2]))
     on = [g.float().cuda() for g in given]
     image, found = gradients(on_gpu, "gsplat", (on[0], on[1], on[2]))
     result = {"set aside": float(1.0 - clear.double().mean())}
@@ -109,12 +109,12 @@ def main() -> int:
         print(
             f"{report.gpu}, CUDA {report.cuda}, gsplat {report.gsplat}: {report.problem or 'the test picture is right'}"
         )
-        for reference in ("oracle", "cpu"):
+        for backend in ("reference", "cpu"):
             for name, scene in scenes().items():
-                result = compare(scene, reference)
+                result = compare(scene, backend)
                 bad = failures(result)
                 disagreements += len(bad)
-                print(f"{'FAIL' if bad else 'ok  '} gsplat against {reference}, {name}:")
+                print(f"{'FAIL' if bad else 'ok  '} gsplat against {backend}, {name}:")
                 print("     " + ", ".join(f"{key} {value:.1e}" for key, value in result.items()))
     except (Motion4DError, RuntimeError) as error:  # CUDA's are RuntimeErrors
         print(error, file=sys.stderr)

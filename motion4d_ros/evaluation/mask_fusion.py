@@ -1,8 +1,9 @@
 """``python -m motion4d_ros.evaluation.mask_fusion``: what fusing masks over time brings, without any 3D.
 
-Fuses the masks that are given with every frame (`fit/mask_fusion.py`) and prints J before and after: on own scenes with
-degraded masks, and on the real clips of ``../shared/data`` with masks of real networks, where J is that of all labels
-together against the truth. `--ablation` adds a column for the posterior before it follows the picture's edges.
+Fuses the masks that are given with every frame (`fit/semantics/mask_fusion.py`) and prints J before and after: on own
+scenes with degraded masks, and on the real clips of ``../shared/data`` with masks of real networks, where J is that
+of all labels together against the truth. `--ablation` adds a column for the posterior before it follows the picture's
+edges.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from motion4d_ros.evaluation.metrics.segmentation import score_masks
 from motion4d_ros.evaluation.score import load_truth
 from motion4d_ros.evaluation.suite.cases import shared_data
 from motion4d_ros.evaluation.synthetic import PRESETS, make_scene
-from motion4d_ros.fit.mask_fusion import MaskedFrame, fuse
-from motion4d_ros.offline.sources.files import read_labels
-from motion4d_ros.priors.flow import FlowCache
+from motion4d_ros.fit.semantics.mask_fusion import MaskedFrame, fuse
+from motion4d_ros.offline.sources.files.side_files import read_labels
+from motion4d_ros.priors.flow.optical_flow import FlowCache
 from motion4d_ros.types import Camera, Frame, IntArray, Motion4DError
 
 REACH = 8  # frames each way

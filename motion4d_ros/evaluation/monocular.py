@@ -30,11 +30,11 @@ from motion4d_ros.failures import guarded
 from motion4d_ros.files import write_text
 from motion4d_ros.offline.command import add_config_options, read_config
 from motion4d_ros.pipeline import Motion4D
-from motion4d_ros.priors.carried_masks import CarriedMasks
-from motion4d_ros.priors.geometric_depth import GeometricDepth
-from motion4d_ros.priors.motion_masks import MotionMasks
-from motion4d_ros.priors.prompted_masks import PromptedMasks
-from motion4d_ros.priors.visual_pose import VisualPose
+from motion4d_ros.priors.depth.multiview import GeometricDepth
+from motion4d_ros.priors.masks.discovery.motion_masks import MotionMasks
+from motion4d_ros.priors.masks.prompted import PromptedMasks
+from motion4d_ros.priors.masks.propagation.carried_masks import CarriedMasks
+from motion4d_ros.priors.pose.visual_odometry import VisualPose
 from motion4d_ros.types import (
     BoolArray,
     Camera,
@@ -233,11 +233,11 @@ def engine_rows(clip: Clip, prompt: bool, base: Config) -> tuple[list[str], list
     final: dict[int, Estimate] = {}
     started = time.process_time()
     for frame in clip.frames:
-        estimates = [engine.accept(frame)]
+        estimates = [engine.add_frame(frame)]
         if prompt and frame.index == 0 and clip.masks is not None:
             for object_id in np.unique(clip.masks[0][clip.masks[0] > 0]):
                 engine.prompt(Prompt(frame.stamp_ns, int(object_id), mask=clip.masks[0] == object_id))
-        for estimate in [*estimates, *engine.advance()]:
+        for estimate in [*estimates, *engine.process_window()]:
             (online if estimate.stage is Stage.LIVE else final)[estimate.index] = estimate
     final.update({estimate.index: estimate for estimate in engine.flush()})
     seconds = (time.process_time() - started) / len(clip.frames)

@@ -22,6 +22,7 @@ from motion4d_ros.config import Config
 from motion4d_ros.evaluation.synthetic import PRESETS, make_scene
 from motion4d_ros.failures import guarded
 from motion4d_ros.files import write_atomically
+from motion4d_ros.geometry.rigid import transform_points
 from motion4d_ros.offline.report import palette
 from motion4d_ros.offline.report.overlay import draw_masks
 from motion4d_ros.offline.resources import preset
@@ -101,7 +102,7 @@ def _draw_box(bgr: cv2.typing.MatLike, state: ObjectState, estimate: Estimate) -
     corners = np.array(list(product((-0.5, 0.5), repeat=3))) * state.size_m
     xyz_map = corners @ state.T_map_object[:3, :3].T + state.T_map_object[:3, 3]
     T_cam_map = np.linalg.inv(estimate.T_map_cam)
-    xyz_cam = xyz_map @ T_cam_map[:3, :3].T + T_cam_map[:3, 3]
+    xyz_cam = transform_points(T_cam_map, xyz_map)
     if (xyz_cam[:, 2] <= 0).any():
         return
     uv = np.asarray(estimate.camera.project(xyz_cam))

@@ -7,11 +7,13 @@ Residuals are in normalised image coordinates divided by `sigma`, robust by Gema
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from scipy.sparse import bsr_matrix, coo_matrix
 
+from motion4d_ros.geometry.rigid import transform_points
 from motion4d_ros.types import BoolArray, FloatArray, IntArray
 
 OUTLIER = 1.5  # standard deviations; beyond it the weight of an observation falls off fast
@@ -106,47 +108,14 @@ def bundle_adjust(
     """
     T: FloatArray = np.asarray(T_cam_map, float).copy()
     X: FloatArray = np.asarray(xyz_map, float).copy()
-    frames, points = len(T), len(X)
     damping = 1e-4
     residual, cam = residuals(T, X, frame, point, xy, sigma)
     weight, cost = _robust(residual, cam[:, 2] > 1e-6)
-    free = np.flatnonzero(~fixed)
-    column = np.full(frames, -1)
-    column[free] = np.arange(len(free))
-    moving = column[frame] >= 0
     for _ in range(iterations):
-        J_pose, J_point = _jacobians(T, frame, cam, sigma)
-        g_point = np.zeros((points, 3))
-        H_point = np.zeros((points, 3, 3))
-        np.add.at(g_point, point, np.einsum("m,mki,mk->mi", weight, J_point, residual))
-        np.add.at(H_point, point, np.einsum("m,mki,mkj->mij", weight, J_point, J_point))
-        g_pose, H_pose = np.zeros((len(free), 6)), np.zeros((len(free), 6, 6))
-        at = column[frame[moving]]
-        Jm, wm = J_pose[moving], weight[moving]
-        np.add.at(g_pose, at, np.einsum("m,mki,mk->mi", wm, Jm, residual[moving]))
-        np.add.at(H_pose, at, np.einsum("m,mki,mkj->mij", wm, Jm, Jm))
-        cross = np.einsum("m,mki,mkj->mij", wm, Jm, J_point[moving])  # (m, 6, 3)
-        rows = (6 * at)[:, None, None] + np.arange(6)[None, :, None] + np.zeros((1, 1, 3), int)
-        cols = (3 * point[moving])[:, None, None] + np.arange(3)[None, None, :] + np.zeros((1, 6, 1), int)
-        W = coo_matrix((cross.ravel(), (rows.ravel(), cols.ravel())), shape=(6 * len(free), 3 * points)).tocsr()
+        normal = _normal_equations(_jacobians(T, frame, cam, sigma), residual, weight, frame, point, ~fixed, len(X))
         improved = False
         for _ in range(6):
-            D = H_point + np.eye(3) * (damping * np.trace(H_point, axis1=1, axis2=2)[:, None, None] + 1e-9)
-            D_inv = np.linalg.inv(D)
-            blocks = bsr_matrix((D_inv, np.arange(points), np.arange(points + 1)), shape=(3 * points, 3 * points))
-            step_pose = np.zeros((frames, 6))
-            if len(free):
-                A = np.zeros((6 * len(free), 6 * len(free)))
-                for k in range(len(free)):
-                    A[6 * k : 6 * k + 6, 6 * k : 6 * k + 6] = H_pose[k] * (1 + damping * np.eye(6)) + 1e-9 * np.eye(6)
-                WD = W @ blocks
-                A -= (WD @ W.T).toarray()
-                right = g_pose.ravel() - WD @ g_point.ravel()
-                step_pose[free] = -np.linalg.lstsq(A, right, rcond=1e-12)[0].reshape(-1, 6)
-                carried = (W.T @ step_pose[free].ravel()).reshape(-1, 3)
-            else:
-                carried = np.zeros((points, 3))
-            step_point = -np.einsum("pij,pj->pi", D_inv, g_point + carried)
+            step_pose, step_point = normal.solve(damping)
             T_new, X_new = apply_delta(T, step_pose), X + step_point
             new_residual, new_cam = residuals(T_new, X_new, frame, point, xy, sigma)
             new_weight, new_cost = _robust(new_residual, new_cam[:, 2] > 1e-6)
@@ -163,6 +132,69 @@ def bundle_adjust(
             break
     error = np.where(cam[:, 2] > 1e-6, np.linalg.norm(residual, axis=-1), np.inf)
     return BundleResult(T, X, error)
+
+
+@dataclass
+class _NormalEquations:
+    """Of P points and the free ones among F poses: gradients, diagonal blocks, and the blocks between the two."""
+
+    free: BoolArray  # (F,) poses that are adjusted, f of them
+    g_pose: FloatArray  # (f, 6)
+    H_pose: FloatArray  # (f, 6, 6)
+    g_point: FloatArray  # (P, 3)
+    H_point: FloatArray  # (P, 3, 3)
+    W: Any  # (6 f, 3 P) sparse
+
+    def solve(self, damping: float) -> tuple[FloatArray, FloatArray]:
+        """Steps of all poses (F, 6) and points (P, 3): the points are eliminated (Schur complement)."""
+        points, free = len(self.g_point), np.flatnonzero(self.free)
+        D = self.H_point + np.eye(3) * (damping * np.trace(self.H_point, axis1=1, axis2=2)[:, None, None] + 1e-9)
+        D_inv = np.linalg.inv(D)
+        blocks = bsr_matrix((D_inv, np.arange(points), np.arange(points + 1)), shape=(3 * points, 3 * points))
+        step_pose = np.zeros((len(self.free), 6))
+        if len(free):
+            A = np.zeros((6 * len(free), 6 * len(free)))
+            for k in range(len(free)):
+                A[6 * k : 6 * k + 6, 6 * k : 6 * k + 6] = self.H_pose[k] * (1 + damping * np.eye(6)) + 1e-9 * np.eye(6)
+            WD = self.W @ blocks
+            A -= (WD @ self.W.T).toarray()
+            right = self.g_pose.ravel() - WD @ self.g_point.ravel()
+            step_pose[free] = -np.linalg.lstsq(A, right, rcond=1e-12)[0].reshape(-1, 6)
+            carried = (self.W.T @ step_pose[free].ravel()).reshape(-1, 3)
+        else:
+            carried = np.zeros((points, 3))
+        return step_pose, -np.einsum("pij,pj->pi", D_inv, self.g_point + carried)
+
+
+def _normal_equations(
+    jacobians: tuple[FloatArray, FloatArray],
+    residual: FloatArray,
+    weight: FloatArray,
+    frame: IntArray,
+    point: IntArray,
+    free: BoolArray,
+    points: int,
+) -> _NormalEquations:
+    """Sums over M observations; `jacobians` of their residuals by pose (M, 2, 6) and by point (M, 2, 3)."""
+    J_pose, J_point = jacobians
+    g_point = np.zeros((points, 3))
+    H_point = np.zeros((points, 3, 3))
+    np.add.at(g_point, point, np.einsum("m,mki,mk->mi", weight, J_point, residual))
+    np.add.at(H_point, point, np.einsum("m,mki,mkj->mij", weight, J_point, J_point))
+    poses = int(free.sum())
+    column = np.full(len(free), -1)
+    column[free] = np.arange(poses)
+    moving = column[frame] >= 0
+    g_pose, H_pose = np.zeros((poses, 6)), np.zeros((poses, 6, 6))
+    at = column[frame[moving]]
+    Jm, wm = J_pose[moving], weight[moving]
+    np.add.at(g_pose, at, np.einsum("m,mki,mk->mi", wm, Jm, residual[moving]))
+    np.add.at(H_pose, at, np.einsum("m,mki,mkj->mij", wm, Jm, Jm))
+    cross = np.einsum("m,mki,mkj->mij", wm, Jm, J_point[moving])  # (m, 6, 3)
+    rows = (6 * at)[:, None, None] + np.arange(6)[None, :, None] + np.zeros((1, 1, 3), int)
+    cols = (3 * point[moving])[:, None, None] + np.arange(3)[None, None, :] + np.zeros((1, 6, 1), int)
+    W = coo_matrix((cross.ravel(), (rows.ravel(), cols.ravel())), shape=(6 * poses, 3 * points)).tocsr()
+    return _NormalEquations(free, g_pose, H_pose, g_point, H_point, W)
 
 
 def refine_pose(
@@ -232,6 +264,6 @@ def solve_pose(
 
 def _error(T: FloatArray, xyz_map: FloatArray, xy: FloatArray) -> FloatArray:
     """(N,) reprojection error; inf behind the camera."""
-    cam = xyz_map @ T[:3, :3].T + T[:3, 3]
+    cam = transform_points(T, xyz_map)
     z = np.where(cam[:, 2] > 1e-6, cam[:, 2], np.nan)
     return np.nan_to_num(np.linalg.norm(cam[:, :2] / z[:, None] - xy, axis=-1), nan=np.inf)

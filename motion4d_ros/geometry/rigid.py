@@ -1,10 +1,22 @@
-"""Rigid alignment of point sets."""
+"""Rigid motions of point sets: applied, and found."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from motion4d_ros.types import FloatArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Points = TypeVar("Points", FloatArray, "Tensor")
+
+
+def transform_points(T: Points, xyz: Points) -> Points:
+    """(..., 3) points moved by the rigid motion `T` (4, 4): rotated, then shifted. For arrays and for tensors."""
+    return xyz @ T[:3, :3].T + T[:3, 3]
 
 
 def fit_rigid(source: FloatArray, target: FloatArray, tolerance: float, iterations: int = 6) -> FloatArray:

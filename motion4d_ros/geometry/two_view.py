@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
+from motion4d_ros.geometry.rigid import transform_points
 from motion4d_ros.geometry.robust import estimated
 from motion4d_ros.types import BoolArray, Camera, FloatArray
 
@@ -119,7 +120,7 @@ def triangulate(T_cam_map: FloatArray, xy: FloatArray, valid: BoolArray | None =
 
 def reproject(T_cam_map: FloatArray, xyz_map: FloatArray) -> tuple[FloatArray, FloatArray]:
     """(N, 3) map points in one view (4, 4): normalised xy (N, 2) and depth (N,)."""
-    cam = xyz_map @ T_cam_map[:3, :3].T + T_cam_map[:3, 3]
+    cam = transform_points(T_cam_map, xyz_map)
     with np.errstate(divide="ignore", invalid="ignore"):
         return cam[:, :2] / cam[:, 2:], cam[:, 2]
 

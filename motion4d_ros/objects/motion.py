@@ -23,7 +23,7 @@ SURPRISE_GATE = 11.34
 
 
 @dataclass(frozen=True)
-class Agility:
+class ProcessNoise:
     """How freely a body changes its motion and how uncertain a new one's is."""
 
     velocity: float  # m/s of change within one second
@@ -74,12 +74,14 @@ class FilterStep:
     updated: MotionState
 
 
-def begin(stamp_ns: int, measurement: PoseMeasurement, agility: Agility) -> FilterStep:
+def begin(stamp_ns: int, measurement: PoseMeasurement, process_noise: ProcessNoise) -> FilterStep:
     """The state at first sight: at rest, as far as anyone knows."""
     rotation = np.eye(3) if measurement.rotation is None else measurement.rotation
     turned = measurement.rotation_covariance if measurement.rotation is not None else None
-    linear = _block_diagonal(measurement.position_covariance, np.eye(3) * agility.first_velocity**2)
-    angular = _block_diagonal(np.eye(3) * np.pi**2 if turned is None else turned, np.eye(3) * agility.first_rate**2)
+    linear = _block_diagonal(measurement.position_covariance, np.eye(3) * process_noise.first_velocity**2)
+    angular = _block_diagonal(
+        np.eye(3) * np.pi**2 if turned is None else turned, np.eye(3) * process_noise.first_rate**2
+    )
     state = MotionState(
         stamp_ns,
         Half(np.asarray(measurement.position, float), np.zeros(3), linear),
@@ -88,13 +90,13 @@ def begin(stamp_ns: int, measurement: PoseMeasurement, agility: Agility) -> Filt
     return FilterStep(None, None, state)
 
 
-def predict(state: MotionState, stamp_ns: int, agility: Agility, sight: Sight | None = None) -> MotionState:
+def predict(state: MotionState, stamp_ns: int, process_noise: ProcessNoise, sight: Sight | None = None) -> MotionState:
     """The state continued at constant twist; its covariance grows with the time that passes. With a `sight`, as that
     continues the position.
     """
     seconds = (stamp_ns - state.stamp_ns) * 1e-9
-    linear, _ = _predict(state.linear, seconds, agility.velocity**2, _View.of(sight, agility))
-    angular, _ = _predict(state.angular, seconds, agility.rate**2)
+    linear, _ = _predict(state.linear, seconds, process_noise.velocity**2, _View.of(sight, process_noise))
+    angular, _ = _predict(state.angular, seconds, process_noise.rate**2)
     return MotionState(stamp_ns, linear, angular)
 
 
@@ -102,7 +104,7 @@ def advance(
     state: MotionState,
     stamp_ns: int,
     measurement: PoseMeasurement | None,
-    agility: Agility,
+    process_noise: ProcessNoise,
     sight: Sight | None = None,
 ) -> FilterStep:
     """Predicts to `stamp_ns`, as `predict` does, and, where something was measured, updates.
@@ -114,15 +116,15 @@ def advance(
     linear = _advance(
         state.linear,
         seconds,
-        agility.velocity**2,
+        process_noise.velocity**2,
         None if measurement is None else measurement.position,
         None if measurement is None else measurement.position_covariance,
-        _View.of(sight, agility),
+        _View.of(sight, process_noise),
     )
     angular = _advance(
         state.angular,
         seconds,
-        agility.rate**2,
+        process_noise.rate**2,
         None if measurement is None else measurement.rotation,
         None if measurement is None else measurement.rotation_covariance,
     )
@@ -155,8 +157,8 @@ class _View:
     speed: float  # map units/s, one standard deviation
 
     @staticmethod
-    def of(sight: Sight | None, agility: Agility) -> _View | None:
-        return None if sight is None else _View(sight, agility.first_velocity)
+    def of(sight: Sight | None, process_noise: ProcessNoise) -> _View | None:
+        return None if sight is None else _View(sight, process_noise.first_velocity)
 
     def predict(self, half: Half, seconds: float, density: float) -> tuple[Half, FloatArray]:
         """As `_predict`, of a position whose distance is not measured, or only in units that are no metres."""

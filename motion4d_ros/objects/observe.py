@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from motion4d_ros.geometry.rigid import transform_points
 from motion4d_ros.objects.observation import ObjectObservation
 from motion4d_ros.scene.scene import Scene
 from motion4d_ros.types import BACKGROUND, BoolArray, Camera, FloatArray, IntArray
@@ -46,7 +47,7 @@ def observe_scene(
     for object_id in scene.objects():
         rows = np.flatnonzero((owner == object_id) & (opacities > SOLID))
         points = means[rows]
-        nearness = _footprint(points @ T_cam_map[:3, :3].T + T_cam_map[:3, 3], sizes[rows], camera)
+        nearness = _footprint(transform_points(T_cam_map, points), sizes[rows], camera)
         covered = nearness > 0
         cells = int(covered.sum())
         hidden = _hidden(nearness, covered, object_id, masks, depth_m)

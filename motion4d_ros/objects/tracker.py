@@ -24,9 +24,9 @@ from motion4d_ros.objects.lifecycle import (
     update_existence,
 )
 from motion4d_ros.objects.motion import (
-    Agility,
     FilterStep,
     PoseMeasurement,
+    ProcessNoise,
     advance,
     begin,
     predict,
@@ -58,9 +58,9 @@ class ObjectTracker:
         self._snapshots: deque[tuple[int, dict[int, Track]]] = deque(maxlen=SNAPSHOTS)
 
     @property
-    def agility(self) -> Agility:
+    def process_noise(self) -> ProcessNoise:
         """How freely objects move."""
-        return Agility(velocity=self.config.agility, rate=self.config.turn_agility)
+        return ProcessNoise(velocity=self.config.velocity_process_noise, rate=self.config.rotation_process_noise)
 
     def update(self, stamp_ns: int, observations: Sequence[ObjectObservation]) -> list[ObjectState]:
         """States at `stamp_ns`, which must be later than the last; known objects that are not observed are predicted.
@@ -91,7 +91,7 @@ class ObjectTracker:
         """
         states = []
         for track in self._sorted():
-            motion = predict(track.step.updated, stamp_ns, self.agility, track.sight)
+            motion = predict(track.step.updated, stamp_ns, self.process_noise, track.sight)
             now = T_map_cam if track.phase in (ObjectPhase.NEW, ObjectPhase.TRACKED) else None
             states.append(told_state(track, motion, ahead(track, motion, now)))
         return states
@@ -136,7 +136,7 @@ class ObjectTracker:
         for track in self._sorted():
             if track.phase in (ObjectPhase.LOST, ObjectPhase.OCCLUDED):
                 later_ns = max(stamp_ns, track.step.updated.stamp_ns)
-                motion = predict(track.step.updated, later_ns, self.agility, track.sight)
+                motion = predict(track.step.updated, later_ns, self.process_noise, track.sight)
                 missing.append(
                     LostObject(
                         track.object_id,
@@ -184,7 +184,7 @@ class ObjectTracker:
         box = Box(pose[:3, :3], center - size / 2, center + size / 2, len(points))
         if not visible(observation.sight, box, base):
             return None
-        step = begin(stamp_ns, self._measurement(pose[:3, 3], observation, base), self.agility)
+        step = begin(stamp_ns, self._measurement(pose[:3, 3], observation, base), self.process_noise)
         first = self._first_seen.setdefault(observation.object_id, stamp_ns)
         label = observation.label or self._labels.get(observation.object_id, "")
         return Track(observation.object_id, label, pose[:3, 3], box, step, base, first, stamp_ns, observation.sight)
@@ -208,7 +208,7 @@ class ObjectTracker:
             measurement = self._measurement(track.anchor, observation, base)
         before = track.step.updated
         if not fresh:
-            track.step = advance(before, stamp_ns, measurement, self.agility, track.sight)
+            track.step = advance(before, stamp_ns, measurement, self.process_noise, track.sight)
         track.posed = base is not None
         track.T_map_base = ahead(track, track.step.updated, None, before) if base is None else base
         track.existence = update_existence(track.existence, seen, observability(sighting), seconds, self.config)
@@ -239,7 +239,9 @@ class ObjectTracker:
             return None
         state = track.step.updated
         turn = (
-            predict(state, stamp_ns, self.agility).angular.value if stamp_ns > state.stamp_ns else state.angular.value
+            predict(state, stamp_ns, self.process_noise).angular.value
+            if stamp_ns > state.stamp_ns
+            else state.angular.value
         )
         low, high = extents(points @ turn @ track.box.axes, weights, BOX_TAIL)
         middle = turn @ track.box.axes @ ((low + high) / 2)

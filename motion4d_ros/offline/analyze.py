@@ -14,11 +14,11 @@ from motion4d_ros.offline.interrupt import Interrupt
 from motion4d_ros.offline.preflight import check_input, check_installation, check_output, read_prompt_mask
 from motion4d_ros.offline.queries import read_queries
 from motion4d_ros.offline.reading import Reading
-from motion4d_ros.offline.results import Results
+from motion4d_ros.offline.results.result_files import Results
+from motion4d_ros.offline.results.workspace import Workspace
 from motion4d_ros.offline.sources import SourceOptions, SourceReport, open_source
-from motion4d_ros.offline.sources.base import NOTHING
+from motion4d_ros.offline.sources.interfaces import NOTHING
 from motion4d_ros.offline.trajectory import pose_matrix
-from motion4d_ros.offline.workspace import Workspace
 from motion4d_ros.types import Motion4DError
 
 if TYPE_CHECKING:

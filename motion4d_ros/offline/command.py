@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from motion4d_ros.config import Config
 from motion4d_ros.failures import DEFECT, USER_ERROR
 from motion4d_ros.offline.resources import find_files, preset
-from motion4d_ros.offline.sources.base import SourceOptions
+from motion4d_ros.offline.sources.interfaces import SourceOptions
 from motion4d_ros.types import Motion4DError
 
 if TYPE_CHECKING:

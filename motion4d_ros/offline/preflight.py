@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from motion4d_ros.imagery.void_labels import VoidRule
-from motion4d_ros.offline.bag_output import own_typestore
 from motion4d_ros.offline.carriers import AnalyzeOptions
 from motion4d_ros.offline.queries import check_queries
 from motion4d_ros.offline.report.build import check_page
-from motion4d_ros.offline.sources.files import read_labels
-from motion4d_ros.offline.workspace import PARTIAL, PRODUCTS
+from motion4d_ros.offline.results.bag_output import own_typestore
+from motion4d_ros.offline.results.workspace import PARTIAL, PRODUCTS
+from motion4d_ros.offline.sources.files.side_files import read_labels
 from motion4d_ros.options import no_such_path
 from motion4d_ros.types import FloatArray, Frame, IntArray, Motion4DError
 

@@ -13,16 +13,16 @@ import numpy as np
 
 from motion4d_ros.failures import Stopped, is_full, is_users
 from motion4d_ros.offline.carriers import AnalyzeOptions, Progress
-from motion4d_ros.offline.framelog import FrameLog
 from motion4d_ros.offline.interrupt import Interrupt
-from motion4d_ros.offline.metrics import Timeline
 from motion4d_ros.offline.preflight import check_first_frame
 from motion4d_ros.offline.queries import OnlineTracks, check_queries
-from motion4d_ros.offline.renders import RenderLog
-from motion4d_ros.offline.room import check_room, runs_out
+from motion4d_ros.offline.results.disk_space import check_room, runs_out
+from motion4d_ros.offline.results.frame_log import FrameLog
+from motion4d_ros.offline.results.metrics import Timeline
+from motion4d_ros.offline.results.renders import RenderLog
+from motion4d_ros.offline.results.workspace import Workspace
 from motion4d_ros.offline.scenes import Scenes
 from motion4d_ros.offline.sources import FrameSource
-from motion4d_ros.offline.workspace import Workspace
 from motion4d_ros.types import Estimate, FloatArray, Frame, IntArray, Motion4DError, Prompt
 
 if TYPE_CHECKING:
@@ -108,12 +108,12 @@ class Reading:
         if reason := self.engine.reason_to_restart(frame):
             self._close_scene(reason)
         with self.timeline.timed("accepting"):
-            live = self.engine.accept(frame)
+            live = self.engine.add_frame(frame)
         self.log.add_frame(frame, live)
         if prompt_labels is not None:
             self._prompt(frame, prompt_labels)
         with self.timeline.timed("fitting"):
-            estimates = self.engine.advance(self._stop.requested)
+            estimates = self.engine.process_window(self._stop.requested)
         self._take(estimates)
         if estimates:
             health = self.engine.status()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from motion4d_ros.offline.framelog import FrameLog
+from motion4d_ros.offline.results.frame_log import FrameLog
 from motion4d_ros.types import FloatArray
 
 if TYPE_CHECKING:

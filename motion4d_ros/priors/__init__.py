@@ -1,1 +1,1 @@
-"""What 2D sources say about a frame. Each kind is one small Protocol (`base.py`) with several sources."""
+"""What 2D sources say about a frame. Each kind is one small Protocol (`interfaces.py`) with several sources."""

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from motion4d_ros.failures import describe, is_out_of_memory
-from motion4d_ros.priors.base import (
+from motion4d_ros.priors.interfaces import (
     DepthPrior,
     DepthSource,
     HearsOfPoses,

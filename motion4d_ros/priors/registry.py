@@ -11,33 +11,33 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from motion4d_ros.config import Config
-from motion4d_ros.priors.base import DepthSource, MaskSource, PoseSource, TrackSource
 from motion4d_ros.priors.guarded import GuardedDepth, GuardedMasks
+from motion4d_ros.priors.interfaces import DepthSource, MaskSource, PoseSource, TrackSource
 from motion4d_ros.types import Motion4DError
 
 TRACK_SOURCES: Mapping[str, str] = {
-    "flow": "flow_tracks:FlowTracks",
-    "tapir": "tapir_tracks:TapirTracks",
+    "flow": "tracks.flow_tracks:FlowTracks",
+    "tapir": "tracks.tapir:TapirTracks",
 }
 MASK_SOURCES: Mapping[str, str] = {
-    "topic": "given_masks:GivenMasks",
-    "none": "given_masks:NoMasks",
-    "prompt": "prompted_masks:PromptedMasks",
-    "motion": "motion_masks:MotionMasks",
-    "sam2": "sam2_masks:Sam2Masks",
-    "sam_onnx": "sam_onnx_masks:SamOnnxMasks",
+    "topic": "masks.given:GivenMasks",
+    "none": "masks.given:NoMasks",
+    "prompt": "masks.prompted:PromptedMasks",
+    "motion": "masks.discovery.motion_masks:MotionMasks",
+    "sam2": "masks.sam2:Sam2Masks",
+    "sam_onnx": "masks.sam_onnx:SamOnnxMasks",
 }
 DEPTH_SOURCES: Mapping[str, str] = {
-    "topic": "given_depth:GivenDepth",
-    "none": "given_depth:NoDepth",
-    "geometry": "geometric_depth:GeometricDepth",
-    "model": "model_depth:ModelDepth",
+    "topic": "depth.sensor:GivenDepth",
+    "none": "depth.sensor:NoDepth",
+    "geometry": "depth.multiview:GeometricDepth",
+    "model": "depth.network:ModelDepth",
 }
 POSE_SOURCES: Mapping[str, str] = {
-    "odometry": "given_pose:GivenPose",
-    "tf": "given_pose:GivenPose",
-    "static": "given_pose:StaticPose",
-    "visual": "visual_pose:VisualPose",
+    "odometry": "pose.given:GivenPose",
+    "tf": "pose.given:GivenPose",
+    "static": "pose.given:StaticPose",
+    "visual": "pose.visual_odometry:VisualPose",
 }
 
 
@@ -61,7 +61,7 @@ def make_depth_source(config: Config) -> DepthSource:
 def make_pose_source(config: Config) -> PoseSource:
     """The source of camera poses that `pose.source` names."""
     if config.pose.refine and config.pose.source in ("odometry", "tf"):
-        from motion4d_ros.priors.refined_pose import RefinedPose
+        from motion4d_ros.priors.pose.correction import RefinedPose
 
         return RefinedPose(config)
     return cast(PoseSource, _make(POSE_SOURCES, "pose.source", config))

@@ -2,7 +2,7 @@
 
 * ``cpu``: the C++ library in `raster/`, float32, threads and SIMD.
 * ``gsplat``: CUDA, for tensors on a GPU.
-* ``oracle``: PyTorch only, any dtype; slow, the definition of what the other two must give.
+* ``reference``: PyTorch only, any dtype; slow, the definition of what the other two must give.
 """
 
 from motion4d_ros.render.output import RenderOutput

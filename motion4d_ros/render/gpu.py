@@ -43,7 +43,7 @@ DEVICES = ("/proc/driver/nvidia/version", "/dev/nvidia0", "/dev/nvhost-gpu", "/d
 
 @dataclass(frozen=True)
 class GpuReport:
-    """What was found. `problem` is empty if gsplat drew the reference picture on the GPU as the oracle does."""
+    """What was found. `problem` is empty if gsplat drew the reference picture on the GPU as the reference does."""
 
     hardware: bool = False  # the driver of an NVIDIA GPU is there
     cuda: str = ""  # the CUDA that PyTorch is built for; "" = none

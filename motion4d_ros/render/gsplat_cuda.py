@@ -42,16 +42,7 @@ def render_gsplat(
     chosen = gaussians.select(index)
     channels = features.shape[1]
     colours = features[index].float() if channels else torch.zeros(len(index), 1, device=device)
-    backgrounds = None
-    if background is not None and channels:
-        backgrounds = background.to(device=device, dtype=torch.float32)[None]
-    # gsplat counts pixels from the image's corner, we from the centre of the first pixel.
-    K = torch.tensor(
-        [[camera.fx, 0.0, camera.cx + 0.5], [0.0, camera.fy, camera.cy + 0.5], [0.0, 0.0, 1.0]], device=device
-    )
     counting = torch.zeros(len(index), 1, device=device, requires_grad=True) if stats else None
-    if counting is not None and backgrounds is not None:
-        backgrounds = torch.cat([backgrounds, torch.zeros(1, 1, device=device)], -1)
     wants_gradients = torch.is_grad_enabled()
     with torch.set_grad_enabled(wants_gradients or stats):
         image, alpha, meta = rasterization(
@@ -61,13 +52,13 @@ def render_gsplat(
             opacities=chosen.opacities.float(),
             colors=colours if counting is None else torch.cat([colours, counting], -1),
             viewmats=pose[None],
-            Ks=K[None],
+            Ks=_intrinsics(camera, device)[None],
             width=camera.width,
             height=camera.height,
             near_plane=near,
             eps2d=DILATION,
             packed=False,
-            backgrounds=backgrounds,
+            backgrounds=_backgrounds(background if channels else None, counting is not None, device),
             render_mode="RGB+D",  # the sum of w z; the mean is formed in RenderOutput, alike for all back ends
             channel_chunk=CHANNEL_CHUNK,
         )
@@ -85,6 +76,20 @@ def render_gsplat(
         radii=radii,
         weight_sum=weight_sum,
     )
+
+
+def _backgrounds(background: Tensor | None, counting: bool, device: torch.device) -> Tensor | None:
+    """(1, C) of one image; with a zero for the channel that counts weights."""
+    if background is None:
+        return None
+    row = background.to(device=device, dtype=torch.float32)[None]
+    return torch.cat([row, torch.zeros(1, 1, device=device)], -1) if counting else row
+
+
+def _intrinsics(camera: Camera, device: torch.device) -> Tensor:
+    """(3, 3) as gsplat counts pixels: from the image's corner, where we count from the centre of the first pixel."""
+    rows = [[camera.fx, 0.0, camera.cx + 0.5], [0.0, camera.fy, camera.cy + 0.5], [0.0, 0.0, 1.0]]
+    return torch.tensor(rows, device=device)
 
 
 def _load_gsplat(device: torch.device) -> Callable[..., tuple[Tensor, Tensor, dict[str, Any]]]:

@@ -1,4 +1,4 @@
-"""A small picture that says whether a renderer works on this machine: drawn by it and by the oracle, gradients too."""
+"""Says whether a renderer works on this machine: a small picture, drawn as the reference draws it, gradients too."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Picture:
 
 
 def disagreement(backend: str, device: str) -> str:
-    """Why `backend` on `device` does not draw the picture as the oracle does; empty if it does.
+    """Why `backend` on `device` does not draw the picture as the reference does; empty if it does.
 
     Whatever the renderer raises comes through.
     """
-    return difference(draw(backend, torch.device(device), torch.float32), draw("oracle", torch.device("cpu")))
+    return difference(draw(backend, torch.device(device), torch.float32), draw("reference", torch.device("cpu")))
 
 
 def draw(backend: str, device: torch.device, dtype: torch.dtype = torch.float64) -> Picture:

@@ -9,7 +9,7 @@ from motion4d_ros.render.output import RenderOutput
 from motion4d_ros.scene.posed import PosedGaussians
 from motion4d_ros.types import Camera, Motion4DError
 
-BACKENDS = ("auto", "cpu", "gsplat", "oracle")
+BACKENDS = ("auto", "cpu", "gsplat", "reference")
 
 
 def render(
@@ -55,10 +55,10 @@ def render(
         from motion4d_ros.render.cpu import render_cpu
 
         return render_cpu(gaussians, camera, T_cam_map, features, background, near, threads, stats)
-    if backend == "oracle":
-        from motion4d_ros.render.oracle import render_oracle
+    if backend == "reference":
+        from motion4d_ros.render.reference import render_reference
 
-        return render_oracle(gaussians, camera, T_cam_map, features, background, near, stats)
+        return render_reference(gaussians, camera, T_cam_map, features, background, near, stats)
     if backend == "gsplat":
         from motion4d_ros.render.gsplat_cuda import render_gsplat
 

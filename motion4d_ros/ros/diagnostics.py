@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from motion4d_ros.ros.queue import Counts
+from motion4d_ros.ros.work.queue import Counts
 from motion4d_ros.types import NO_GROUND, Health, PoseStatus, Scale
 
 

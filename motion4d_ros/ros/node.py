@@ -2,7 +2,7 @@
 
 unconfigured --configure--> inactive --activate--> active, and back. Configuring reads the parameters and makes the
 engine; activating subscribes and starts the worker; deactivating ends both within two seconds, whatever they are doing.
-Callbacks enqueue (`inputs`), one worker owns the engine (`worker`), the rest is translation.
+Callbacks enqueue (`inputs/`), one worker owns the engine (`work/`), the rest is translation.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from motion4d_ros.config import Config
 from motion4d_ros.imagery.backends import choose_backend
 from motion4d_ros.logs import told
-from motion4d_ros.ros import outgoing
 from motion4d_ros.ros.diagnostics import Snapshot, assess
 from motion4d_ros.ros.engine import Engine, make_engine
-from motion4d_ros.ros.frames import Calibrations, FrameBuilder, FrameContext, ImageGroup
-from motion4d_ros.ros.inputs import Inputs
+from motion4d_ros.ros.inputs.frames import Calibrations, FrameBuilder, FrameContext, ImageGroup
+from motion4d_ros.ros.inputs.prompt_topics import Prompting
+from motion4d_ros.ros.inputs.subscriptions import Inputs
+from motion4d_ros.ros.inputs.synchroniser import installed_classes
+from motion4d_ros.ros.inputs.transforms import TransformSource, have_tf2, transforms_for
+from motion4d_ros.ros.outputs import messages
+from motion4d_ros.ros.outputs.publishers import Outputs
+from motion4d_ros.ros.outputs.status import Meters, diagnostic_array, status_message
 from motion4d_ros.ros.parameters import Parameters, base_to_camera, parameter_name
-from motion4d_ros.ros.prompting import Prompting
-from motion4d_ros.ros.publishers import Outputs
-from motion4d_ros.ros.queue import Counts, FrameQueue
 from motion4d_ros.ros.services import Services
-from motion4d_ros.ros.status import Meters, diagnostic_array, status_message
-from motion4d_ros.ros.synchroniser import installed_classes
-from motion4d_ros.ros.transforms import TransformSource, have_tf2, transforms_for
-from motion4d_ros.ros.worker import Worker, WorkerReport
+from motion4d_ros.ros.work.queue import Counts, FrameQueue
+from motion4d_ros.ros.work.worker import Worker, WorkerReport
 from motion4d_ros.types import CAMERA_CHANGED, CAMERA_LOST, Estimate, Health, Motion4DError
 
 STOP_S = 2.0
@@ -77,7 +77,7 @@ class Motion4DNode(LifecycleNode):
             self.get_logger().warning(f"unknown parameter {text}: ignored")
         self.add_post_set_parameters_callback(self._on_parameters)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._offered = Services(self)
+        self._offered = Services(self, lambda: self.worker)
         self.create_timer(1.0, self._guard(self._every_second))
         self._status_timer: Any = None
 
@@ -167,8 +167,8 @@ class Motion4DNode(LifecycleNode):
         self._activated_at = time.monotonic()
         self.queue = FrameQueue(self.config.budget.queue_size)
         self._start_worker()
-        self.inputs = Inputs(self, self.config, self.queue, calibrations, self._meters, self._log)
-        self._prompting = Prompting(self, self._log)
+        self.inputs = Inputs(self, self.config, self.queue, calibrations, self._meters, self._log, self._active)
+        self._prompting = Prompting(self, lambda: self.worker, lambda: self.map_frame, self._log)
         self._status_timer = self.create_timer(self.config.ros.status_period, self._guard(self._publish_status))
         topics = ", ".join(f"{name} {topic}" for name, topic in self.inputs.topics.items())
         self.get_logger().info(f"active: {topics}; mode {self.config.budget.mode}")
@@ -241,6 +241,9 @@ class Motion4DNode(LifecycleNode):
         if self.outputs is not None:
             self.outputs.clear()
 
+    def _active(self) -> tuple[FrameBuilder, Worker] | None:
+        return None if self.builder is None or self.worker is None else (self.builder, self.worker)
+
     @property
     def map_frame(self) -> str:
         """Frame in which the outputs are expressed."""
@@ -256,7 +259,7 @@ class Motion4DNode(LifecycleNode):
         if self.outputs is None:
             return
         health = self.health()
-        head = outgoing.header(self.get_clock().now().nanoseconds, self.map_frame)
+        head = messages.header(self.get_clock().now().nanoseconds, self.map_frame)
         uptime = time.monotonic() - self._activated_at
         self.outputs.publish_status(
             status_message(head, self.queue.counts(), self._meters, health, self._before, uptime)
@@ -271,7 +274,7 @@ class Motion4DNode(LifecycleNode):
         snapshot = self.snapshot()
         if self.inputs is not None and snapshot.image_age_s > max(snapshot.silence_s, PARTNER_S):
             self.inputs.give_up_waiting()
-        head = outgoing.header(self.get_clock().now().nanoseconds, "")
+        head = messages.header(self.get_clock().now().nanoseconds, "")
         state = self._state_machine.current_state[1]
         self._diagnostics.publish(diagnostic_array(head, self.get_name(), state, snapshot, assess(snapshot)))
         self._books.append(snapshot.counts)
@@ -390,10 +393,3 @@ class Motion4DNode(LifecycleNode):
                 self._log(f"exception in a timer, survived:\n{traceback.format_exc()}")
 
         return run
-
-
-def main(args: Sequence[str] | None = None) -> int:
-    """The executable `motion4d_node`."""
-    from motion4d_ros.ros.main import main as run
-
-    return run(args)

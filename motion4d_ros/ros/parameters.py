@@ -16,7 +16,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from scipy.spatial.transform import Rotation
 
-from motion4d_ros.config import ROS_ONLY_KEYS, Config
+from motion4d_ros.config import ROS_ONLY_KEYS, Config, refuse_renamed
 from motion4d_ros.tunables import Tunable, get, put
 from motion4d_ros.types import FloatArray, Motion4DError
 
@@ -94,10 +94,11 @@ class Parameters:
         tunable.parse(value)
 
     def _find_unknown(self) -> list[str]:
-        """Overrides that nobody declared: most likely misspelt. `rclpy` says nothing of them."""
+        """Overrides that nobody declared, most likely misspelt: `rclpy` is silent on them. Former names are refused."""
         overrides: dict[str, Any] = getattr(self._node, "_parameter_overrides", {})
         unknown = []
         for name in overrides:
+            refuse_renamed(name)
             if name in self._tunables or name.split(".")[0] in ROS_ONLY_KEYS:
                 continue
             near = difflib.get_close_matches(name, self._tunables, n=1)

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.node import Node
 from std_srvs.srv import Trigger
 
 from motion4d_ros.ros.engine import Engine
-from motion4d_ros.ros.worker import Worker
+from motion4d_ros.ros.work.worker import Worker
 from motion4d_ros.srv import SaveScene
 from motion4d_ros.types import Motion4DError
-
-if TYPE_CHECKING:
-    from motion4d_ros.ros.node import Motion4DNode
 
 RESET_S, REFINE_S, SAVE_S = 20.0, 300.0, 120.0
 """How long a caller waits for each; a window in progress comes first."""
 
 
 class Services:
-    """``~/reset``, ``~/refine`` and ``~/save_scene``, offered as long as the node lives."""
+    """``~/reset``, ``~/refine`` and ``~/save_scene``, offered as long as the node lives.
 
-    def __init__(self, node: Motion4DNode) -> None:
+    `worker` gives the worker of the active node, None while it is not active.
+    """
+
+    def __init__(self, node: Node, worker: Callable[[], Worker | None]) -> None:
         self._node = node
+        self._worker = worker
         group = ReentrantCallbackGroup()
         node.create_service(Trigger, "~/reset", self._on_reset, callback_group=group)
         node.create_service(Trigger, "~/refine", self._on_refine, callback_group=group)
@@ -52,7 +54,7 @@ class Services:
 
     def _ask(self, job: Callable[[Worker, Engine], Any], timeout_s: float, done: str) -> tuple[bool, str]:
         """Runs a job in the worker's thread and waits for it; (success, one line)."""
-        worker = self._node.worker
+        worker = self._worker()
         if worker is not None and not worker.alive:
             return False, "the worker died: read the log, then deactivate and activate the node"
         if worker is None:

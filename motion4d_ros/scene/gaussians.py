@@ -18,7 +18,7 @@ WIDTHS: dict[str, int | None] = {
     "opacity_logits": None,  # None: one number per Gaussian
     "colors": 3,  # RGB in [0, 1]
     "semantics": -1,  # -1: width chosen by the scene (semantic channels; number of bases)
-    "uncertainty": None,  # u_i, logit: large = trust the 2D priors here
+    "confidence_logits": None,  # u_i, logit: large = trust the 2D priors here
     "motion_logits": -1,
 }
 """Parameters per Gaussian and their width."""
@@ -36,7 +36,7 @@ class GaussianBatch:
     opacity_logits: Tensor  # (M,)
     colors: Tensor  # (M, 3) in [0, 1]
     semantics: Tensor  # (M, C)
-    uncertainty: Tensor  # (M,) logits
+    confidence_logits: Tensor  # (M,) logits
     object_id: Tensor  # (M,) int64, 0 = background
     dynamic: Tensor  # (M,) bool: follows the bases of its object
     motion_logits: Tensor | None = None  # (M, B) over all bases of the scene; None = equal shares
@@ -70,7 +70,7 @@ class GaussianBatch:
         motion_logits: Tensor | None = None,
         scale: Tensor | None = None,
         opacity: float = 0.7,
-        uncertainty: float = 2.0,
+        confidence_logits: float = 2.0,
     ) -> GaussianBatch:
         """Round Gaussians at (M, 3) points, m, as Shape of Motion starts them: scale = mean distance to the three
         nearest neighbours unless `scale` (M,) m is given, opacity 0.7.
@@ -90,7 +90,7 @@ class GaussianBatch:
             opacity_logits=torch.full_like(points[:, 0], float(np.log(opacity / (1 - opacity)))),
             colors=colors,
             semantics=semantics,
-            uncertainty=torch.full_like(points[:, 0], uncertainty),
+            confidence_logits=torch.full_like(points[:, 0], confidence_logits),
             object_id=ids,
             dynamic=moving,
             motion_logits=motion_logits,

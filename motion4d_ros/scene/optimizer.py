@@ -16,20 +16,6 @@ from motion4d_ros.scene.store import Resized
 COUNTED_DIMS = {"base_quats": 2, "base_trans": 2}
 """Leading dimensions whose slots count their own steps (1 where not listed: the Gaussians)."""
 
-DEFAULT_RATES: dict[str, float] = {
-    "means": 4e-4,
-    "quats": 1e-3,
-    "log_scales": 8e-3,
-    "opacity_logits": 3e-2,
-    "colors": 1e-2,
-    "semantics": 3e-2,
-    "uncertainty": 1e-2,
-    "motion_logits": 1e-2,
-    "base_quats": 3e-5,
-    "base_trans": 3e-5,
-}
-"""Starting point for learning rates per parameter; the fit sets its own."""
-
 
 @dataclass
 class AdamState:
@@ -41,7 +27,7 @@ class AdamState:
 
 
 class SceneOptimizer:
-    """Adam (Kingma & Ba 2015) with one rate per parameter name and one step count per slot.
+    """Adam (Kingma & Ba 2015) with one rate per parameter name, all of them in `rates`, and one step count per slot.
 
     A Gaussian that is a few steps old must not be treated as if its moments had warmed up for thousands: with one
     global step count (as in 3D Gaussian splatting's densification) its first steps come out sqrt(1 - b2) / (1 - b1),
@@ -54,15 +40,14 @@ class SceneOptimizer:
     def __init__(
         self,
         scene: Scene,
-        rates: Mapping[str, float] | None = None,
+        rates: Mapping[str, float],
         betas: tuple[float, float] = (0.9, 0.999),
         epsilon: float = 1e-15,
     ) -> None:
         self.scene = scene
-        self.rates = DEFAULT_RATES | dict(rates or {})
-        unknown = self.rates.keys() - scene.params.keys()
-        if unknown:
-            raise ValueError(f"no such parameters: {', '.join(sorted(unknown))}")
+        self.rates = dict(rates)
+        if odd := self.rates.keys() ^ scene.params.keys():
+            raise ValueError(f"not one rate for each parameter of the scene: {', '.join(sorted(odd))}")
         self.betas = betas
         self.epsilon = epsilon
         self.bad_gradients = 0

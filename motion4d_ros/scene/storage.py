@@ -32,6 +32,9 @@ PLY_FIELDS = (
     *("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
 )
 
+_NAME_IN_FILE = {"confidence_logits": "uncertainty"}
+"""Parameters that the format calls otherwise; the others go by their own names."""
+
 _BASE_TENSORS = ("base_quats", "base_trans")
 
 
@@ -42,7 +45,9 @@ def save_scene(scene: Scene, path: Path, extra: Mapping[str, Any] | None = None)
     place can't be written.
     """
     bases = scene.bases
-    tensors = {name: parameter.detach().cpu().contiguous() for name, parameter in scene.params.items()}
+    tensors = {
+        _NAME_IN_FILE.get(name, name): parameter.detach().cpu().contiguous() for name, parameter in scene.params.items()
+    }
     tensors |= {
         "ids": scene.ids.cpu(),
         "object_id": scene.object_id.cpu(),
@@ -125,7 +130,7 @@ def _assemble(tensors: dict[str, torch.Tensor], header: dict[str, Any], device: 
     """Puts the parts together; `KeyError` or `ValueError` when they don't fit."""
     scene = Scene(tensors["semantics"].shape[1], dtype=tensors["means"].dtype, device=device)
     for name in (*GAUSSIAN_PARAMETERS, *_BASE_TENSORS):
-        scene.params[name] = Parameter(tensors[name])
+        scene.params[name] = Parameter(tensors[_NAME_IN_FILE.get(name, name)])
     scene.ids, scene.object_id, scene.dynamic = tensors["ids"], tensors["object_id"], tensors["dynamic"]
     scene.born = tensors["born"]
     scene.next_id = int(header["next_id"])
@@ -133,7 +138,8 @@ def _assemble(tensors: dict[str, torch.Tensor], header: dict[str, Any], device: 
     bases.ids, bases.owner, bases.centers = tensors["base_ids"], tensors["base_owner"], tensors["base_centers"]
     bases.stamps_ns = tensors["stamps_ns"].tolist()
     bases.first_index, bases.next_id = int(header["first_index"]), int(header["next_base_id"])
-    rows = {len(tensors[name]) for name in (*GAUSSIAN_PARAMETERS, "ids", "object_id", "dynamic", "born")}
+    rows = {len(scene.params[name]) for name in GAUSSIAN_PARAMETERS}
+    rows |= {len(tensors[name]) for name in ("ids", "object_id", "dynamic", "born")}
     owned = {len(tensors[name]) for name in (*_BASE_TENSORS, "base_ids", "base_owner", "base_centers")}
     times = {tensors[name].shape[1] for name in _BASE_TENSORS} | {bases.length}
     if len(rows) != 1 or owned != {tensors["motion_logits"].shape[1]} or len(times) != 1:

@@ -12,15 +12,15 @@ def test_the_table_holds_what_was_asked_for(capsys):
     assert bench_render.main(["--quick", "--seconds", "0", "--threads", "2"]) == 0
     text = capsys.readouterr().out
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| 320")]
-    assert [(row[4], row[5]) for row in rows] == [("cpu", "1"), ("cpu", "2"), ("oracle", "1")]
+    assert [(row[4], row[5]) for row in rows] == [("cpu", "1"), ("cpu", "2"), ("reference", "1")]
     assert all(row[1] == "10000" and float(row[6]) > 0 and float(row[7]) > 0 for row in rows)
     assert "x the PyTorch tile renderer" in text and "ns a pair" in text
 
 
-def test_pairs_are_those_of_the_oracle():
+def test_pairs_are_those_of_the_reference():
     camera = Camera(40.0, 40.0, 19.5, 14.5, 40, 30)
     scene = random_scene(1, 100, 3, camera, dtype=torch.float64)
-    assert abs(scene.render("cpu", stats=True).pairs - scene.render("oracle", stats=True).pairs) <= 3
+    assert abs(scene.render("cpu", stats=True).pairs - scene.render("reference", stats=True).pairs) <= 3
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="only without a GPU")

@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from motion4d_ros.fit.bundle import Body, Observations
-from motion4d_ros.fit.horizon import FrameState, Horizon
+from motion4d_ros.fit.motion.bundle_adjustment import Body, Observations
+from motion4d_ros.fit.window.horizon import FrameState, Horizon
 from motion4d_ros.types import Camera, FloatArray, Frame, IntArray, PoseStatus, Scale
 
 CAMERA = Camera(60.0, 60.0, 31.5, 23.5, 64, 48)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from motion4d_ros.fit.object_motion import ObjectMotion
+from motion4d_ros.fit.motion.object_motion import ObjectMotion
 from motion4d_ros.geometry.rigid import fit_rigid, orthonormal
 
 numbers = st.floats(-2, 2)

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from motion4d_ros.objects.motion import Agility, PoseMeasurement, advance, begin, predict, smooth
+from motion4d_ros.objects.motion import PoseMeasurement, ProcessNoise, advance, begin, predict, smooth
 
-AGILITY = Agility(velocity=1.0, rate=1.0)
+AGILITY = ProcessNoise(velocity=1.0, rate=1.0)
 NOISE, TURN_NOISE = 0.01, 0.02
 DT = 0.1
 
@@ -18,10 +18,10 @@ def stamp(k: int) -> int:
     return round(k * DT * 1e9)
 
 
-def run(measurements, agility=AGILITY):
-    steps = [begin(stamp(0), measurements[0], agility)]
+def run(measurements, process_noise=AGILITY):
+    steps = [begin(stamp(0), measurements[0], process_noise)]
     for k, measurement in enumerate(measurements[1:], 1):
-        steps.append(advance(steps[-1].updated, stamp(k), measurement, agility))
+        steps.append(advance(steps[-1].updated, stamp(k), measurement, process_noise))
     return steps
 
 
@@ -91,7 +91,7 @@ def test_covariances_are_honest_and_smoothing_helps():
 
 def test_a_bounce_is_followed_at_once():
     position = [np.array([0, 0, abs(2.0 - 0.4 * k)]) for k in range(12)]  # falls at 4 m/s, hits at k = 5, rises
-    calm = Agility(velocity=0.2, rate=0.2)
+    calm = ProcessNoise(velocity=0.2, rate=0.2)
     steps = run([measure(p, np.eye(3)) for p in position], calm)
     assert steps[5].updated.linear.rate[2] == pytest.approx(-4, abs=0.1)
     for step, truth in zip(steps[6:], position[6:]):

@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 from motion4d_ros.cli import main
 from motion4d_ros.config import Config
 from motion4d_ros.offline.sources import open_source
-from motion4d_ros.offline.sources.bag_reader import VISION_MESSAGES
+from motion4d_ros.offline.sources.bags.bag_reader import VISION_MESSAGES
 from motion4d_ros.types import (
     Estimate,
     Frame,
@@ -68,14 +68,14 @@ class EngineDouble:
     def reason_to_restart(self, frame):
         return ""
 
-    def accept(self, frame):
+    def add_frame(self, frame):
         index = len(self.frames)
         if self.on_accept is not None:
             self.on_accept(index)
         self.frames.append(frame.with_index(index))
         return self._estimate(index, Stage.LIVE)
 
-    def advance(self, should_yield=None):
+    def process_window(self, should_yield=None):
         length = self.config.window.length
         if len(self.frames) - self.closed < length:
             return []
@@ -83,7 +83,7 @@ class EngineDouble:
         return [self._estimate(i, Stage.WINDOW) for i in range(begin, self.closed)]
 
     def push(self, frame):
-        return [self.accept(frame), *self.advance()]
+        return [self.add_frame(frame), *self.process_window()]
 
     def refine(self, should_yield=None):
         return []

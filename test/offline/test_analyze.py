@@ -17,8 +17,8 @@ from motion4d_ros.config import Config
 from motion4d_ros.failures import Stopped
 from motion4d_ros.offline.analyze import AnalyzeOptions, analyze, effective_config
 from motion4d_ros.offline.interrupt import Interrupt
+from motion4d_ros.offline.results.workspace import PRODUCTS
 from motion4d_ros.offline.sources import SourceOptions
-from motion4d_ros.offline.workspace import PRODUCTS
 from motion4d_ros.types import Motion4DError, PoseStatus, Scale
 
 FRAMES = 11  # a window of 8 and an unfinished one

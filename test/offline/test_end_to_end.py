@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from motion4d_ros import cli
-from motion4d_ros.offline.workspace import PRODUCTS
+from motion4d_ros.offline.results.workspace import PRODUCTS
 
 pytestmark = pytest.mark.slow
 

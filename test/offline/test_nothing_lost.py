@@ -15,11 +15,11 @@ import pytest
 from rosbags.highlevel import AnyReader
 
 from motion4d_ros.failures import Stopped
-from motion4d_ros.offline import room
 from motion4d_ros.offline.analyze import AnalyzeOptions, analyze
 from motion4d_ros.offline.command import ending, hints, summary
 from motion4d_ros.offline.report.overlay import encode_video
-from motion4d_ros.offline.workspace import PRODUCTS, RESERVE_BYTES
+from motion4d_ros.offline.results import disk_space
+from motion4d_ros.offline.results.workspace import PRODUCTS, RESERVE_BYTES
 from motion4d_ros.types import Motion4DError
 
 FRAMES = 20  # two windows of 8 and an unfinished one
@@ -69,7 +69,7 @@ class ScenelessEngine:
         raise self.error
 
 
-RESULTS = "motion4d_ros.offline.results"
+RESULTS = "motion4d_ros.offline.results.result_files"
 WRITERS = {  # file -> function that writes it
     "objects.csv": "write_objects_csv",
     "trajectory.tum": "write_trajectory",
@@ -105,11 +105,11 @@ def test_one_file_that_fails_costs_no_other(make_bag, topics, out, engine_double
     elif name == "scene.ply":
         engine = type("Engine", (ScenelessEngine, engine_double), {"error": error})
     else:
-        from motion4d_ros.offline import results
+        from motion4d_ros.offline.results import result_files
 
-        save = results.save_tracks
+        save = result_files.save_tracks
         monkeypatch.setattr(
-            results,
+            result_files,
             "save_tracks",
             lambda path, tracks: (fail if f"{path}".endswith(f"products/{name}") else save)(path, tracks),
         )
@@ -163,7 +163,7 @@ def test_complete_analysis_says_so(make_bag, topics, out, engine_double):
 
 def free_space(monkeypatch, free):
     usage = type("Usage", (), {"free": free})
-    monkeypatch.setattr(room.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(disk_space.shutil, "disk_usage", lambda path: usage)
 
 
 def test_room_is_asked_for_before_anything_is_computed(make_bag, topics, out, engine_double, monkeypatch):
@@ -223,7 +223,7 @@ def test_reading_ends_while_the_finished_frames_still_fit(make_bag, topics, out,
 def test_queries_beyond_a_recording_that_said_it_was_longer(
     make_bag, topics, out, engine_double, tmp_path, monkeypatch
 ):
-    from motion4d_ros.offline.sources.bag import BagSource
+    from motion4d_ros.offline.sources.bags.bag_source import BagSource
 
     monkeypatch.setattr(BagSource, "count", 40, raising=False)
     monkeypatch.setattr(BagSource, "__setattr__", lambda s, n, v: None if n == "count" else object.__setattr__(s, n, v))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from motion4d_ros.offline.pose_files import read_trajectory, stamps_ns
+from motion4d_ros.offline.sources.camera.pose_files import read_trajectory, stamps_ns
 from motion4d_ros.offline.trajectory import PoseBuffer, TransformTree, format_tum, interpolate, pose_matrix
 from motion4d_ros.types import Motion4DError
 

@@ -11,12 +11,12 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from motion4d_ros.config import Config
-from motion4d_ros.priors.flow import dis_flow
-from motion4d_ros.priors.flow_tracks import FlowTracks
-from motion4d_ros.priors.given_depth import GivenDepth, NoDepth
-from motion4d_ros.priors.given_masks import GivenMasks, NoMasks
-from motion4d_ros.priors.given_pose import MAX_BRIDGED, GivenPose, StaticPose
-from motion4d_ros.priors.guided_flow import guided
+from motion4d_ros.priors.depth.sensor import GivenDepth, NoDepth
+from motion4d_ros.priors.flow.guided_flow import guided
+from motion4d_ros.priors.flow.optical_flow import dis_flow
+from motion4d_ros.priors.masks.given import GivenMasks, NoMasks
+from motion4d_ros.priors.pose.given import MAX_BRIDGED, GivenPose, StaticPose
+from motion4d_ros.priors.tracks.flow_tracks import FlowTracks
 from motion4d_ros.types import UNKNOWN_LABEL, Camera, Frame, PoseStatus, Prompt, Scale
 
 CAMERA = Camera(100.0, 100.0, 63.5, 47.5, 128, 96)

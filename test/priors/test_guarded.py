@@ -12,9 +12,9 @@ import pytest
 from motion4d_ros.config import Config
 from motion4d_ros.evaluation.synthetic import make_scene
 from motion4d_ros.pipeline import Motion4D
-from motion4d_ros.priors.base import DepthPrior, PosePrior, SceneHint
-from motion4d_ros.priors.given_masks import GivenMasks
 from motion4d_ros.priors.guarded import GuardedDepth, GuardedMasks, trouble_now, troubles
+from motion4d_ros.priors.interfaces import DepthPrior, PosePrior, SceneHint
+from motion4d_ros.priors.masks.given import GivenMasks
 from motion4d_ros.types import Camera, Frame, Motion4DError, PoseStatus, Prompt, Scale
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -148,7 +148,7 @@ def engine_with_network(monkeypatch: pytest.MonkeyPatch) -> tuple[Motion4D, Any]
     from sam_double import ColourSam
 
     sam = ColourSam()
-    monkeypatch.setattr("motion4d_ros.priors.sam_onnx_masks.load_sam", lambda config: sam)
+    monkeypatch.setattr("motion4d_ros.priors.masks.sam_onnx.load_sam", lambda config: sam)
     config = Config()
     config.update(
         {

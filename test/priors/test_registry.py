@@ -40,7 +40,7 @@ def test_every_line_names_a_class(path: str, name: str) -> None:
 
 def test_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sam2", None)
-    for module in ("motion4d_ros.priors.sam2_masks", "motion4d_ros.models.sam2_predictor"):
+    for module in ("motion4d_ros.priors.masks.sam2", "motion4d_ros.models.sam2_predictor"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     config = Config()
     config.masks.source = "sam2"

@@ -12,7 +12,7 @@ from motion4d_ros.render import render
 from motion4d_ros.scene.posed import PosedGaussians
 from motion4d_ros.types import Camera, Motion4DError
 
-BACKENDS = ["cpu", "oracle"]
+BACKENDS = ["cpu", "reference"]
 CAMERA = Camera(40.0, 40.0, 15.5, 11.5, 32, 24)
 NAN, INF = math.nan, math.inf
 
@@ -67,7 +67,7 @@ def test_extreme_scales_stay_finite(backend, value):
     scene = level(random_scene(1, 5, 2, CAMERA))
     scene.scales[0, 1] = value
     scene.scales[1] = value
-    if backend == "oracle":
+    if backend == "reference":
         scene = scene.to(torch.float64)
     image, found = gradients(scene, backend, random_image_gradients(scene, 2))
     assert torch.isfinite(image.features).all() and torch.isfinite(image.depth).all()
@@ -79,7 +79,7 @@ def test_extreme_scales_stay_finite(backend, value):
 def test_far_outside(backend, position):
     scene = level(random_scene(1, 5, 2, CAMERA))
     scene.means[0] = torch.tensor(position)
-    if backend == "oracle":
+    if backend == "reference":
         scene = scene.to(torch.float64)
     image, found = gradients(scene, backend, random_image_gradients(scene, 2))
     assert torch.isfinite(image.features).all()

@@ -224,7 +224,7 @@ def test_not_more_compilers_than_memory_bears(monkeypatch):
 
 def test_the_reference_picture_tells_right_from_wrong():
     assert reference_picture.disagreement("cpu", "cpu") == ""
-    truth = reference_picture.draw("oracle", torch.device("cpu"))
+    truth = reference_picture.draw("reference", torch.device("cpu"))
     found = reference_picture.draw("cpu", torch.device("cpu"), torch.float32)
     shifted = replace_image(found, "alpha", found.images["alpha"].roll(1, 1))
     assert "alpha" in reference_picture.difference(shifted, truth)

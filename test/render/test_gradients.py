@@ -1,4 +1,4 @@
-"""The proof of the renderer: values and gradients of every input against the float64 oracle."""
+"""The proof of the renderer: values and gradients of every input against the float64 reference."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ cameras = st.builds(
     size=st.sampled_from([0.005, 0.05, 0.3, 2.0]),
     opacity=st.sampled_from([0.05, 0.5, 1.0]),
 )
-def test_cpu_gradients_equal_the_float64_oracle(brute_force, camera, seed, count, channels, size, opacity):
+def test_cpu_gradients_equal_the_float64_reference(brute_force, camera, seed, count, channels, size, opacity):
     scene = random_scene(seed, count, channels, camera, size=size, opacity=opacity)
     exact = scene.to(torch.float64)
     # On a threshold float32 and float64 rightly differ: such pixels stay out of the loss.
     clear = torch.from_numpy(brute_force(exact).margin > 1e-5)
     given_gradients = random_image_gradients(exact, seed + 1)
     given_gradients = tuple(g * (clear[..., None] if g.ndim == 3 else clear) for g in given_gradients)
-    truth_image, truth = gradients(exact, "oracle", given_gradients)
+    truth_image, truth = gradients(exact, "reference", given_gradients)
     image, found = gradients(scene, "cpu", tuple(g.float() for g in given_gradients))
     for name in ("features", "alpha", "depth_sum"):
         value, expected = getattr(image, name).double(), getattr(truth_image, name)
@@ -64,21 +64,21 @@ def test_gradients_of_a_full_image(brute_force, channels):
     clear = torch.from_numpy(brute_force(exact).margin > 1e-5)
     given_gradients = random_image_gradients(exact, 8)
     given_gradients = tuple(g * (clear[..., None] if g.ndim == 3 else clear) for g in given_gradients)
-    _, truth = gradients(exact, "oracle", given_gradients)
+    _, truth = gradients(exact, "reference", given_gradients)
     _, found = gradients(scene, "cpu", tuple(g.float() for g in given_gradients))
     for name in INPUTS:
         assert relative_difference(found[name], truth[name]) < 2e-5, name
 
 
-def test_oracle_gradients_equal_finite_differences():
-    """Anchors the oracle itself: central differences in float64 for every input."""
+def test_reference_gradients_equal_finite_differences():
+    """Anchors the reference itself: central differences in float64 for every input."""
     camera = Camera(20.0, 22.0, 4.3, 3.1, 9, 8)
     scene = random_scene(3, 5, 2, camera, size=0.2, opacity=0.7, dtype=torch.float64)
     given_gradients = random_image_gradients(scene, 4)
-    _, found = gradients(scene, "oracle", given_gradients)
+    _, found = gradients(scene, "reference", given_gradients)
 
     def loss() -> float:
-        out = scene.render("oracle")
+        out = scene.render("reference")
         images = (out.features, out.alpha, out.depth_sum)
         return float(sum((image * g).sum() for image, g in zip(images, given_gradients, strict=True)))
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from motion4d_ros.evaluation.splat_scenes import INPUTS, gradients, random_image_gradients, random_scene
 from motion4d_ros.render import gsplat_cuda
-from motion4d_ros.render.oracle import render_oracle
+from motion4d_ros.render.reference import render_reference
 from motion4d_ros.scene.posed import PosedGaussians
 from motion4d_ros.types import Camera
 
@@ -40,7 +40,7 @@ def rasterization(
     assert eps2d == 0.3 and not packed and render_mode == "RGB+D"
     K = Ks[0]
     camera = Camera(*(float(v) for v in (K[0, 0], K[1, 1], K[0, 2] - 0.5, K[1, 2] - 0.5)), width, height)
-    out = render_oracle(
+    out = render_reference(
         PosedGaussians(means, quats, scales, opacities),
         camera,
         viewmats[0],
@@ -65,7 +65,7 @@ def test_same_result_as_the_others(channels):
     scene.means[0] = torch.nan  # gsplat must not even see it
     scene.quats[1] = 0.0
     given = random_image_gradients(scene, 2)
-    truth, expected = gradients(scene, "oracle", given)
+    truth, expected = gradients(scene, "reference", given)
     image, found = gradients(scene, "gsplat", given)
     for name in ("features", "alpha", "depth_sum", "depth"):
         torch.testing.assert_close(getattr(image, name), getattr(truth, name), rtol=1e-4, atol=1e-5)
@@ -77,7 +77,7 @@ def test_same_result_as_the_others(channels):
 @pytest.mark.parametrize("grad", [True, False])
 def test_weights_of_the_gaussians(grad):
     scene = random_scene(1, 60, 2, CAMERA, size=0.1)
-    truth = scene.render("oracle", stats=True)
+    truth = scene.render("reference", stats=True)
     with torch.set_grad_enabled(grad):
         out = scene.render("gsplat", stats=True)
     torch.testing.assert_close(out.weight_sum, truth.weight_sum, rtol=1e-4, atol=1e-4)

@@ -32,7 +32,7 @@ from motion4d_ros.evaluation.splat_scenes import (
     random_scene,
     relative_difference,
 )
-from motion4d_ros.render import gsplat_cuda, oracle
+from motion4d_ros.render import gsplat_cuda, reference
 from motion4d_ros.types import Camera
 
 rendering = pytest.importorskip("gsplat.rendering", reason="gsplat is not installed (tools/setup_venv.sh does it)")
@@ -109,9 +109,9 @@ def _pairs(first: int, last: int, transmittances: Tensor, means2d: Tensor, conic
         d = centres[:, None] - means2d[0, chosen]
         a, b, c = conics[0, chosen].unbind(-1)
         sigma = 0.5 * (a * d[..., 0] ** 2 + c * d[..., 1] ** 2) + b * d[..., 0] * d[..., 1]
-        alpha = torch.clamp(opacities[0, chosen] * torch.exp(-sigma), max=oracle.ALPHA_MAX)
-        alpha = torch.where((sigma >= 0) & (alpha >= oracle.ALPHA_MIN), alpha, 0.0)
-        lit = torch.cumprod(1 - alpha, -1) > oracle.TRANSMITTANCE_STOP
+        alpha = torch.clamp(opacities[0, chosen] * torch.exp(-sigma), max=reference.ALPHA_MAX)
+        alpha = torch.where((sigma >= 0) & (alpha >= reference.ALPHA_MIN), alpha, 0.0)
+        lit = torch.cumprod(1 - alpha, -1) > reference.TRANSMITTANCE_STOP
         pixel, place = ((alpha > 0) & lit).nonzero(as_tuple=True)
         found.append(torch.stack([chosen[place], pixels[pixel]]))
     gaussian_ids, pixel_ids = torch.cat(found, -1)
@@ -157,12 +157,12 @@ def _masked(image: Tensor, clear: Tensor) -> Tensor:
     return image.double() * (clear[..., None] if image.ndim == 3 else clear)
 
 
-def test_gsplat_computes_what_the_oracle_and_the_library_compute(scene: SplatScene, brute_force: Any) -> None:
+def test_gsplat_computes_what_the_reference_and_the_library_compute(scene: SplatScene, brute_force: Any) -> None:
     clear = _clear_of_thresholds(scene, brute_force)
     assert clear.double().mean() > 0.9
     exact = scene.to(torch.float64)
     given = tuple(_masked(image, clear) for image in random_image_gradients(exact, 1))
-    truth, expected = gradients(exact, "oracle", given)  # type: ignore[arg-type]
+    truth, expected = gradients(exact, "reference", given)  # type: ignore[arg-type]
     assert (truth.alpha > 0.5).any() and expected["T_cam_map"].abs().max() > 0
     for backend, tolerance in (("gsplat", TOLERANCE), ("cpu", TOLERANCE_CPU)):
         image, found = gradients(scene, backend, tuple(g.float() for g in given))  # type: ignore[arg-type]
@@ -174,7 +174,7 @@ def test_gsplat_computes_what_the_oracle_and_the_library_compute(scene: SplatSce
 
 
 def test_gsplat_knows_which_gaussians_are_seen_and_how_much(scene: SplatScene) -> None:
-    truth = scene.to(torch.float64).render("oracle", stats=True)
+    truth = scene.to(torch.float64).render("reference", stats=True)
     found = scene.render("gsplat", stats=True)
     assert found.weight_sum is not None and truth.weight_sum is not None
     torch.testing.assert_close(found.weight_sum.double(), truth.weight_sum, rtol=1e-4, atol=2 / 255)
@@ -194,11 +194,11 @@ def test_our_thresholds_are_those_of_the_cuda_sources() -> None:
         assert found, pattern
         return float(found[1])
 
-    assert 1.0 / number(r"ALPHA_THRESHOLD \(1\.f / (\d+)\.f\)", common) == oracle.ALPHA_MIN
-    assert number(r"next_T <= (\S+?)f\)", forward) == oracle.TRANSMITTANCE_STOP
+    assert 1.0 / number(r"ALPHA_THRESHOLD \(1\.f / (\d+)\.f\)", common) == reference.ALPHA_MIN
+    assert number(r"next_T <= (\S+?)f\)", forward) == reference.TRANSMITTANCE_STOP
     for text in (forward, backward):
-        assert number(r"min\((0\.\d+)f, opac", text) == oracle.ALPHA_MAX
+        assert number(r"min\((0\.\d+)f, opac", text) == reference.ALPHA_MAX
         assert "alpha < ALPHA_THRESHOLD" in text
         assert "(float)j + 0.5f" in text and "(float)i + 0.5f" in text, "pixel centres"
-    assert number(r"opac \* vis <= (0\.\d+)f", backward) == oracle.ALPHA_MAX  # beyond the clip there is no gradient
-    assert gsplat_cuda.DILATION == oracle.DILATION
+    assert number(r"opac \* vis <= (0\.\d+)f", backward) == reference.ALPHA_MAX  # beyond the clip there is no gradient
+    assert gsplat_cuda.DILATION == reference.DILATION

@@ -10,7 +10,7 @@ import torch
 from motion4d_ros.evaluation.splat_scenes import SplatScene, random_scene
 from motion4d_ros.types import Camera
 
-BACKENDS = ["cpu", "oracle"]
+BACKENDS = ["cpu", "reference"]
 CAMERA = Camera(40.0, 50.0, 10.0, 8.0, 24, 18)
 
 
@@ -90,7 +90,7 @@ def test_equal_to_brute_force(brute_force, backend, seed):
     scene = random_scene(seed, 80, 3, camera, size=[0.02, 0.1, 0.4, 1.5][seed], dtype=torch.float64)
     reference = brute_force(scene)
     out = scene.render(backend)
-    tolerance, clear = (1e-10, reference.margin > 1e-12) if backend == "oracle" else (2e-5, reference.margin > 1e-5)
+    tolerance, clear = (1e-10, reference.margin > 1e-12) if backend == "reference" else (2e-5, reference.margin > 1e-5)
     assert clear.mean() > 0.9
     for name in ("features", "alpha", "depth_sum"):
         difference = abs(getattr(out, name).numpy() - getattr(reference, name))
@@ -101,7 +101,7 @@ def test_equal_to_brute_force(brute_force, backend, seed):
 def test_statistics_agree(seed):
     camera = Camera(60.0, 60.0, 31.5, 23.5, 64, 48)
     scene = random_scene(seed, 200, 2, camera, dtype=torch.float64)
-    ours, truth = scene.render("cpu", stats=True), scene.render("oracle", stats=True)
+    ours, truth = scene.render("cpu", stats=True), scene.render("reference", stats=True)
     for name in ("radii", "weight_sum", "weight_max"):
         torch.testing.assert_close(getattr(ours, name).double(), getattr(truth, name), rtol=1e-4, atol=1e-4)
     assert abs(ours.pairs - truth.pairs) <= 3

@@ -49,8 +49,8 @@ class DoubleEngine:
         if method in self.fail:
             raise self.fail.pop(method)
 
-    def accept(self, frame: Frame) -> Estimate:
-        self._maybe_fail("accept")
+    def add_frame(self, frame: Frame) -> Estimate:
+        self._maybe_fail("add_frame")
         time.sleep(self.accept_s)
         frame = frame.with_index(self.count)
         self.count += 1
@@ -62,19 +62,19 @@ class DoubleEngine:
         reason, self.restart = self.restart, ""
         return reason
 
-    def feed(self, period_s: float | None, cost_s: float = 0.0) -> None:
+    def set_timing(self, period_s: float | None, cost_s: float = 0.0) -> None:
         self.period_s = period_s
 
     @property
     def window_is_full(self) -> bool:
         return len(self.pending) >= self.config.window.length
 
-    def advance(
+    def process_window(
         self, should_yield: Callable[[], bool] | None = None, between: Callable[[], None] | None = None
     ) -> list[Estimate]:
         if not self.window_is_full:
             return []
-        self._maybe_fail("advance")
+        self._maybe_fail("process_window")
         length = self.config.window.length
         window, self.pending = self.pending[:length], self.pending[length:]
         began = time.monotonic()

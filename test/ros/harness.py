@@ -20,10 +20,10 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 
-from motion4d_ros.ros import outgoing
 from motion4d_ros.ros.main import spin
 from motion4d_ros.ros.node import Motion4DNode
-from motion4d_ros.ros.publishers import TOPICS
+from motion4d_ros.ros.outputs import messages
+from motion4d_ros.ros.outputs.publishers import TOPICS
 
 WIDTH, HEIGHT = 64, 48
 STATIC_QOS = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL, reliability=ReliabilityPolicy.RELIABLE)
@@ -44,7 +44,7 @@ def camera_info(stamp_ns: int, width: int = WIDTH, height: int = HEIGHT, frame: 
     """A calibrated pinhole without distortion."""
     f, cx, cy = float(width), width / 2 - 0.5, height / 2 - 0.5
     return CameraInfo(
-        header=outgoing.header(stamp_ns, frame), width=width, height=height, distortion_model="plumb_bob",
+        header=messages.header(stamp_ns, frame), width=width, height=height, distortion_model="plumb_bob",
         d=[0.0] * 5, k=[f, 0.0, cx, 0.0, f, cy, 0.0, 0.0, 1.0], r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
         p=[f, 0.0, cx, 0.0, 0.0, f, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
     )  # fmt: skip
@@ -53,7 +53,7 @@ def camera_info(stamp_ns: int, width: int = WIDTH, height: int = HEIGHT, frame: 
 def picture(stamp_ns: int, width: int = WIDTH, height: int = HEIGHT, frame: str = "camera") -> Image:
     """Texture that changes with the stamp."""
     pixels = np.random.default_rng(stamp_ns % 1000).integers(0, 255, (height, width, 3), dtype=np.uint8)
-    return outgoing.image_message(pixels, "rgb8", outgoing.header(stamp_ns, frame))
+    return messages.image_message(pixels, "rgb8", messages.header(stamp_ns, frame))
 
 
 def labels(stamp_ns: int, width: int = WIDTH, height: int = HEIGHT, ids: tuple[int, ...] = (1, 2)) -> Image:
@@ -61,12 +61,12 @@ def labels(stamp_ns: int, width: int = WIDTH, height: int = HEIGHT, ids: tuple[i
     pixels = np.zeros((height, width), np.uint16)
     for number, object_id in enumerate(ids):
         pixels[10:20, 5 + 15 * number : 15 + 15 * number] = object_id
-    return outgoing.image_message(pixels, "16UC1", outgoing.header(stamp_ns, "camera"))
+    return messages.image_message(pixels, "16UC1", messages.header(stamp_ns, "camera"))
 
 
 def odometry(stamp_ns: int, x: float = 0.0, frame: str = "odom") -> Odometry:
     """The camera at (x, 0, 0)."""
-    message = Odometry(header=outgoing.header(stamp_ns, frame), child_frame_id="camera")
+    message = Odometry(header=messages.header(stamp_ns, frame), child_frame_id="camera")
     message.pose.pose.position.x = x
     message.pose.pose.orientation.w = 1.0
     return message

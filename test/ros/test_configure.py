@@ -14,6 +14,7 @@ from motion4d_ros.config import Config
 from motion4d_ros.render import device
 from motion4d_ros.render.gpu import GpuReport
 from motion4d_ros.ros.engine import make_engine
+from motion4d_ros.types import Motion4DError
 
 OK = TransitionCallbackReturn.SUCCESS
 
@@ -53,3 +54,10 @@ def test_the_status_names_the_device(harness: Callable[..., Harness]) -> None:
     h.listen("status")
     assert h.until(lambda: h.heard["status"], 5.0)
     assert h.heard["status"][-1].device == h.engine.status().device == "cpu"
+
+
+def test_a_former_parameter_name_is_refused_with_the_new_one(harness: Callable[..., Harness]) -> None:
+    """As a file of parameters or `--ros-args -p` gives it: the node does not start, and says why in one line."""
+    with pytest.raises(Motion4DError) as caught:
+        harness(parameters={"fit.witnesses": 12}, start=False)
+    assert str(caught.value) == "setting 'fit.witnesses' is called 'fit.label_vote_views' now: use that name"

@@ -16,7 +16,7 @@ from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointField
 from std_srvs.srv import Trigger
 
-from motion4d_ros.ros.publishers import TOPICS
+from motion4d_ros.ros.outputs.publishers import TOPICS
 
 IN_MAP = ("tracked_objects", "camera_pose", "tracked_points", "static_points", "status")
 IN_CAMERA = ("semantic_mask", "semantic_overlay", "render", "depth", "confidence")

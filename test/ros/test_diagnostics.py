@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from motion4d_ros.ros.diagnostics import RULES, Level, Snapshot, assess
-from motion4d_ros.ros.queue import Counts
+from motion4d_ros.ros.work.queue import Counts
 from motion4d_ros.types import NO_GROUND, Health, PoseStatus, Scale
 
 GOOD = {

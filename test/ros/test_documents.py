@@ -15,10 +15,10 @@ from sensor_msgs.msg import Image, PointCloud2
 from visualization_msgs.msg import MarkerArray
 
 from motion4d_ros.config import Config
-from motion4d_ros.ros.document import contents, default_yaml
-from motion4d_ros.ros.markers import MarkerMaker
+from motion4d_ros.ros.outputs.markers import MarkerMaker
+from motion4d_ros.ros.outputs.publishers import TOPICS, output_qos
 from motion4d_ros.ros.parameters import NODE_DEFAULTS, node_config, parameter_name
-from motion4d_ros.ros.publishers import TOPICS, output_qos
+from motion4d_ros.ros_tools.document import contents, default_yaml
 from motion4d_ros.types import Camera, Frame
 
 
@@ -32,7 +32,7 @@ def a_frame() -> Frame:
 
 def test_generated_parts_are_up_to_date(repository: Path) -> None:
     for path, text in contents(repository).items():
-        assert path.read_text(encoding="utf-8") == text, f"{path}: run python -m motion4d_ros.ros.document ."
+        assert path.read_text(encoding="utf-8") == text, f"{path}: run python -m motion4d_ros.ros_tools.document ."
 
 
 def test_the_defaults_file_says_what_the_node_does() -> None:
@@ -89,7 +89,7 @@ def test_rviz_draws_in_the_frame_and_names_the_node_uses(repository: Path) -> No
     content = rviz(repository)
     assert content["Global Options"]["Fixed Frame"] == "map"
     displays = {display["Name"]: display for display in content["Displays"]}
-    estimate = DoubleEngine(Config()).accept(a_frame())
+    estimate = DoubleEngine(Config()).add_frame(a_frame())
     maker = MarkerMaker(trail=5)
     maker.make(estimate, "map")
     namespaces = {marker.ns for marker in maker.make(estimate, "map").markers}

@@ -23,11 +23,11 @@ from sensor_msgs.msg import CameraInfo, PointCloud2
 
 from motion4d_ros.evaluation.metrics import score_masks
 from motion4d_ros.evaluation.synthetic import SyntheticScene, make_scene, write_bag
-from motion4d_ros.ros import outgoing
-from motion4d_ros.ros.demo.command import main as demo
-from motion4d_ros.ros.demo.results import Said, read_results
 from motion4d_ros.ros.diagnostics import assess
 from motion4d_ros.ros.engine import make_engine
+from motion4d_ros.ros.outputs import messages
+from motion4d_ros.ros_tools.demo.command import main as demo
+from motion4d_ros.ros_tools.demo.results import Said, read_results
 
 SMALL = [
     "window.length=4", "fit.motion_iterations=8", "fit.semantic_iterations=4", "fit.global_iterations=6",
@@ -166,9 +166,9 @@ def test_deactivation_in_the_middle_of_real_work(
         assert h.until(lambda: h.node.health().windows >= 1, 60.0)
         worker = h.node.worker
         asked = worker.submit(lambda _: worker.refine_now())
-        assert h.until(lambda: engine.mapper.fitter.iterations > 20, 60.0)
+        assert h.until(lambda: engine.mapper.trainer.iterations > 20, 60.0)
     else:
-        assert h.until(lambda: engine.mapper.seconds or engine.breath.seconds > 0, 60.0), "in the fit"
+        assert h.until(lambda: engine.mapper.seconds or engine.yield_point.seconds > 0, 60.0), "in the fit"
     send_scene(h, scene, 9, start=3, pace_s=0.01)  # before this window can end
     assert h.settled(12, 60.0).processed == 12, "every frame is told about while the work goes on"
     assert engine.health.live_only >= 9 - 2 - 2 and engine.health.frames == 12, "at most a window's worth was kept"
@@ -288,18 +288,18 @@ def send_scene(h: Harness, scene: SyntheticScene, frames: int, start: int = 0, p
     """Some frames of the scene as messages, with whatever inputs the node has asked for."""
     K, size = scene.camera.K, scene.camera
     for t in range(start, start + frames):
-        head = outgoing.header(int(scene.stamps_ns[t]), "camera_optical")
+        head = messages.header(int(scene.stamps_ns[t]), "camera_optical")
         info = CameraInfo(header=head, width=size.width, height=size.height, distortion_model="plumb_bob", d=[0.0] * 5)
         info.k, info.p = K.reshape(-1), np.hstack([K, np.zeros((3, 1))]).reshape(-1)
         h.publisher("camera/camera_info", CameraInfo).publish(info)
         if "depth" in h.node.inputs.topics:
-            depth = outgoing.image_message(scene.in_depth_m[t].astype(np.float32), "32FC1", head)
+            depth = messages.image_message(scene.in_depth_m[t].astype(np.float32), "32FC1", head)
             h.publisher("depth").publish(depth)
         if "masks" in h.node.inputs.topics:
-            h.publisher("masks").publish(outgoing.image_message(scene.in_masks[t], "16UC1", head))
+            h.publisher("masks").publish(messages.image_message(scene.in_masks[t], "16UC1", head))
         if "odometry" in h.node.inputs.topics:
-            pose = Odometry(header=outgoing.header(int(scene.stamps_ns[t]), "map"), child_frame_id="camera_optical")
-            pose.pose.pose = outgoing.pose_message(scene.T_map_cam[t])
+            pose = Odometry(header=messages.header(int(scene.stamps_ns[t]), "map"), child_frame_id="camera_optical")
+            pose.pose.pose = messages.pose_message(scene.T_map_cam[t])
             h.publisher("odometry", Odometry).publish(pose)
-        h.publisher("camera/image_raw").publish(outgoing.image_message(scene.images[t], "rgb8", head))
+        h.publisher("camera/image_raw").publish(messages.image_message(scene.images[t], "rgb8", head))
         time.sleep(pace_s)

@@ -16,8 +16,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from std_srvs.srv import Trigger
 
-from motion4d_ros.ros import outgoing
 from motion4d_ros.ros.diagnostics import assess
+from motion4d_ros.ros.outputs import messages
 from motion4d_ros.types import CAMERA_LOST
 
 OK = TransitionCallbackReturn.SUCCESS
@@ -50,8 +50,8 @@ def test_lossless_processes_everything(harness: Callable[..., Harness]) -> None:
     h.stream(16, pace_s=0.005)
     assert h.settled(17, 20.0).processed == 17
     assert h.until(lambda: h.engine.windows == 4)
-    order = [call for call in h.engine.calls if call in ("accept", "advance")]
-    assert order[:10].count("advance") >= 2, "windows are fitted as soon as they are full, not after all frames"
+    order = [call for call in h.engine.calls if call in ("add_frame", "process_window")]
+    assert order[:10].count("process_window") >= 2, "windows are fitted as soon as they are full, not after all frames"
 
 
 def test_lossless_results_do_not_depend_on_timing(harness: Callable[..., Harness]) -> None:
@@ -59,7 +59,7 @@ def test_lossless_results_do_not_depend_on_timing(harness: Callable[..., Harness
     h = harness(parameters={"budget.mode": "lossless", "budget.queue_size": 100, **SHORT})
     h.connect()
     answers: list[bool] = []
-    advance = h.engine.advance
+    advance = h.engine.process_window
 
     def spy(should_yield: Callable[[], bool], between: Callable[[], None]) -> list[object]:
         if h.engine.window_is_full:
@@ -67,7 +67,7 @@ def test_lossless_results_do_not_depend_on_timing(harness: Callable[..., Harness
             answers.append(should_yield())
         return advance(should_yield, between)
 
-    h.engine.advance = spy
+    h.engine.process_window = spy
     h.engine.accept_s = 0.02
     h.stream(16, pace_s=0.002)
     assert h.settled(16, 20.0).processed == 16 and h.until(lambda: h.engine.windows == 4)
@@ -101,7 +101,7 @@ def test_exceptions_are_survived(harness: Callable[..., Harness]) -> None:
     h.connect()
     h.send(10**8)
     h.settled(1)
-    for method in ("accept", "advance", "refine"):
+    for method in ("add_frame", "process_window", "refine"):
         h.engine.fail[method] = RuntimeError(f"no {method} today")
     h.stream(12, pace_s=0.03)
     counts = h.settled(13)
@@ -116,7 +116,7 @@ def test_out_of_memory_lowers_the_budgets(harness: Callable[..., Harness]) -> No
     h.connect()
     h.send(10**8)
     h.settled(1)
-    h.engine.fail["advance"] = MemoryError()
+    h.engine.fail["process_window"] = MemoryError()
     h.stream(8, pace_s=0.03)
     assert h.until(lambda: h.node.config.budget.max_static == 6000)
     assert h.settled(9).processed == 9
@@ -128,14 +128,14 @@ def test_a_dead_worker_is_restarted_once(harness: Callable[..., Harness]) -> Non
     h.connect()
     h.send(10**8)
     h.settled(1)
-    h.engine.fail["accept"] = SystemExit()
+    h.engine.fail["add_frame"] = SystemExit()
     h.send(2 * 10**8)
     assert h.until(lambda: h.node._restarts == 1 and h.node.worker.alive, 5.0)
     assert "worker_restarted" in codes(h)
     assert len(h.engines) == 1 and "reset" in h.engine.calls, "a new scene of the same engine: ids are not reused"
     h.send(3 * 10**8)
     assert h.settled(3).dropped == {"worker died": 1}
-    h.engine.fail["accept"] = SystemExit()
+    h.engine.fail["add_frame"] = SystemExit()
     h.send(4 * 10**8)
     assert h.until(lambda: "worker_dead" in codes(h), 5.0)
     time.sleep(1.5)
@@ -170,7 +170,7 @@ def test_an_engine_that_cannot_be_reset_is_replaced(harness: Callable[..., Harne
     h.connect()
     h.send(10**8)
     h.settled(1)
-    h.engine.fail = {"accept": SystemExit(), "reset": RuntimeError("broken")}
+    h.engine.fail = {"add_frame": SystemExit(), "reset": RuntimeError("broken")}
     h.send(2 * 10**8)
     assert h.until(lambda: len(h.engines) == 2 and h.node.worker.alive, 5.0)
     h.send(3 * 10**8)
@@ -286,7 +286,7 @@ def test_a_calibration_that_was_latched_before_the_node_came(harness: Callable[.
 def test_depth_of_another_camera_is_not_used_and_said(harness: Callable[..., Harness]) -> None:
     h = harness(parameters={"depth.source": "topic"})
     h.connect()
-    depth = outgoing.image_message(np.full((48, 64), 1500, np.uint16), "16UC1", outgoing.header(10**9, "depth_camera"))
+    depth = messages.image_message(np.full((48, 64), 1500, np.uint16), "16UC1", messages.header(10**9, "depth_camera"))
     h.publisher("depth").publish(depth)
     h.send(10**9)
     assert h.settled(1).processed == 1 and h.engine.frames[-1].depth_m is None
@@ -311,7 +311,7 @@ def test_live_estimates_do_not_wait_for_a_window(harness: Callable[..., Harness]
     h.connect()
     h.engine.window_s = 600.0
     h.stream(4)
-    assert h.until(lambda: "advance" in h.engine.calls)
+    assert h.until(lambda: "process_window" in h.engine.calls)
     h.stream(3, start_ns=2 * 10**9)
     assert h.until(lambda: len(h.heard["tracked_objects"]) >= 7)
     assert {message.stage for message in h.heard["tracked_objects"]} == {"live"} and h.engine.windows == 0
@@ -325,10 +325,10 @@ def test_the_clock_jumps_in_mid_window(harness: Callable[..., Harness]) -> None:
     h.connect()
     h.engine.window_s = 60.0
     h.stream(4, start_ns=LATER)
-    assert h.until(lambda: "advance" in h.engine.calls)
+    assert h.until(lambda: "process_window" in h.engine.calls)
     h.send(10**9)
     assert h.settled(5).processed == 5
-    assert h.engine.calls[-3:] == ["advance", "reset", "accept"] and "clock_jump" in codes(h)
+    assert h.engine.calls[-3:] == ["process_window", "reset", "add_frame"] and "clock_jump" in codes(h)
     h.stream(2, start_ns=11 * 10**8)
     assert h.settled(7).processed == 7 and h.engine.calls.count("reset") == 1
 
@@ -338,10 +338,10 @@ def test_the_camera_changes_in_mid_window(harness: Callable[..., Harness]) -> No
     h.connect()
     h.engine.window_s = 60.0
     h.stream(4)
-    assert h.until(lambda: "advance" in h.engine.calls)
+    assert h.until(lambda: "process_window" in h.engine.calls)
     h.send(2 * 10**9, width=96, height=64)
     assert h.settled(5).processed == 5
-    assert h.engine.calls[-3:] == ["advance", "reset", "accept"] and "clock_jump" not in codes(h)
+    assert h.engine.calls[-3:] == ["process_window", "reset", "add_frame"] and "clock_jump" not in codes(h)
 
 
 def test_memory_runs_out_in_mid_window(harness: Callable[..., Harness]) -> None:
@@ -349,8 +349,8 @@ def test_memory_runs_out_in_mid_window(harness: Callable[..., Harness]) -> None:
     h.connect()
     h.engine.window_s = 60.0
     h.stream(4)
-    assert h.until(lambda: "advance" in h.engine.calls)
-    h.engine.fail["accept"] = MemoryError()
+    assert h.until(lambda: "process_window" in h.engine.calls)
+    h.engine.fail["add_frame"] = MemoryError()
     h.send(2 * 10**9)
     assert h.settled(5).rejected == {"exception": 1} and h.until(lambda: h.node.config.budget.max_static == 6000)
     h.engine.window_s = 0.0
@@ -358,13 +358,13 @@ def test_memory_runs_out_in_mid_window(harness: Callable[..., Harness]) -> None:
     assert h.settled(9).processed == 8 and h.until(lambda: h.engine.windows == 1)
 
 
-@pytest.mark.parametrize("moment", ["accept", "window", "deaf window"])
+@pytest.mark.parametrize("moment", ["add_frame", "window", "deaf window"])
 def test_deactivation_in_mid_work_is_quick_and_clean(harness: Callable[..., Harness], moment: str) -> None:
     h = harness(parameters=SHORT)
     h.connect()
     h.send(10**8)
     h.settled(1)
-    h.engine.accept_s, h.engine.window_s = (0.5, 0.0) if moment == "accept" else (0.0, 60.0)
+    h.engine.accept_s, h.engine.window_s = (0.5, 0.0) if moment == "add_frame" else (0.0, 60.0)
     h.engine.deaf = moment == "deaf window"
     h.stream(8, pace_s=0.01)
     time.sleep(0.2)
@@ -458,8 +458,8 @@ def test_depth_and_extrinsic_reach_the_engine(harness: Callable[..., Harness]) -
     h = harness(parameters={**sources, "base_to_camera": "0 0 0.5 0 0 0 1", "slop": 0.02})
     h.connect()
     depth = np.full((48, 64), 1500, np.uint16)
-    head = outgoing.header(10**9 + 10**7, "camera")
-    h.publisher("depth", Image).publish(outgoing.image_message(depth, "16UC1", head))
+    head = messages.header(10**9 + 10**7, "camera")
+    h.publisher("depth", Image).publish(messages.image_message(depth, "16UC1", head))
     h.publisher("odometry", Odometry).publish(odometry(10**9 - 5 * 10**6, x=2.0))
     h.send(10**9)
     assert h.settled(1).processed == 1
@@ -472,8 +472,8 @@ def test_depth_and_masks_of_half_size_are_scaled_and_said_once(harness: Callable
     h.connect()
     depth = np.arange(1, 769, dtype=np.uint16).reshape(24, 32)
     for stamp in (10**9, 2 * 10**9):
-        head = outgoing.header(stamp, "camera")
-        h.publisher("depth").publish(outgoing.image_message(depth, "16UC1", head))
+        head = messages.header(stamp, "camera")
+        h.publisher("depth").publish(messages.image_message(depth, "16UC1", head))
         h.publisher("masks").publish(labels(stamp, 32, 24, ids=(3,)))
         h.send(stamp)
     assert h.settled(2).processed == 2
@@ -483,7 +483,7 @@ def test_depth_and_masks_of_half_size_are_scaled_and_said_once(harness: Callable
     found = {finding.rule.code: finding.text for finding in assess(h.node.snapshot())}
     for words in ("depth of 32x24 px scaled to the image's 64x48", "masks of 32x24"):
         assert words in found["misfit"]
-    wide = outgoing.image_message(depth[:18], "16UC1", outgoing.header(3 * 10**9, "camera"))
+    wide = messages.image_message(depth[:18], "16UC1", messages.header(3 * 10**9, "camera"))
     h.publisher("depth").publish(wide)
     h.publisher("masks").publish(labels(3 * 10**9))
     h.send(3 * 10**9)

@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from motion4d_ros.scene.gaussians import GAUSSIAN_PARAMETERS
-from motion4d_ros.scene.optimizer import DEFAULT_RATES, SceneOptimizer
+from motion4d_ros.scene.optimizer import SceneOptimizer
 from motion4d_ros.scene.scene import Scene
 
 MS = 1_000_000
-RATES = dict.fromkeys(DEFAULT_RATES, 0.01)
+RATES = dict.fromkeys((*GAUSSIAN_PARAMETERS, "base_quats", "base_trans"), 0.01)
 
 
 def fill_gradients(scene: Scene, seed: int) -> None:
@@ -109,9 +109,11 @@ def test_scale_multiplies_all_rates(scene, make_scene):
     torch.testing.assert_close((scene.params["means"] - start) * 0.25, other.params["means"] - start)
 
 
-def test_unknown_rates_are_refused(scene):
+def test_rates_are_given_for_every_parameter_and_for_nothing_else(scene):
     with pytest.raises(ValueError, match="colour"):
-        SceneOptimizer(scene, {"colour": 0.1})
+        SceneOptimizer(scene, RATES | {"colour": 0.1})
+    with pytest.raises(ValueError, match="base_trans"):
+        SceneOptimizer(scene, {name: rate for name, rate in RATES.items() if name != "base_trans"})
 
 
 def test_forget_and_close(scene, make_batch):

@@ -18,7 +18,7 @@ def batch(count, object_id, seed):
         opacity_logits=torch.zeros(count),
         colors=torch.rand(count, 3, generator=random),
         semantics=torch.zeros(count, 2),
-        uncertainty=torch.zeros(count),
+        confidence_logits=torch.zeros(count),
         motion_logits=None,
         object_id=torch.full((count,), object_id),
         dynamic=torch.full((count,), object_id > 0),

@@ -38,6 +38,14 @@ def test_round_trip_is_bit_exact(tmp_path, make_scene, make_batch, dtype):
     assert list(tmp_path.rglob("*")) == [path.parent, path]  # no temporary files left
 
 
+def test_files_keep_the_names_of_their_format(tmp_path, scene):
+    """A scene that was saved before a parameter got its present name loads, and is written alike."""
+    path = tmp_path / "scene.safetensors"
+    save_scene(scene, path)
+    tensors = load_file(path)
+    assert torch.equal(tensors["uncertainty"], scene.params["confidence_logits"]) and "confidence_logits" not in tensors
+
+
 def test_an_empty_scene_survives(tmp_path):
     save_scene(Scene(3), tmp_path / "s.safetensors")
     loaded, extra = load_scene(tmp_path / "s.safetensors")

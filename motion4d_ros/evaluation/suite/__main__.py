@@ -21,7 +21,7 @@ from motion4d_ros.evaluation.suite.runner import VARIANTS, run_case
 from motion4d_ros.evaluation.suite.tables import fill_page, render_tables
 from motion4d_ros.failures import guarded
 from motion4d_ros.files import write_text
-from motion4d_ros.offline.metrics import versions
+from motion4d_ros.offline.results.metrics import versions
 from motion4d_ros.types import Motion4DError
 
 

@@ -23,7 +23,7 @@ VARIANTS: dict[str, list[str]] = {
     "no global stage": ["fit.global_stage=false"],
     "no 3D confidence": ["fit.confidence=false"],
     "no resampling": ["fit.resampling=false"],
-    "no hindsight": ["fit.hindsight=false"],
+    "no final remeasure": ["fit.final_remeasure=false"],
     "no semantic refinement": ["fit.semantic_refinement=false"],
 }
 

@@ -15,6 +15,7 @@ from motion4d_ros.evaluation.synthetic.degrade import degrade_depth, degrade_mas
 from motion4d_ros.evaluation.synthetic.motion import Trajectory
 from motion4d_ros.evaluation.synthetic.raycast import Part, camera_rays, cast, shade
 from motion4d_ros.files import write_atomically
+from motion4d_ros.geometry.rigid import transform_points
 from motion4d_ros.types import BoolArray, Camera, FloatArray, Frame
 
 FIRST_STAMP_NS = 1_700_000_000_000_000_000
@@ -168,7 +169,7 @@ def _with_tracks(
             rows = np.flatnonzero(owner == k)
             pose = parts[k].trajectory(time_s)
             local = parts[k].shape.place(np.stack([material[row] for row in rows]), time_s)
-            xyz[rows, t] = local @ pose[:3, :3].T + pose[:3, 3]
+            xyz[rows, t] = transform_points(pose, local)
         yx[:, t], visible[:, t] = _seen(parts, camera, scene.T_map_cam[t], xyz[:, t], time_s)
     objects = np.array([part.object_id for part in parts], np.int64)[owner]
     return replace(

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from motion4d_ros.offline.framelog import FrameLog
 from motion4d_ros.offline.report import palette
+from motion4d_ros.offline.results.frame_log import FrameLog
 from motion4d_ros.types import QueryTracks
 
 TRAIL_FRAMES = 14

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from motion4d_ros.offline.framelog import FrameLog
 from motion4d_ros.offline.report import palette
+from motion4d_ros.offline.results.frame_log import FrameLog
 from motion4d_ros.types import FloatArray, QueryTracks, StaticPoints
 
 MAX_STATIC = 24_000

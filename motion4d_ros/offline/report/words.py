@@ -70,10 +70,12 @@ def sources(configuration: dict[str, Any]) -> list[str]:
 
 def distrust(metrics: dict[str, Any]) -> list[str]:
     """What to be careful with, most serious first (plain text)."""
+    return _left_out(metrics) + _camera_doubts(metrics) + _source_doubts(metrics) + _scene_doubts(metrics)
+
+
+def _left_out(metrics: dict[str, Any]) -> list[str]:
+    """What the results do not hold."""
     found: list[str] = []
-    counts, configuration = metrics["counts"], metrics["configuration"]
-    poses = counts["poses"]
-    frames = counts["frames"]
     if metrics["failure"]:
         found.append(f"The analysis ended before the end of the recording: {metrics['failure']}")
     if metrics["interrupted"]:
@@ -83,6 +85,14 @@ def distrust(metrics: dict[str, Any]) -> list[str]:
     if failed := metrics["failed"]:
         told = "; ".join(f"{name} ({reason})" for name, reason in failed.items())
         found.append(f"These files could not be written: {told}")
+    return found
+
+
+def _camera_doubts(metrics: dict[str, Any]) -> list[str]:
+    """What to doubt of the camera's path and of its lens."""
+    found: list[str] = []
+    counts, configuration = metrics["counts"], metrics["configuration"]
+    poses, frames = counts["poses"], counts["frames"]
     if lost := poses.get("lost", 0):
         found.append(
             f"The camera pose was lost in {lost} of {frames} frames: nothing in 3D holds there. After a cut it stays "
@@ -111,6 +121,13 @@ def distrust(metrics: dict[str, Any]) -> list[str]:
             "The camera's path was found in the images: what most of the picture agrees on was taken to stand still. "
             "If one thing fills the picture and moves, path, depth and objects are wrong, and nothing here shows it."
         )
+    return found
+
+
+def _source_doubts(metrics: dict[str, Any]) -> list[str]:
+    """What was not given and had to be found."""
+    found: list[str] = []
+    configuration = metrics["configuration"]
     if configuration.get("depth.source") in ("geometry", "none"):
         found.append(
             "There was no depth sensor: moving objects are placed by geometry alone. Their distance, and how far their "
@@ -120,6 +137,14 @@ def distrust(metrics: dict[str, Any]) -> list[str]:
         found.append(
             "Objects were found by motion: what never moved is background, and things that move alike may share an id."
         )
+    return found
+
+
+def _scene_doubts(metrics: dict[str, Any]) -> list[str]:
+    """What to doubt of the scene and the tracks."""
+    found: list[str] = []
+    counts, configuration = metrics["counts"], metrics["configuration"]
+    frames = counts["frames"]
     if counts["objects"] == 0:
         found.append("No moving object was found.")
     visible, confidence = metrics["tracks"]["visible_share"], metrics["tracks"]["mean_confidence"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from motion4d_ros.offline.sources.bag_kind import holds_bag
-from motion4d_ros.offline.sources.base import FrameSource, SourceOptions, SourceReport
-from motion4d_ros.offline.sources.rules import BAG, FOLDER, VIDEO, check_options
+from motion4d_ros.offline.sources.bags.bag_kind import holds_bag
+from motion4d_ros.offline.sources.interfaces import FrameSource, SourceOptions, SourceReport
+from motion4d_ros.offline.sources.option_rules import BAG, FOLDER, VIDEO, check_options
 from motion4d_ros.types import Motion4DError
 
 __all__ = ["FrameSource", "SourceOptions", "SourceReport", "open_source"]
@@ -25,14 +25,14 @@ def open_source(path: Path, options: SourceOptions) -> FrameSource:
     kind = kind_of(path)
     check_options(kind, str(path), options)
     if kind == BAG:
-        from motion4d_ros.offline.sources.bag import BagSource
+        from motion4d_ros.offline.sources.bags.bag_source import BagSource
 
         return BagSource(path, options)
     if kind == FOLDER:
-        from motion4d_ros.offline.sources.folder import FolderSource
+        from motion4d_ros.offline.sources.folders.folder_source import FolderSource
 
         return FolderSource(path, options)
-    from motion4d_ros.offline.sources.video import VideoSource
+    from motion4d_ros.offline.sources.videos.video_source import VideoSource
 
     return VideoSource(path, options)
 

@@ -1,0 +1,1 @@
+"""What is known of depth and motion before a single Gaussian is rendered."""

@@ -1,0 +1,1 @@
+"""The motion of every object: bundle adjustment, articulation, priors and prediction."""

@@ -1,0 +1,1 @@
+"""Gradient steps on the scene: targets, losses, training loop, new Gaussians and pruned ones."""

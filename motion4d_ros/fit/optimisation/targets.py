@@ -1,0 +1,76 @@
+"""One frame as the optimiser sees it: tensors, made once and kept while the frame is in the horizon."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from motion4d_ros.fit.optimisation.losses import LocalMeans, local_means
+from motion4d_ros.fit.window.horizon import FrameState
+from motion4d_ros.types import UNKNOWN_LABEL, IntArray
+
+
+@dataclass
+class Target:
+    """What the render of one frame should look like."""
+
+    index: int
+    image: Tensor  # (H, W, 3) in [0, 1]
+    channels: Tensor  # (H, W) int64 semantic channel of the voted (later: refreshed) label
+    known: Tensor  # (H, W) float, 0 where the mask source has no opinion
+    depth_m: Tensor  # (H, W) m, 1 where unknown
+    depth_weight: Tensor  # (H, W) 0 where unknown, smaller where the source is unsure
+    T_cam_map: Tensor  # (4, 4)
+    _means: LocalMeans | None = field(default=None, init=False, repr=False)
+
+    def local_means(self) -> LocalMeans:
+        """Those of the image, computed when they are first asked for."""
+        if self._means is None:
+            self._means = local_means(self.image)
+        return self._means
+
+
+def make_target(state: FrameState, channel_of: dict[int, int], device: torch.device) -> Target:
+    """The tensors of one frame."""
+    channels, known = label_channels(state.labels, channel_of)
+    finite = np.isfinite(state.depth_m) & (state.depth_m > 0)
+    weight = np.where(finite, 1.0 / (1.0 + (state.depth_sigma / 0.05) ** 2), 0.0)
+    weight *= ~_depth_edges(np.where(finite, state.depth_m, 0.0))
+
+    def tensor(array: np.ndarray, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.as_tensor(np.ascontiguousarray(array), dtype=dtype, device=device)
+
+    return Target(
+        state.index,
+        tensor(state.image.astype(np.float32) / 255),
+        tensor(channels, torch.int64),
+        tensor(known),
+        tensor(np.where(finite, state.depth_m, 1.0)),
+        tensor(weight),
+        tensor(state.T_cam_map),
+    )
+
+
+def label_channels(labels: IntArray, channel_of: dict[int, int]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """(H, W) semantic channels of labels (0 for ids without one), and (H, W) where the labels say anything."""
+    channels = np.zeros(labels.shape, np.int64)
+    for label, channel in channel_of.items():
+        channels[labels == label] = channel
+    return channels, labels != UNKNOWN_LABEL
+
+
+def _depth_edges(depth_m: np.ndarray, jump: float = 0.04) -> np.ndarray:
+    """(H, W) where depth jumps by more than the share `jump` between neighbours: flying pixels live there."""
+    edge = np.zeros(depth_m.shape, bool)
+    for axis in (0, 1):
+        low, high = [slice(None)] * 2, [slice(None)] * 2
+        low[axis], high[axis] = slice(None, -1), slice(1, None)
+        a, b = depth_m[tuple(low)], depth_m[tuple(high)]
+        jumps = np.abs(a - b) > jump * np.minimum(a, b)
+        edge[tuple(low)] |= jumps
+        edge[tuple(high)] |= jumps
+    return edge

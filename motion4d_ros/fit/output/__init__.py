@@ -1,0 +1,1 @@
+"""From the fitted scene to estimates, views and query tracks."""

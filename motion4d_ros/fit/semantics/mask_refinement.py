@@ -1,0 +1,102 @@
+"""Semantic refinement: rendered masks prompt the 2D network, whose new masks train the next round (Motion4D, sec. 3.2).
+
+Per object the network is prompted with the *exact box* of the rendered mask and with positive and negative points at
+the maxima of the distance transform of the largest regions where rendered and current mask disagree. The rendered
+mask itself is never fed back: networks follow mask prompts too strictly and lose their fine boundaries. Sources that
+take no prompts are corrected by the rendered labels where these are sure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from motion4d_ros.fit.optimisation.targets import Target, label_channels
+from motion4d_ros.fit.optimisation.trainer import View
+from motion4d_ros.fit.window.horizon import FrameState
+from motion4d_ros.geometry.label_images import resize_labels, resize_planes
+from motion4d_ros.priors.interfaces import MaskSource
+from motion4d_ros.types import BoolArray, IntArray, Prompt
+
+MIN_REGION_PX = 12.0  # at working size; smaller disagreements are ragged edges
+POINTS_PER_SIGN = 3  # largest regions that get a point
+SURE = 0.8  # rendered probability from which a label corrects a source that takes no prompts
+
+
+@dataclass
+class MaskRefinement:
+    """Callable that refreshes the labels of one frame and its target, in place."""
+
+    source: MaskSource
+    channel_of: dict[int, int]
+
+    def __call__(self, state: FrameState, target: Target, view: View) -> None:
+        """Prompts the source where it takes prompts, else corrects its labels by the sure ones of the rendering."""
+        probability = view.labels.cpu().numpy()
+        names = np.zeros(probability.shape[-1], np.int64)
+        for label, channel in self.channel_of.items():
+            names[channel] = label
+        if self.source.accepts_prompts:
+            self._ask(state, probability, names)
+        else:
+            sure = probability.max(-1) > SURE
+            state.labels = np.where(sure, names[probability.argmax(-1)], state.labels).astype(state.labels.dtype)
+        channels, known = label_channels(state.labels, self.channel_of)
+        target.channels = torch.as_tensor(channels, device=target.channels.device)
+        target.known = torch.as_tensor(known, dtype=target.known.dtype, device=target.known.device)
+
+    def _ask(self, state: FrameState, probability: NDArray[np.float32], names: NDArray[np.int64]) -> None:
+        """Prompts the source at the size at which it looks, about what it said last."""
+        frame = state.shown_to(self.source)
+        size = frame.camera.size
+        rendered = names[resize_planes(probability, size).argmax(-1)]
+        current = resize_labels(state.source_labels(), size)
+        smallest = MIN_REGION_PX * frame.camera.width / state.frame.camera.width * size[0] / state.frame.camera.height
+        prompts = prompts_for(frame.stamp_ns, rendered, current, smallest)
+        fresh = self.source.refresh(frame, prompts) if prompts else None
+        if fresh is not None:
+            state.keep_outlines(fresh)
+            state.labels = resize_labels(fresh, state.frame.camera.size)
+
+
+def prompts_for(
+    stamp_ns: int, rendered: IntArray, current: IntArray, min_region_px: float = MIN_REGION_PX
+) -> list[Prompt]:
+    """One prompt per object of `rendered` (H, W): its exact box, and points in the largest mismatches with
+    `current`.
+    """
+    prompts = []
+    for label in np.unique(rendered[rendered > 0]).tolist():
+        mask = rendered == label
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        missing = points_in_regions(mask & (current != label), min_region_px)
+        leaked = points_in_regions((current == label) & ~mask, min_region_px)
+        prompts.append(
+            Prompt(
+                stamp_ns=stamp_ns,
+                object_id=int(label),
+                points_px=np.array([*missing, *leaked], float).reshape(-1, 2),
+                positive=np.array([True] * len(missing) + [False] * len(leaked), bool),
+                box_px=np.array([columns[0], rows[0], columns[-1], rows[-1]], float),
+            )
+        )
+    return prompts
+
+
+def points_in_regions(region: BoolArray, min_region_px: float = MIN_REGION_PX) -> list[tuple[float, float]]:
+    """(x, y) of the distance transform's maximum in each of the largest connected parts of `region` (H, W)."""
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8), connectivity=4)
+    order = sorted(range(1, count), key=lambda part: -stats[part, cv2.CC_STAT_AREA])[:POINTS_PER_SIGN]
+    points = []
+    for part in order:
+        if stats[part, cv2.CC_STAT_AREA] < min_region_px:
+            break
+        padded = np.pad((parts == part).astype(np.uint8), 1)  # the image's border is an edge, too
+        distance = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
+        row, column = np.unravel_index(int(distance.argmax()), distance.shape)
+        points.append((float(column), float(row)))
+    return points

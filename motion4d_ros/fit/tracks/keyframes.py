@@ -1,0 +1,247 @@
+"""Keyframes and the points picked on them, measured again in every frame within reach (see `keyframe_measurement`)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Set
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from motion4d_ros.fit.motion.object_motion import Step
+from motion4d_ros.fit.tracks.keyframe_measurement import (
+    NOWHERE_PX,
+    Measured,
+    View,
+    expected,
+    labels_at,
+    measure,
+    measure_object,
+)
+from motion4d_ros.fit.tracks.point_table import PointTable
+from motion4d_ros.fit.window.horizon import FrameState, Horizon
+from motion4d_ros.fit.window.yield_point import YieldPoint
+from motion4d_ros.threads import in_order
+from motion4d_ros.types import BACKGROUND
+
+ObjectMotions = Callable[[int, int], dict[int, Step]]
+"""(from frame index, to frame index) -> motion of every object, by label."""
+
+SEED_SIGMA_PX = 0.15
+STALE_PX = 1.0  # an object's warp that the scene has moved by more since is not what would be measured from now
+MOST_MEASUREMENTS = 4  # of an object in one frame from one keyframe
+
+
+@dataclass
+class _Keyframe:
+    index: int
+    ids: NDArray[np.int64]  # (M,)
+    uv_px: NDArray[np.float32]  # (M, 2)
+    found: dict[int, Measured] = field(default_factory=dict)  # by frame index
+    times: Counter[tuple[int, int]] = field(default_factory=Counter)  # (frame index, label) -> measurements
+
+
+class Keyframes:
+    """A keyframe every few frames; each is linked once to every frame within `reach`."""
+
+    def __init__(self, spacing: int, reach: int, yield_point: YieldPoint | None = None, threads: int = 1) -> None:
+        """Points are picked every `spacing` px; `threads` measure at once (0: as many as there are cores)."""
+        self.spacing = spacing
+        self.reach = reach
+        self._threads = threads
+        self._yield_point = yield_point or YieldPoint()
+        self._keyframes: list[_Keyframe] = []
+        self._next_id = 1 << 40  # far from the ids of chains
+
+    @property
+    def count(self) -> int:
+        """Number of keyframes."""
+        return len(self._keyframes)
+
+    def forget_before(self, index: int) -> None:
+        """Drops keyframes and measurements older than frame `index`."""
+        self._keyframes = [keyframe for keyframe in self._keyframes if keyframe.index >= index]
+        for keyframe in self._keyframes:
+            for old in [k for k in keyframe.found if k < index]:
+                del keyframe.found[old]
+
+    def add(self, state: FrameState) -> None:
+        """Picks points on a grid: twice as dense on objects."""
+        uv = np.concatenate([self._pick(state, on_object) for on_object in (False, True)])
+        keyframe = _Keyframe(state.index, self._new_ids(len(uv)), uv)
+        keyframe.found[state.index] = _picked(uv)
+        self._keyframes.append(keyframe)
+
+    def _pick(self, state: FrameState, on_object: bool) -> NDArray[np.float32]:
+        height, width = state.labels.shape
+        step = max(2, self.spacing // 2) if on_object else self.spacing
+        y, x = np.mgrid[step // 2 : height : step, step // 2 : width : step].reshape(2, -1)
+        keep = ((state.labels[y, x] > 0) == on_object) & np.isfinite(state.depth_m[y, x])
+        return np.stack([x[keep], y[keep]], 1).astype(np.float32)
+
+    def _new_ids(self, count: int) -> NDArray[np.int64]:
+        self._next_id += count
+        return np.arange(self._next_id - count, self._next_id)
+
+    def best_for(self, label: int, horizon: Horizon, before: int, most: int = 3) -> list[int]:
+        """Indices of the keyframes older than `before` that show most of an object, best first."""
+        areas = {
+            keyframe.index: int((horizon.get(keyframe.index).labels == label).sum())
+            for keyframe in self._keyframes
+            if keyframe.index < before
+        }
+        return sorted((k for k, area in areas.items() if area > 0), key=lambda k: -areas[k])[:most]
+
+    def newest_before(self, index: int) -> int | None:
+        """Index of the newest keyframe older than frame `index`."""
+        return max((keyframe.index for keyframe in self._keyframes if keyframe.index < index), default=None)
+
+    def unlink(self, horizon: Horizon, before: int, frames: Set[int], label: int | None = None) -> None:
+        """Forgets what keyframes older than `before` measured of an object, or of all, in `frames`: :meth:`correct`
+        measures it again.
+        """
+        for keyframe in self._keyframes:
+            if keyframe.index < before:
+                labels = labels_at(horizon.get(keyframe.index).labels, keyframe.uv_px)
+                rows = np.flatnonzero(labels != BACKGROUND if label is None else labels == label)
+                for index in (frames & keyframe.found.keys()) - {keyframe.index}:
+                    keyframe.found[index].forget(rows)
+                    for concerned in np.unique(labels[rows]).tolist():
+                        keyframe.times[index, concerned] = 0
+
+    def start_again(self, frames: Set[int], horizon: Horizon) -> None:
+        """Forgets what was measured of objects in `frames`, whose labels have changed; in keyframes among them their
+        points are picked anew.
+        """
+        for number, keyframe in enumerate(self._keyframes):
+            if keyframe.index in frames:
+                self._keyframes[number] = self._pick_again(keyframe, horizon.get(keyframe.index))
+        self.unlink(horizon, horizon.frames[-1].index + 1, frames)
+
+    def _pick_again(self, keyframe: _Keyframe, state: FrameState) -> _Keyframe:
+        """The keyframe with the points of the static scene that it has, and new ones on objects, not yet measured."""
+        kept = np.flatnonzero(labels_at(state.labels, keyframe.uv_px) == BACKGROUND)
+        new = self._pick(state, on_object=True)
+        uv = np.concatenate([keyframe.uv_px[kept], new])
+        again = _Keyframe(keyframe.index, np.concatenate([keyframe.ids[kept], self._new_ids(len(new))]), uv)
+        for index, link in keyframe.found.items():
+            again.found[index] = Measured.nowhere(np.full((len(uv), 2), NOWHERE_PX))
+            again.found[index].put(np.arange(len(kept)), link.select(kept))
+        again.found[keyframe.index] = _picked(uv)
+        return again
+
+    def link(
+        self,
+        horizon: Horizon,
+        motions: ObjectMotions,
+        relocaliser: Set[tuple[int, int]] = frozenset(),
+    ) -> int:
+        """Measures every keyframe in every frame within reach, and in those `reunions` (keyframe, frame) names, where
+        it has not been measured; the number of links.
+        """
+        views = _Views(horizon)
+        links = [
+            _Link(keyframe, state.index, views, motions)
+            for keyframe in self._keyframes
+            for state in horizon.frames
+            if abs(state.index - keyframe.index) <= self.reach or (keyframe.index, state.index) in relocaliser
+            if state.index not in keyframe.found
+        ]
+        for link, found in zip(links, in_order(_Link.measured, links, self._threads, self._yield_point), strict=True):
+            link.keyframe.found[link.index] = found
+        return len(links)
+
+    def correct(self, horizon: Horizon, motions: ObjectMotions) -> int:
+        """Measures objects again in frames where the scene has moved them since; how often it did."""
+        views = _Views(horizon)
+        links = [
+            _Link(keyframe, index, views, motions)
+            for keyframe in self._keyframes
+            for index in sorted(keyframe.found.keys() - {keyframe.index})
+        ]
+        measured = 0
+        for link, stale in zip(links, in_order(_Link.corrected, links, self._threads, self._yield_point), strict=True):
+            for label, rows, again in stale:
+                link.keyframe.times[link.index, label] += 1
+                link.keyframe.found[link.index].put(rows, again)
+            measured += len(stale)
+        return measured
+
+    def table(self, horizon: Horizon) -> PointTable:
+        """All points that were seen in at least three frames of the horizon, with voted labels."""
+        tables = [PointTable.empty(len(horizon))]
+        for keyframe in self._keyframes:
+            count = len(keyframe.ids)
+            uv = np.zeros((count, len(horizon), 2), np.float32)
+            seen = np.zeros((count, len(horizon)), bool)
+            sigma = np.full((count, len(horizon)), np.inf, np.float32)
+            for index, link in keyframe.found.items():
+                column = index - horizon.first_index
+                uv[:, column], seen[:, column], sigma[:, column] = link.uv_px, link.found, link.sigma_px
+            query = np.full(count, keyframe.index)
+            tables.append(
+                PointTable(keyframe.ids, query, uv, seen, sigma, np.zeros(count, np.int64), np.zeros(count, np.float32))
+            )
+        table = tables[0]
+        for other in tables[1:]:
+            table = table.joined(other)
+        table = table.select(table.seen.sum(1) >= 3)
+        table.vote(horizon)
+        return table
+
+
+class _Views(dict[int, View]):
+    """What the frames of a horizon contribute, made when it is asked for."""
+
+    def __init__(self, horizon: Horizon) -> None:
+        super().__init__()
+        self._horizon = horizon
+        self.camera = horizon.camera
+
+    def __missing__(self, index: int) -> View:
+        self[index] = _view(self._horizon.get(index))
+        return self[index]
+
+
+class _Link:
+    """A keyframe to be measured in another frame: nothing here is written, so several may be at once."""
+
+    def __init__(self, keyframe: _Keyframe, index: int, views: _Views, motions: ObjectMotions) -> None:
+        self.keyframe = keyframe
+        self.index = index
+        self._camera = views.camera
+        self._source, self._target = views[keyframe.index], views[index]
+        self._back = motions(index, keyframe.index)
+
+    def measured(self) -> Measured:
+        """Where all points of the keyframe are."""
+        return measure(self._source, self._target, self._back, self.keyframe.uv_px, self._camera)
+
+    def corrected(self) -> list[tuple[int, NDArray[np.intp], Measured]]:
+        """Labels and rows of the objects that the scene has moved since they were measured, and where they are."""
+        keyframe, source = self.keyframe, self._source
+        now = expected(source, self._target, self._back, keyframe.uv_px, self._camera)
+        labels = labels_at(source.labels, keyframe.uv_px)
+        moved = np.linalg.norm(now - keyframe.found[self.index].warped_px, axis=1)
+        result = []
+        for label in np.unique(labels[labels != BACKGROUND]).tolist():
+            rows = np.flatnonzero(labels == label)
+            stale = float(np.median(moved[rows])) >= STALE_PX
+            if stale and keyframe.times[self.index, label] < MOST_MEASUREMENTS:
+                uv = keyframe.uv_px[rows]
+                again = measure_object(source, self._target, label, self._back, uv, self._camera)
+                result.append((label, rows, again))
+        return result
+
+
+def _view(state: FrameState) -> View:
+    gray = np.asarray(cv2.cvtColor(state.image, cv2.COLOR_RGB2GRAY), np.uint8)
+    return View(gray, state.labels, state.depth_m, state.T_map_cam)
+
+
+def _picked(uv_px: NDArray[np.float32]) -> Measured:
+    """Points in the frame in which they were picked."""
+    sigma = np.full(len(uv_px), SEED_SIGMA_PX, np.float32)
+    return Measured(uv_px.copy(), np.ones(len(uv_px), bool), sigma, uv_px.copy())

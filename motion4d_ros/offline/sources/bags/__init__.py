@@ -1,0 +1,1 @@
+"""Bags as recordings: opened or salvaged, surveyed, their messages matched to images."""

@@ -1,0 +1,1 @@
+"""Files about the camera: calibrations and poses, and whether they agree with depth."""

@@ -1,0 +1,1 @@
+"""Folders of images as recordings, as data sets lay them out."""

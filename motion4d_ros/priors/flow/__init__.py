@@ -1,0 +1,1 @@
+"""Dense optical flow, shared by every source that needs it."""

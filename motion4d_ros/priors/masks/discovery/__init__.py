@@ -1,0 +1,1 @@
+"""What moves? Masks of moving things found without a prompt or a network."""

@@ -1,0 +1,1 @@
+"""Masks carried from frame to frame without a network."""

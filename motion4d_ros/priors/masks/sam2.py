@@ -1,0 +1,169 @@
+"""Masks from SAM 2, which remembers what each object looked like. Set `masks.source` to `sam2`.
+
+The package's video predictor runs as a stream (`models/sam2_predictor.py`). A person starts and corrects objects at any
+time; the semantic stage refreshes frames of the current window by boxes and points, never by a rendered mask.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from motion4d_ros.config import Config
+from motion4d_ros.models.registry import MODELS
+from motion4d_ros.models.sam2_predictor import State, StreamingPredictor, architecture, build_predictor
+from motion4d_ros.models.sam_onnx import full_size
+from motion4d_ros.models.store import ModelStore
+from motion4d_ros.priors.interfaces import SceneHint
+from motion4d_ros.priors.masks.prompting import ObjectBook, labels_from, read_prompt
+from motion4d_ros.types import Frame, IntArray, Motion4DError, Prompt
+
+SMALLEST_AREA = 16  # px, of an answer to a prompt
+CELL_PX = 4  # side of the cells in which SAM 2 draws masks, in pixels of the square that it looks at
+
+
+class Sam2Masks:
+    """Until something is prompted every pixel is background. The last frames are kept for corrections."""
+
+    accepts_prompts = True
+    full_size = True
+
+    def __init__(self, config: Config, predictor: StreamingPredictor | None = None) -> None:
+        self._predictor = predictor or load_predictor(config)
+        self.outline_cells = int(self._predictor.image_size) // CELL_PX
+        self._keep = max(4, 2 * config.window.length)
+        self._keep_features = config.window.length + 1
+        self._state: State | None = None
+        self._size: tuple[int, int] = (0, 0)
+        self._logits: OrderedDict[int, dict[int, NDArray[np.float16]]] = OrderedDict()  # frame -> object -> (h, w)
+        self._book = ObjectBook()
+        self._revised: dict[int, NDArray[np.int32]] = {}
+
+    @property
+    def names(self) -> dict[int, str]:
+        """Names given by prompts, by object id."""
+        return self._book.names
+
+    @property
+    def object_ids(self) -> list[int]:
+        """Ids of the objects being followed."""
+        return [] if self._state is None else list(self._state["obj_ids"])
+
+    def masks(self, frame: Frame, hint: SceneHint | None) -> IntArray:
+        """(H, W) object ids of the next frame. The hint is not needed: SAM 2 has a memory of its own."""
+        state = self._take(frame)
+        for object_id in self.object_ids:
+            self._keep_answer(frame.index, object_id, self._predictor.track(state, frame.index, object_id))
+        if frame.masks is not None and not self.object_ids:  # ids that came with the frame start the objects
+            for object_id in np.unique(frame.masks[frame.masks > 0]):
+                self.prompt(frame, Prompt(frame.stamp_ns, int(object_id), mask=frame.masks == object_id))
+        self._predictor.trim(state, self._keep)
+        return self._labels(frame.index)
+
+    def refresh(self, frame: Frame, prompts: Sequence[Prompt]) -> IntArray | None:
+        """(H, W) ids of a seen frame, asked anew for the given objects; the others stay as they were. None if the
+        frame is kept no longer.
+
+        Only points and boxes are used: SAM 2 follows mask prompts so strictly that it would lose its fine outlines.
+        """
+        if frame.index not in self._logits or frame.camera.size != self._size:
+            return None
+        state = self._recall(frame)
+        for prompt in prompts:
+            pointed = read_prompt(frame, prompt)
+            if len(pointed.points_px) == 0 and pointed.box_px is None:
+                continue
+            object_id = self._book.id_of(prompt)
+            answer = self._predictor.refresh(
+                state, frame.index, object_id, pointed.points_px, pointed.positive, pointed.box_px
+            )
+            self._keep_answer(frame.index, object_id, answer)
+        return self._labels(frame.index)
+
+    def prompt(self, frame: Frame, prompt: Prompt) -> None:
+        """Starts, corrects, renames or deletes an object; frames kept since then change too (`revised_masks`)."""
+        object_id = self._book.id_of(prompt)
+        if prompt.delete:
+            self._delete(object_id)
+            return
+        pointed = read_prompt(frame, prompt)
+        if pointed.empty:
+            if prompt.name:
+                return
+            raise Motion4DError("empty prompt: give points, a box, a mask, a 3D point, a name or delete")
+        if pointed.mask is not None and pointed.mask.sum() < SMALLEST_AREA:
+            raise Motion4DError("the prompt's mask is empty: mark the object")
+        state = self._recall(frame)
+        answer = self._predictor.prompt(
+            state, frame.index, object_id, pointed.points_px, pointed.positive, pointed.box_px, pointed.mask
+        )
+        self._keep_answer(frame.index, object_id, answer)
+        self._revised[frame.index] = self._labels(frame.index)
+        for index in [i for i in self._logits if i > frame.index]:
+            self._keep_answer(index, object_id, self._predictor.track(state, index, object_id))
+            self._revised[index] = self._labels(index)
+        self._predictor.trim(state, self._keep)
+
+    def revised_masks(self) -> dict[int, NDArray[np.int32]]:
+        """Masks of seen frames that a prompt has changed since the last call: index -> (H, W) ids."""
+        revised, self._revised = self._revised, {}
+        return revised
+
+    def reset(self) -> None:
+        """Forgets everything; ids go on."""
+        self._state = None
+        self._logits.clear()
+        self._revised.clear()
+
+    def _take(self, frame: Frame) -> State:
+        if self._state is not None and frame.camera.size != self._size:
+            self.reset()
+        if self._state is None:
+            self._size = frame.camera.size
+            self._state = self._predictor.open_state(self._size, self._keep_features)
+        if frame.index not in self._logits:
+            self._predictor.append(self._state, frame.index, frame.image)
+            self._logits[frame.index] = {}
+        while len(self._logits) > self._keep:
+            self._logits.popitem(last=False)
+        return self._state
+
+    def _recall(self, frame: Frame) -> State:
+        if self._logits and frame.index not in self._logits and frame.index < next(reversed(self._logits)):
+            raise Motion4DError(f"prompt for frame {frame.index}: it is no longer kept, prompt a newer one")
+        return self._take(frame)
+
+    def _keep_answer(self, index: int, object_id: int, logits: torch.Tensor) -> None:
+        values = logits[0, 0].float().clamp(-100.0, 100.0).cpu().numpy()
+        self._logits[index][object_id] = values.astype(np.float16)
+
+    def _labels(self, index: int) -> NDArray[np.int32]:
+        found = {key: full_size(value, self._size) for key, value in self._logits[index].items()}
+        return labels_from(found, self._size)
+
+    def _delete(self, object_id: int) -> None:
+        self._book.names.pop(object_id, None)
+        if self._state is not None and object_id in self.object_ids:
+            self._predictor.remove_object(self._state, object_id, need_output=False)
+        for index, found in self._logits.items():
+            if found.pop(object_id, None) is not None:
+                self._revised[index] = self._labels(index)
+
+
+def load_predictor(config: Config) -> StreamingPredictor:
+    """The SAM 2 that `masks.model` names, with its weights, on `run.device`."""
+    located = ModelStore(config.models.folder).resolve(config.masks.model, "sam2", {"sam2"}, "masks.model")
+    checkpoint = located.paths[0]
+    known = [model for model in MODELS if model.loader == "sam2"]
+    model = located.model or next((m for m in known if m.files[0].path == checkpoint.name), None)
+    if model is None:
+        names = ", ".join(m.files[0].path for m in known)
+        raise Motion4DError(f"masks.model={checkpoint}: cannot tell which SAM 2 this is; name it like one of {names}")
+    device = config.run.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return build_predictor(architecture(model.variant, config.masks.image_size), checkpoint, device, config.models.half)

@@ -1,0 +1,1 @@
+"""Messages in: subscriptions, synchronisation, frames, poses and prompts."""

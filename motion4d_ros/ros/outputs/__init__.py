@@ -1,0 +1,1 @@
+"""Estimates out: messages, publishers, markers, status."""

@@ -1,0 +1,399 @@
+"""The one thread that owns the engine. Callbacks only put frames into its queue and jobs into its inbox.
+
+Its day: answer jobs (services, prompts), take in frames (each yields a LIVE estimate at once), fit windows, and in idle
+time refine globally, giving way to whatever comes. A window takes seconds, so the engine pauses between its steps, and
+the worker looks up: is it to stop, has a frame come? No exception of a frame ends it; what survives is counted.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from motion4d_ros.config import Config
+from motion4d_ros.failures import is_out_of_memory
+from motion4d_ros.imagery.validation import Rejection
+from motion4d_ros.ros.engine import Engine
+from motion4d_ros.ros.inputs.frames import FrameContext, ImageGroup
+from motion4d_ros.ros.work.interrupt import Interrupted, interrupt
+from motion4d_ros.ros.work.memory import free_gpu_memory, lower_budgets
+from motion4d_ros.ros.work.queue import FrameQueue
+from motion4d_ros.types import CAMERA_CHANGED, Camera, Estimate, Frame, Motion4DError
+
+Result = TypeVar("Result")
+
+
+class Abandoned(Exception):
+    """Raised in a pause of the engine, to give up the window: its scene is over, or the worker is to stop."""
+
+    def __init__(self, reason: str, *, jumped: bool = False) -> None:
+        super().__init__(reason)
+        self.jumped = jumped  # because the clock went back
+
+
+@dataclass
+class WorkerReport:
+    """What the worker has been through. Times are `time.monotonic()`, minus infinity = never."""
+
+    exceptions: Counter[str] = field(default_factory=Counter)
+    last_exception: str = ""
+    exception_at: float = float("-inf")
+    oom_at: float = float("-inf")
+    processed_at: float = float("-inf")
+    reset_at: dict[str, float] = field(default_factory=dict)  # by reason
+    last_rejection: str = ""
+    tf_problem: str = ""
+    resets: int = 0
+
+
+class Worker:
+    """Runs an engine over a queue of image groups.
+
+    `build` makes a frame of a group (raising `Rejection`), `deliver` publishes an estimate, `log` writes a line,
+    `ready` says whether frames can be built yet, `on_reset` is told of a new scene (True: because the clock jumped),
+    `report` goes on with the account of a worker that died.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        config: Config,
+        queue: FrameQueue[ImageGroup],
+        build: Callable[[ImageGroup], tuple[Frame, FrameContext]],
+        deliver: Callable[[Estimate, FrameContext | None], None],
+        log: Callable[[str], None],
+        *,
+        ready: Callable[[], bool] = lambda: True,
+        on_reset: Callable[[bool], None] = lambda jumped: None,
+        report: WorkerReport | None = None,
+    ) -> None:
+        self.engine = engine
+        self.report = report or WorkerReport()
+        self.newest: Estimate | None = None
+        self.health = copy.deepcopy(engine.status())  # as of the last step: read by other threads
+        self._config = config
+        self._queue = queue
+        self._build = build
+        self._deliver = deliver
+        self._log = log
+        self._ready = ready
+        self._on_reset = on_reset
+        self._contexts: dict[int, FrameContext] = {}
+        self._jobs: deque[tuple[Callable[[Engine], Any], Future[Any]]] = deque()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._last_stamp_ns: int | None = None
+        self._camera: Camera | None = None
+        self._cost_s = 0.0  # running mean of what a frame costs beside the engine: decoding, publishing
+        self._held: ImageGroup | None = None  # a frame that ended a window: the next one to be taken in
+        self._unrefined = False
+        self._failed_advances = 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it was told to stop."""
+        return self._stop.is_set()
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name="motion4d-worker", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 2.0) -> bool:
+        """Ends the thread within `timeout_s`; False if that took force: the engine is then broken and must go.
+
+        First it is asked: it hears that between two steps of a window, which it abandons. What does not pause (a
+        network's pass, a library that hangs) is interrupted between two lines of Python, halfway through the time.
+        Jobs that were not begun are cancelled.
+        """
+        self._stop.set()
+        self._queue.wake()
+        whole = True
+        if self._thread is not None:
+            self._thread.join(timeout_s / 2)
+            if self._thread.is_alive():
+                whole = False
+                interrupt(self._thread)
+                self._thread.join(timeout_s / 2)
+        while self._jobs:
+            self._jobs.popleft()[1].cancel()
+        return whole
+
+    def submit(self, job: Callable[[Engine], Result]) -> Future[Result]:
+        """Runs `job(engine)` in the worker's thread, between two frames or windows."""
+        future: Future[Result] = Future()
+        if self._stop.is_set() or not self.alive:
+            future.cancel()
+            return future
+        self._jobs.append((job, future))
+        self._queue.wake()
+        return future
+
+    def context(self, index: int) -> FrameContext | None:
+        """The context of a frame of the horizon."""
+        return self._contexts.get(index)
+
+    # --- the thread -------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.is_set():
+                self._turn()
+        except Interrupted:
+            self._log("a window was interrupted: its scene is given up")
+        except BaseException as error:  # the thread ends here; the node sees it and restarts it once
+            self._note_exception("worker", error)
+        if self._held is not None:
+            self._queue.finish_dropped("deactivated")
+
+    def _turn(self) -> None:
+        """One round: jobs, then frames, then windows, then refinement."""
+        self.health = copy.deepcopy(self.engine.status())
+        self._do_jobs()
+        busy = False
+        for _ in range(self._config.window.length if self._config.budget.mode == "realtime" else 1):
+            group = self._next()
+            if group is None:
+                break
+            self._take_in(group)
+            busy = True
+            if self._stop.is_set():
+                return
+        if self._advance() or busy:
+            return
+        if self._unrefined and self._config.budget.mode == "realtime":
+            self._unrefined = False
+            self._refine()
+            return
+        self._wait()
+
+    def _next(self) -> ImageGroup | None:
+        """The next frame that waits, if any does."""
+        if self._held is not None:
+            group, self._held = self._held, None
+            return group
+        return self._queue.take(0.0) if self._ready() else None
+
+    def _look_up(self) -> None:
+        """In a pause of the engine: frames that have come get their LIVE estimate now, not after the window.
+
+        Only in realtime mode: without losses, a frame is taken in when the one before has had all its work.
+        """
+        if self._stop.is_set():
+            raise Abandoned("the node stops")
+        if self._config.budget.mode != "realtime":
+            return
+        for _ in range(len(self._queue)):
+            group = self._next()
+            if group is None:
+                return
+            self._take_in(group, in_pause=True)
+
+    def _wait(self) -> None:
+        if self._jobs or self._stop.is_set():
+            return
+        if not self._ready():
+            self._stop.wait(0.02)
+            return
+        group = self._queue.take(0.05)
+        if group is not None:
+            self._take_in(group)
+
+    def _do_jobs(self) -> None:
+        while self._jobs:
+            job, future = self._jobs.popleft()
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(job(self.engine))
+            except BaseException as error:
+                future.set_exception(error)  # whoever waits for it is told, whatever it is
+                if not isinstance(error, Exception):
+                    raise
+                if isinstance(error, Abandoned):
+                    self._give_up(error)
+                elif not isinstance(error, Motion4DError):
+                    self._note_exception("job", error)
+
+    def _take_in(self, group: ImageGroup, *, in_pause: bool = False) -> None:
+        began = time.perf_counter()
+        try:
+            if in_pause and self._jumped_back(group.stamp_ns):
+                self._held = group
+                raise Abandoned("the clock jumped back", jumped=True)
+            if not self._in_order(group.stamp_ns):
+                return
+            frame, context = self._build(group)
+            self.report.tf_problem = ""
+            changed = self._camera is not None and not frame.camera.is_like(self._camera)
+            if in_pause and changed:
+                self._held = group
+                raise Abandoned(CAMERA_CHANGED)
+            reason = CAMERA_CHANGED if changed else self.engine.reason_to_restart(frame)
+            if reason and not in_pause:
+                self.reset(reason)
+                self._last_stamp_ns = group.stamp_ns
+            self.engine.set_timing(self._queue.period_s, self._cost_s)
+            asked = time.perf_counter()
+            estimate = self.engine.add_frame(frame)
+            answered = time.perf_counter()
+        except Abandoned:
+            raise
+        except Rejection as error:
+            self._reject(error.reason, error)
+        except Motion4DError as error:
+            self._reject("refused", error)
+        except Exception as error:
+            self._note_exception("frame", error)
+            self._reject("exception", error, said=True)
+            self._recover(error, in_pause=in_pause)
+        else:
+            self._queue.finish_processed()
+            self.report.processed_at = time.monotonic()
+            self._camera = self._camera or frame.camera
+            if estimate.index >= 0:
+                self._remember(estimate.index, context)
+                self.newest = estimate
+            self._publish(estimate, context)
+            own_s = (asked - began) + (time.perf_counter() - answered)
+            self._cost_s += 0.2 * (own_s - self._cost_s)
+
+    def _jumped_back(self, stamp_ns: int) -> bool:
+        """Whether a stamp is so far behind that time has begun anew."""
+        behind_ns = 0 if self._last_stamp_ns is None else self._last_stamp_ns - stamp_ns
+        return behind_ns * 1e-9 > self._config.ros.clock_jump
+
+    def _in_order(self, stamp_ns: int) -> bool:
+        """Drops doubles and late-comers; resets on a backward jump."""
+        last = self._last_stamp_ns
+        if last is not None and self._jumped_back(stamp_ns):
+            self.reset(f"stamps jumped back by {(last - stamp_ns) * 1e-9:.1f} s", jumped=True)
+        elif last is not None and stamp_ns <= last:
+            self._queue.finish_dropped("duplicate stamp" if stamp_ns == last else "out of order")
+            return False
+        self._last_stamp_ns = stamp_ns
+        return True
+
+    def reset(self, reason: str, *, jumped: bool = False) -> None:
+        """Begins the scene anew. Only in the worker's thread: as a job, or by itself after a clock jump."""
+        self._log(f"reset: {reason}")
+        self.report.resets += 1
+        self._contexts.clear()
+        self.newest = None
+        self._unrefined = False
+        self._last_stamp_ns = None
+        self._camera = None
+        self.report.reset_at[reason] = time.monotonic()
+        self.engine.reset(reason)
+        self._on_reset(jumped)
+
+    def _advance(self) -> bool:
+        try:
+            estimates = self.engine.process_window(self._should_give_way, self._look_up)
+            self._failed_advances = 0
+        except Abandoned as error:
+            self._give_up(error)
+            return True
+        except Exception as error:
+            self._note_exception("window", error)
+            self._recover(error)
+            self._failed_advances += 1
+            if self._failed_advances >= 2:  # the same window fails again and again: better a new scene than none
+                self._failed_advances = 0
+                self._try_reset("a window failed twice")
+            return True
+        for estimate in estimates:
+            self._publish(estimate)
+        if estimates:
+            self._unrefined = True
+        return bool(estimates)
+
+    def refine_now(self) -> str:
+        """Closes the unfinished window and refines globally (in the worker's thread); one line on what came of it."""
+        estimates = self.engine.flush(self._stop.is_set, self._look_up)
+        self._unrefined = False
+        for estimate in estimates:
+            self._publish(estimate)
+        return f"{len(estimates)} frames refined"
+
+    def _refine(self) -> None:
+        try:
+            for estimate in self.engine.refine(self._should_give_way, self._look_up):
+                self._publish(estimate)
+        except Abandoned as error:
+            self._give_up(error)
+        except Exception as error:
+            self._note_exception("refinement", error)
+            self._recover(error)
+
+    def _give_up(self, error: Abandoned) -> None:
+        """After an abandoned window: its scene is half-done, and goes. After a stop, activating again sees to that."""
+        if not self._stop.is_set():
+            self._try_reset(str(error), jumped=error.jumped)
+            free_gpu_memory()
+
+    def _should_give_way(self) -> bool:
+        """Whether a refinement should end. Without losses only a stop ends it: results must not depend on timing."""
+        asked = bool(self._jobs) or self.engine.window_is_full
+        return self._stop.is_set() or (asked and self._config.budget.mode == "realtime")
+
+    def _publish(self, estimate: Estimate, context: FrameContext | None = None) -> None:
+        try:
+            self._deliver(estimate, context or self._contexts.get(estimate.index))
+        except Exception as error:
+            if not self._stop.is_set():  # publishers go away before the thread does
+                self._note_exception("publishing", error)
+
+    def _remember(self, index: int, context: FrameContext) -> None:
+        self._contexts[index] = context
+        for old in [key for key in self._contexts if key <= index - self._config.window.horizon]:
+            del self._contexts[old]
+
+    def _reject(self, reason: str, error: Exception, *, said: bool = False) -> None:
+        self._queue.finish_rejected(reason)
+        self.report.last_rejection = str(error)
+        if reason == "tf":
+            self.report.tf_problem = str(error)
+        if not said:
+            self._log(f"frame rejected: {error}")
+
+    def _note_exception(self, where: str, error: BaseException) -> None:
+        self.report.exceptions[where] += 1
+        self.report.last_exception = f"{where}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        self.report.exception_at = time.monotonic()
+        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        self._log(f"exception in {where}: {self.report.last_exception}\n{trace}")
+
+    def _recover(self, error: Exception, *, in_pause: bool = False) -> None:
+        """After an exception: nothing to do, unless memory ran out."""
+        if not is_out_of_memory(error):
+            return
+        self.report.oom_at = time.monotonic()
+        lower_budgets(self._config)
+        if self.engine.config is not self._config:
+            lower_budgets(self.engine.config)
+        static, moving = self._config.budget.max_static, self._config.budget.max_dynamic
+        self._log(f"out of memory: at most {static} static and {moving} moving Gaussians from now on")
+        if in_pause:
+            raise Abandoned("out of memory")
+        self._try_reset("out of memory")
+        free_gpu_memory()
+
+    def _try_reset(self, reason: str, *, jumped: bool = False) -> None:
+        try:
+            self.reset(reason, jumped=jumped)
+        except Exception as error:
+            self._note_exception("reset", error)

@@ -1,0 +1,1 @@
+"""Around the node: demo, benchmark, bag player and recorder, and the generator of documents."""

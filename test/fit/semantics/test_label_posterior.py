@@ -1,0 +1,137 @@
+"""The posterior of labels against raters whose errors are known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from motion4d_ros.fit.semantics.label_posterior import (
+    Evidence,
+    Opinion,
+    estimate,
+    information,
+    judge,
+)
+
+SIDE = 40
+LABELS = 3
+TRUTH: NDArray[np.int64] = np.zeros((SIDE, SIDE), np.int64)
+TRUTH[5:18, 5:18] = 1
+TRUTH[20:36, 20:36] = 2
+
+
+def opinion(rater: int, lag: int, said: NDArray[np.int64], weight: float = 1.0) -> Opinion:
+    return Opinion(rater, lag, (weight * np.eye(LABELS)[said.ravel()]).astype(np.float32))
+
+
+def still_scene(masks: list[NDArray[np.int64]], reach: int = 3) -> dict[int, Evidence]:
+    """Frames of a world that stands still: every frame's mask is an opinion about each of its neighbours."""
+    return {
+        t: Evidence(
+            [opinion(s, abs(s - t), masks[s]) for s in range(max(0, t - reach), min(len(masks), t + reach + 1))]
+        )
+        for t in range(len(masks))
+    }
+
+
+def right(posterior: NDArray[np.float32]) -> float:
+    """Share of the pixels of objects, and just beside them, that are called what they are."""
+    called = posterior.argmax(1).reshape(SIDE, SIDE)
+    return float((called == TRUTH)[3:38, 3:38].mean())
+
+
+def noisy(seed: int, share: float = 0.15) -> NDArray[np.int64]:
+    rng = np.random.default_rng(seed)
+    return np.where(rng.random(TRUTH.shape) < share, rng.integers(0, LABELS, TRUTH.shape), TRUTH)
+
+
+def test_raters_that_err_at_random_are_outvoted():
+    posterior, reliability = estimate(still_scene([noisy(k) for k in range(7)]), LABELS)
+    assert right(posterior[3]) > 0.995
+    assert np.diag(np.exp(reliability.pooled)).min() > 0.75
+    assert reliability.lags == pytest.approx(np.ones(4), abs=0.15), "nothing moves: no distance makes a mask worth less"
+
+
+def test_a_frame_that_has_swapped_two_objects_is_understood():
+    masks = [noisy(k) for k in range(7)]
+    swapped = masks[3].copy()
+    masks[3] = np.array([0, 2, 1])[swapped]
+    posterior, reliability = estimate(still_scene(masks), LABELS)
+    assert right(posterior[3]) > 0.99
+    assert np.exp(reliability.frames[3])[1].argmax() == 2 and np.exp(reliability.frames[3])[2].argmax() == 1
+
+
+def test_a_frame_that_misses_an_object_says_nothing_about_it():
+    masks = [noisy(k, 0.05) for k in range(7)]
+    for k in (2, 3, 4):
+        masks[k] = np.where(masks[k] == 1, 0, masks[k])  # three in a row: a majority of the nearest
+    posterior, reliability = estimate(still_scene(masks), LABELS)
+    assert right(posterior[3]) > 0.98
+    missed = np.exp(reliability.frames[3])
+    usual = np.exp(reliability.pooled)
+    assert missed[1, 0] > 0.7 > 1.3 * usual[1, 0], "object 1 is called background there, and that is known of the frame"
+
+
+def test_a_mask_that_its_neighbours_do_not_confirm_goes():
+    masks = [noisy(k, 0.05) for k in range(7)]
+    masks[3] = masks[3].copy()
+    masks[3][28:38, 2:12] = 2  # a leak
+    posterior, _ = estimate(still_scene(masks), LABELS)
+    assert (posterior[3].argmax(1).reshape(SIDE, SIDE)[28:38, 2:12] == 0).mean() > 0.98
+
+
+def test_masks_that_are_carried_badly_lose_their_worth_with_distance():
+    """Every step shifts the mask by two pixels that flow has missed."""
+    frames = {}
+    for t in range(9):
+        near = range(max(0, t - 4), min(9, t + 5))
+        frames[t] = Evidence([opinion(s, abs(s - t), np.roll(TRUTH, 2 * (s - t), 1)) for s in near])
+    posterior, reliability = estimate(frames, LABELS)
+    assert (np.diff(reliability.lags) < 0).all() and reliability.lags[4] < 0.6
+    assert right(posterior[4]) > 0.95
+
+
+def test_the_scene_is_a_rater_whose_poor_rendering_is_noticed():
+    masks = [noisy(k, 0.05) for k in range(5)]
+    elsewhere = np.eye(LABELS)[np.roll(TRUTH, 9, 0).ravel()].astype(np.float32)
+    evidence = {t: Evidence(one.opinions, elsewhere) for t, one in still_scene(masks).items()}
+    posterior, reliability = estimate(evidence, LABELS)
+    assert right(posterior[2]) > 0.99
+    exact = np.eye(LABELS)[TRUTH.ravel()].astype(np.float32)
+    trusted = estimate({t: Evidence(one.opinions, exact) for t, one in still_scene(masks).items()}, LABELS)[1]
+    assert np.diag(np.exp(trusted.rendered)).min() > 0.95
+    assert np.diag(np.exp(reliability.rendered))[1:].max() < 0.6
+
+
+def test_the_scene_decides_what_masks_leave_open():
+    half = [np.where((np.arange(SIDE) % 2 == k % 2)[:, None] & (TRUTH == 1), 0, TRUTH) for k in range(2)]
+    exact = np.eye(LABELS)[TRUTH.ravel()].astype(np.float32)
+    posterior, _ = estimate({t: Evidence(one.opinions, exact) for t, one in still_scene(half).items()}, LABELS)
+    assert right(posterior[0]) > 0.99
+
+
+def test_a_newest_frame_is_judged_by_what_raters_were_worth():
+    masks = [noisy(k) for k in range(6)]
+    _, reliability = estimate(still_scene(masks), LABELS)
+    newest = Evidence([opinion(9, 0, noisy(9, 0.3)), *(opinion(k, 6 - k, masks[k]) for k in range(3, 6))])
+    assert right(judge(newest, reliability)) > 0.96
+
+
+def test_nobody_who_says_anything_means_background():
+    silent = Evidence([Opinion(0, 0, np.zeros((5, LABELS), np.float32))])
+    posterior, _ = estimate({0: silent}, LABELS)
+    assert (posterior[0].argmax(1) == 0).all() and np.isfinite(posterior[0]).all()
+
+
+def test_posteriors_are_probabilities_and_keep_to_what_somebody_says():
+    masks = [np.where(TRUTH == 2, 0, TRUTH)] * 3
+    posterior, _ = estimate(still_scene(masks), LABELS)
+    assert posterior[1].sum(1) == pytest.approx(np.ones(SIDE * SIDE), abs=1e-5)
+    assert posterior[1][:, 2].max() == 0.0
+
+
+def test_information_is_that_of_shannon():
+    assert information(np.diag([1.0, 1.0])) == pytest.approx(np.log(2))
+    assert information(np.ones((2, 2))) == pytest.approx(0.0)
+    assert information(np.zeros((2, 2))) == 0.0
