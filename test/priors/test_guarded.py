@@ -178,10 +178,10 @@ def test_a_scene_fitted_anew_does_not_ask_about_frames_that_are_gone(monkeypatch
     told = []
     for k, given in enumerate(frames):
         given.masks = None
-        told += [engine.accept(given)]
+        told += [engine.add_frame(given)]
         if k == 0:
             engine.prompt(Prompt(given.stamp_ns, mask=labels == np.unique(labels)[-1]))
-        told += engine.advance()
+        told += engine.process_window()
     told += engine.flush()
     assert {e.index for e in told} == set(range(12))
     assert engine.status().warnings == {} or all("failed" not in text for text in engine.status().warnings)
@@ -207,10 +207,10 @@ def test_a_network_that_fails_now_and_then_costs_those_frames_only(monkeypatch: 
     told = []
     for k, given in enumerate(frames):
         given.masks = None
-        told += [engine.accept(given)]
+        told += [engine.add_frame(given)]
         if k == 0:
             engine.prompt(Prompt(given.stamp_ns, mask=labels == np.unique(labels)[-1]))
-        told += engine.advance()
+        told += engine.process_window()
     said = {e.index for e in told if any("CUDA error" in text for text in e.warnings)}
     told += engine.flush()
     final = {e.index: e for e in told}
