@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from motion4d_ros.offline.sources.quiet import quiet_opencv
 from motion4d_ros.types import Motion4DError
 
 _SUFFIXES = {"H.264": ".h264", "H.265": ".h265"}
@@ -68,7 +69,8 @@ class PacketVideo:
         return count
 
     def _grabbed(self) -> Iterator[cv2.VideoCapture]:
-        capture = cv2.VideoCapture(str(self._file))
+        with quiet_opencv():  # FFmpeg keeps the level of its log from when it is first used
+            capture = cv2.VideoCapture(str(self._file))
         try:
             while capture.isOpened() and capture.grab():
                 yield capture
