@@ -20,6 +20,7 @@ from motion4d_ros.offline.resources import preset
 from motion4d_ros.ros.outputs.publishers import TOPICS
 from motion4d_ros.ros_tools.demo import show
 from motion4d_ros.ros_tools.demo.folder import ResultFolder
+from motion4d_ros.ros_tools.demo.patience import Patience
 from motion4d_ros.ros_tools.demo.recording import Recording, made_up, own, read_pictures
 from motion4d_ros.ros_tools.demo.results import NODE, Said, read_results
 from motion4d_ros.ros_tools.demo.score import ROW_NAMES, Scores, score_stages, score_table
@@ -29,9 +30,8 @@ from motion4d_ros.types import Motion4DError
 
 RECORDED = ("tracked_objects", "tracked_points", "static_points", "semantic_mask", "camera_pose", "markers", "status")
 NODE_COMMAND = module_command("motion4d_ros.ros.main")
-START_S = 60.0
-STALL_S = 300.0
-"""A window of large images may take minutes on a busy machine, and nothing is counted meanwhile."""
+START_S, STALL_S, REFINE_S, REST_S = 60.0, 300.0, 900.0, 30.0
+"""How long the node is waited for while it has nothing to do (see `Patience`)."""
 SLOW_RATE = 0.2
 """Without a GPU the recording is played this slowly: fitting takes longer than the camera's period."""
 
@@ -168,10 +168,10 @@ def run(
             _follow(executor, newest, node, player, recording, terminal, log.name)
             refined = listener.create_client(Trigger, f"{NODE}/refine").call_async(Trigger.Request())
             with terminal.busy("the last window, and a last refinement …"):
-                _spin_until(executor, refined.done, node, 900.0, "no answer from the node", log.name)
+                _spin_until(executor, refined.done, node, REFINE_S, "no answer from the node", log.name)
             seconds = time.monotonic() - began
             quiet = _Quiet(recorder)
-            _spin_until(executor, quiet, node, 30.0, "the node does not come to rest", log.name)
+            _spin_until(executor, quiet, node, REST_S, "the node does not come to rest", log.name)
     finally:
         for process in (player, node):
             if process is not None:
@@ -294,16 +294,15 @@ def _follow(
 ) -> None:
     """Shows the progress until the player has ended and no frame waits."""
     with terminal.progress(recording.frames) as progress:
-        ended = moved = time.monotonic()
-        books = None
+        ended, patience, books = time.monotonic(), Patience(node.pid), None
         while True:
             executor.spin_once(timeout_sec=0.1)
             del newest[:-1]
             status = newest[0]
             if books != (status.received, status.processed, status.dropped, status.rejected, status.windows):
                 books = (status.received, status.processed, status.dropped, status.rejected, status.windows)
-                moved = time.monotonic()
-            if time.monotonic() - moved > STALL_S:
+                patience.restart()
+            if patience.idle_s() > STALL_S:
                 raise Motion4DError(f"the node has made no progress for {STALL_S:.0f} s: see {log}")
             progress(status.received, status.processed)
             if node.poll() is not None:
@@ -317,12 +316,12 @@ def _follow(
 
 
 def _spin_until(executor: Any, done: Any, node: Any, timeout_s: float, problem: str, log: str) -> None:
-    deadline = time.monotonic() + timeout_s
+    patience = Patience(node.pid)
     while not done():
         executor.spin_once(timeout_sec=0.1)
         if node.poll() is not None:
             raise Motion4DError(f"the node ended with status {node.returncode}: see {log}")
-        if time.monotonic() > deadline:
+        if patience.idle_s() > timeout_s:
             raise Motion4DError(f"{problem} within {timeout_s:.0f} s: see {log}")
 
 
