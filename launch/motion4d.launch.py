@@ -23,6 +23,7 @@ SOURCES = {
     "depth": ("depth.source", "topic"),
     "masks": ("masks.source", "topic"),
     "odometry": ("pose.source", "odometry"),
+    "detections": ("masks.discovery", "detections"),
 }
 
 
@@ -75,6 +76,9 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument("depth", default_value="", description="Registered depth; selects depth.source topic"),
         DeclareLaunchArgument("masks", default_value="", description="Label images; selects masks.source topic"),
         DeclareLaunchArgument("odometry", default_value="", description="Odometry topic; selects pose.source odometry"),
+        DeclareLaunchArgument(
+            "detections", default_value="", description="Detection2DArray; selects masks.discovery detections"
+        ),
         DeclareLaunchArgument("image_transport", default_value="", description="compressed: use <image>/compressed"),
         DeclareLaunchArgument("map_frame", default_value="", description="Frame of the outputs"),
         DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node"),

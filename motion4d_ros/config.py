@@ -108,11 +108,20 @@ class TracksConfig:
 class MasksConfig:
     """2D object masks."""
 
-    source: str = tunable(
+    discovery: str = tunable(
         "motion",
-        "topic: ids given with every frame; prompt: a first mask carried along; motion: found by their motion; "
-        "sam2, sam_onnx: a network follows the prompted objects",
-        choices=("topic", "prompt", "motion", "none", "sam2", "sam_onnx"),
+        "What finds objects: motion against the static scene, a detector's boxes, or nobody but prompts",
+        choices=("motion", "detections", "none"),
+    )
+    source: str = tunable(
+        "propagation",
+        "What outlines and follows them: propagation along the flow, without a network; sam_onnx, sam2: a network; "
+        "topic: ids given with every frame; none: no objects",
+        choices=("propagation", "sam_onnx", "sam2", "topic", "none"),
+        former={
+            "motion": "masks.source=propagation with masks.discovery=motion, the defaults",
+            "prompt": "masks.source=propagation with masks.discovery=none",
+        },
     )
     model: str = tunable(
         "auto",
@@ -127,8 +136,8 @@ class MasksConfig:
     )
     rigid_segmentation: bool = tunable(
         True,
-        "motion: tell rigid bodies apart by their motion over several frames, and correct masks in hindsight, where "
-        "the static scene is well explained; costs .03 to .3 s a frame",
+        "discovery motion: tell rigid bodies apart by their motion over several frames, and correct masks in "
+        "hindsight, where the static scene is well explained; costs .03 to .3 s a frame",
     )
 
 
@@ -551,6 +560,11 @@ class Config:
                 content = value["ros__parameters"]
                 break
         self.update({key: value for key, value in content.items() if key not in ROS_ONLY_KEYS})
+
+    @property
+    def finder(self) -> str:
+        """What finds objects: `masks.discovery`, or none where masks are given, or nobody wants any."""
+        return "none" if self.masks.source in ("topic", "none") else self.masks.discovery
 
     def copy(self) -> Config:
         """An independent copy."""

@@ -36,6 +36,7 @@ from motion4d_ros.fit.window.open_window import OpenWindow
 from motion4d_ros.fit.window.realtime_scheduler import RealtimeScheduler
 from motion4d_ros.fit.window.yield_point import YieldPoint
 from motion4d_ros.priors.guarded import trouble_now, troubles
+from motion4d_ros.priors.interfaces import HearsDetections
 from motion4d_ros.render.device import choose_device
 from motion4d_ros.threads import bound_threads, torch_threads
 from motion4d_ros.types import (
@@ -370,6 +371,11 @@ class Motion4D:
         if nearest is None or abs(nearest.frame.stamp_ns - stamp_ns) > self.config.ros.slop * 1e9:
             return False
         nearest.hear_detections(detections)
+        masks = self.intake.masks
+        if isinstance(masks, HearsDetections):
+            shown = nearest.shown_to(masks)
+            full = shown.camera.size == nearest.output_camera.size
+            masks.hear_detections(shown, detections if full else nearest.frame.detections or ())
         return True
 
     def query(self, points_tyx: FloatArray) -> QueryTracks:

@@ -10,8 +10,8 @@ import dataclasses
 import functools
 import types
 import typing
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from motion4d_ros.types import Motion4DError
@@ -30,6 +30,7 @@ class Tunable:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     live: bool = False  # may change while the node is active
+    former: Mapping[str, str] = field(default_factory=dict)  # values of earlier versions -> what says the same now
 
     @property
     def range_text(self) -> str:
@@ -50,6 +51,8 @@ class Tunable:
             parsed = self._convert(value)
         except (TypeError, ValueError):
             raise Motion4DError(f"{self.path}={value!r} is not {self._type_name()}") from None
+        if parsed in self.former:
+            raise Motion4DError(f"{self.path}={parsed}: is now {self.former[parsed]}")
         if self.choices and parsed not in self.choices:
             raise Motion4DError(f"{self.path}={parsed!r}: choose one of {', '.join(self.choices)}")
         if self.type in (int, float):
@@ -92,6 +95,7 @@ def tunable(
     maximum: float | None = None,
     choices: tuple[str, ...] = (),
     live: bool = False,
+    former: Mapping[str, str] | None = None,
 ) -> Any:
     """A dataclass field that carries its own documentation."""
     metadata = {
@@ -101,6 +105,7 @@ def tunable(
         "maximum": maximum,
         "choices": choices,
         "live": live,
+        "former": former or {},
     }
     return dataclasses.field(default=default, metadata=metadata)
 

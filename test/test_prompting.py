@@ -22,7 +22,7 @@ def engine_for(source: str) -> Motion4D:
     config.update(
         {
             "run": {"threads": 1, "device": "cpu"},
-            "masks": {"source": source},
+            "masks": {"discovery": {"prompt": "none"}.get(source, source)},
             "pose": {"source": "odometry"},
             "depth": {"source": "topic"},
             "window": {"length": 4, "horizon": 16, "global_every": 0},

@@ -303,6 +303,7 @@ def measure_inside(arguments: argparse.Namespace) -> None:
     config = Config()
     config.run.threads = arguments.threads
     config.masks.source, config.depth.source, config.pose.source = "sam_onnx", "topic", "odometry"
+    config.masks.discovery = "none"
     for scene in arguments.scenes:
         name, _, folder = scene.partition("=")
         truth: Any = load_truth(Path(folder)) if folder else make_scene(name, frames=arguments.count).truth()

@@ -224,10 +224,10 @@ def _mean_j(labels: IntArray, truth: IntArray, object_id: int, found: int | None
 def engine_rows(clip: Clip, prompt: bool, base: Config) -> tuple[list[str], list[str]]:
     """What `Motion4D` makes of a clip: its row of the table of masks, and of the table of poses and tracks.
 
-    `prompt`: the first frame's true masks are given (`masks.source: prompt`), else nothing is.
+    `prompt`: the first frame's true masks are given (`masks.discovery: none`), else nothing is.
     """
     config = base.copy()
-    config.update({"run.threads": 1, "run.archive": True, "masks.source": "prompt" if prompt else "motion"})
+    config.update({"run.threads": 1, "run.archive": True, "masks.discovery": "none" if prompt else "motion"})
     engine = Motion4D(config)
     online: dict[int, Estimate] = {}
     final: dict[int, Estimate] = {}

@@ -87,8 +87,10 @@ def effective_config(options: AnalyzeOptions) -> Config:
     masks = None if source.masks == NOTHING else source.masks
     if masks is not None:
         imply("masks.source", "topic")
-    elif options.prompt_mask is not None and config.masks.source not in ("sam2", "sam_onnx"):
-        imply("masks.source", "prompt")
+    elif source.detections is not None:
+        imply("masks.discovery", "detections")
+    elif options.prompt_mask is not None:
+        imply("masks.discovery", "none")  # what is marked, and nothing else
     depth = None if source.depth == NOTHING else source.depth
     if depth is not None:
         imply("depth.source", "topic")
@@ -101,8 +103,11 @@ def effective_config(options: AnalyzeOptions) -> Config:
     for path, (given, option) in wants.items():
         if config.get(path) == "topic" and given is None:
             raise Motion4DError(f"{path}=topic needs {option}")
-    if config.masks.source == "prompt" and options.prompt_mask is None:
-        raise Motion4DError("masks.source=prompt needs --prompt-mask FILE.png")
+    prompted = config.masks.source not in ("topic", "none") and config.finder == "none"
+    if prompted and options.prompt_mask is None:
+        raise Motion4DError("masks.discovery=none finds nothing by itself: it needs --prompt-mask FILE.png")
+    if config.finder == "detections" and source.detections is None:
+        raise Motion4DError("masks.discovery=detections needs --detections FILE.json (or a bag's TOPIC)")
     if config.pose.source == "odometry" and source.odometry is None and poses is None:
         raise Motion4DError(
             "pose.source=odometry needs --odometry TOPIC (bags) or --poses FILE.tum (videos and folders)"

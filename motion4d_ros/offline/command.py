@@ -31,14 +31,13 @@ first.png: 8-bit grey PNG of the first frame's size, 0 = background, 1, 2, … =
 exit status: 0 done; 1 a file could not be written, or something unforeseen; 2 for you to mend, or the disk is full;
              130 Ctrl-C, 143 SIGTERM, 129 hang-up. Finished frames are kept in all of these."""
 _MARK = "mark it in the first frame with --prompt-mask FILE.png (0 background, 1, 2, … objects)"
-_NOTHING_FOUND = {  # masks.source -> what to try
+_NOTHING_FOUND = {  # masks.discovery, or masks.source where it finds nothing else -> what to try
     "motion": f"nothing was seen to move against its background. If something is there, {_MARK}, or give label images "
     "with --masks",
     "prompt": "none of the marked objects could be followed: do the ids in --prompt-mask lie on the objects?",
+    "detections": "no detection was seen often enough to be believed: are the boxes these frames', in their pixels?",
     "topic": "the given masks hold no object (all 0) in these frames: are they of this recording?",
     "none": f"masks.source=none looks for no object: leave it out, or {_MARK}",
-    "sam2": f"a network follows what it is shown: {_MARK}",
-    "sam_onnx": f"a network follows what it is shown: {_MARK}",
 }
 
 
@@ -195,6 +194,8 @@ def hints(result: AnalysisResult) -> list[str]:
     """What to try where little came out."""
     settings = result.metrics.get("configuration", {})
     source, length = settings.get("masks.source", ""), int(settings.get("window.length", 1))
+    if source not in ("topic", "none"):
+        source = {"none": "prompt"}.get(settings.get("masks.discovery", ""), settings.get("masks.discovery", ""))
     found = []
     if result.frames < length:
         found.append(

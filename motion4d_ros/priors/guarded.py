@@ -18,6 +18,7 @@ from motion4d_ros.failures import describe, is_out_of_memory
 from motion4d_ros.priors.interfaces import (
     DepthPrior,
     DepthSource,
+    HearsDetections,
     HearsOfPoses,
     LooksAhead,
     LooksFirst,
@@ -27,7 +28,7 @@ from motion4d_ros.priors.interfaces import (
     RevisesMasks,
     SceneHint,
 )
-from motion4d_ros.types import UNKNOWN_LABEL, FloatArray, Frame, IntArray, Motion4DError, Prompt, Scale
+from motion4d_ros.types import UNKNOWN_LABEL, Detection, FloatArray, Frame, IntArray, Motion4DError, Prompt, Scale
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -126,6 +127,12 @@ class GuardedMasks:
         source = self.source
         if isinstance(source, HearsOfPoses):
             self.trouble.attempt(lambda: source.revise_poses(poses), None)
+
+    def hear_detections(self, frame: Frame, detections: Sequence[Detection]) -> None:
+        """Passed on to sources that can use them."""
+        source = self.source
+        if isinstance(source, HearsDetections):
+            self.trouble.attempt(lambda: source.hear_detections(frame, detections), None)
 
     def revised_masks(self) -> dict[int, IntArray]:
         """Frame index -> (H, W) labels of what has changed since; nothing of sources that never change their mind."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from motion4d_ros.types import (
     BoolArray,
+    Detection,
     FloatArray,
     Frame,
     IntArray,
@@ -174,6 +175,14 @@ class LooksFirst(Protocol):
 
     def look(self, frame: Frame, pose: PosePrior, depth: DepthPrior | None) -> None:
         """Told before `masks` of the same frame."""
+
+
+@runtime_checkable
+class HearsDetections(Protocol):
+    """A mask source that can use what a detector says later of a frame."""
+
+    def hear_detections(self, frame: Frame, detections: Sequence[Detection]) -> None:
+        """Told of detections, in pixels of `frame`, which has been seen before; without effect if it is not kept."""
 
 
 @runtime_checkable

@@ -1,4 +1,4 @@
-"""Which class stands behind each name of `masks.source`, `depth.source`, `pose.source` and `tracks.source`.
+"""Which class stands behind each name of `masks.source`, `masks.discovery`, and of the other sources.
 
 A source is added by one file and one line here. Its module is imported only when it is chosen, so that nobody needs
 the networks' packages who doesn't use them. Every class is constructed with the whole `Config`.
@@ -13,6 +13,7 @@ from typing import Any, cast
 from motion4d_ros.config import Config
 from motion4d_ros.priors.guarded import GuardedDepth, GuardedMasks
 from motion4d_ros.priors.interfaces import DepthSource, MaskSource, PoseSource, TrackSource
+from motion4d_ros.priors.masks.discovery.proposals import Discovery
 from motion4d_ros.types import Motion4DError
 
 TRACK_SOURCES: Mapping[str, str] = {
@@ -22,10 +23,13 @@ TRACK_SOURCES: Mapping[str, str] = {
 MASK_SOURCES: Mapping[str, str] = {
     "topic": "masks.given:GivenMasks",
     "none": "masks.given:NoMasks",
-    "prompt": "masks.prompted:PromptedMasks",
-    "motion": "masks.discovery.motion_masks:MotionMasks",
+    "propagation": "masks.prompted:PromptedMasks",
     "sam2": "masks.sam2:Sam2Masks",
     "sam_onnx": "masks.sam_onnx:SamOnnxMasks",
+}
+DISCOVERIES: Mapping[str, str] = {
+    "motion": "masks.discovery.motion:MotionDiscovery",
+    "detections": "masks.discovery.detections:DetectionDiscovery",
 }
 DEPTH_SOURCES: Mapping[str, str] = {
     "topic": "depth.sensor:GivenDepth",
@@ -47,9 +51,22 @@ def make_track_source(config: Config) -> TrackSource:
 
 
 def make_mask_source(config: Config) -> MaskSource:
-    """The source of object masks that `masks.source` names. What fails in it later does not end the run."""
+    """What outlines objects (`masks.source`), behind what finds them (`masks.discovery`).
+
+    What fails in it later does not end the run.
+    """
+    name, finder = config.masks.source, config.masks.discovery
+    if (name, finder) == ("propagation", "motion"):  # one class does both: it corrects outlines by what moves
+        from motion4d_ros.priors.masks.discovery.motion_masks import MotionMasks
+
+        return GuardedMasks(MotionMasks(config), "masks.discovery=motion")
     source = cast(MaskSource, _make(MASK_SOURCES, "masks.source", config))
-    return GuardedMasks(source, f"masks.source={config.masks.source}")
+    if name in ("topic", "none") or finder == "none":
+        return GuardedMasks(source, f"masks.source={name}")
+    from motion4d_ros.priors.masks.discovered import DiscoveredMasks
+
+    discovery = cast(Discovery, _make(DISCOVERIES, "masks.discovery", config))
+    return GuardedMasks(DiscoveredMasks(config, source, discovery), f"masks.source={name}")
 
 
 def make_depth_source(config: Config) -> DepthSource:

@@ -17,6 +17,7 @@ from rclpy.parameter import Parameter
 from scipy.spatial.transform import Rotation
 
 from motion4d_ros.config import ROS_ONLY_KEYS, Config, refuse_renamed
+from motion4d_ros.ros.inputs.detections import demand_messages
 from motion4d_ros.tunables import Tunable, get, put
 from motion4d_ros.types import FloatArray, Motion4DError
 
@@ -134,6 +135,8 @@ def check_together(config: Config) -> None:
     if config.window.horizon < config.window.length:
         horizon, length = config.window.horizon, config.window.length
         raise Motion4DError(f"window.horizon={horizon} must hold at least one window (window.length={length})")
+    if config.finder == "detections":
+        demand_messages()
     base_to_camera(config)
 
 

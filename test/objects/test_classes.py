@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
+from motion4d_ros.geometry.overlap import RIGHT as RIGHT_PAIR
+from motion4d_ros.geometry.overlap import WRONG, fit_of, overlaps
 from motion4d_ros.objects import classes
-from motion4d_ros.objects.classes import MOST_CLASSES, WRONG, ClassBook, fit_of, overlaps
-from motion4d_ros.objects.classes import RIGHT as RIGHT_PAIR
+from motion4d_ros.objects.classes import MOST_CLASSES, ClassBook
 from motion4d_ros.types import Detection
 
 SIZE = (120, 160)

@@ -188,7 +188,7 @@ def test_same_input_same_output(make_bag, topics, tmp_path, engine_double):
 
 def test_images_without_anything(make_images, out, engine_double):
     result = analyze(AnalyzeOptions(make_images(9), out, SourceOptions()), engine_factory=engine_double)
-    assert result.metrics["configuration"]["masks.source"] == "motion"
+    assert result.metrics["configuration"]["masks.discovery"] == "motion"
     assert result.metrics["input"]["missing"] == ["depth", "masks", "camera poses", "camera intrinsics"]
     page = (out / "report.html").read_text()
     assert "focal length is a guess" in page and "no --fps" in page
@@ -222,7 +222,7 @@ def test_prompt_mask(make_images, out, engine_double, tmp_path):
 
     options = AnalyzeOptions(make_images(9), out, prompt_mask=tmp_path / "first.png")
     result = analyze(options, engine_factory=factory)
-    assert result.metrics["configuration"]["masks.source"] == "prompt"
+    assert result.metrics["configuration"]["masks.discovery"] == "none"
     assert [p.object_id for p in engines[0].prompts] == [2, 7]
     assert [int(p.mask.sum()) for p in engines[0].prompts] == [25, 50]
     assert {p.stamp_ns for p in engines[0].prompts} == {0}
@@ -253,7 +253,8 @@ def test_what_options_imply():
     [
         ("masks.source", "topic", "--masks"),
         ("depth.source", "topic", "--depth"),
-        ("masks.source", "prompt", "--prompt-mask"),
+        ("masks.discovery", "none", "--prompt-mask"),
+        ("masks.discovery", "detections", "--detections"),
         ("pose.source", "odometry", "--odometry TOPIC"),
         ("budget.mode", "realtime", "leaves frames out"),
     ],

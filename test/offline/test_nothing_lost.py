@@ -428,11 +428,18 @@ def test_hint_after_too_few_frames(make_bag, topics, out, engine_double):
 
 @pytest.mark.parametrize(
     ("source", "words"),
-    [("motion", "--prompt-mask"), ("topic", "all 0"), ("prompt", "lie on the objects"), ("none", "masks.source=none")],
+    [
+        ({"masks.source": "sam_onnx", "masks.discovery": "motion"}, "--prompt-mask"),
+        ({"masks.source": "topic"}, "all 0"),
+        ({"masks.source": "propagation", "masks.discovery": "none"}, "lie on the objects"),
+        ({"masks.source": "sam2", "masks.discovery": "detections"}, "often enough"),
+        ({"masks.source": "none"}, "masks.source=none"),
+    ],
 )
 def test_hint_after_nothing_was_found(make_bag, topics, out, engine_double, source, words):
     result = analyze(AnalyzeOptions(make_bag(frames=FRAMES), out, topics), engine_factory=engine_double)
     assert hints(result) == []
-    result.metrics["counts"]["objects"], result.metrics["configuration"]["masks.source"] = 0, source
+    result.metrics["counts"]["objects"] = 0
+    result.metrics["configuration"].update(source)
     (hint,) = hints(result)
     assert words in hint

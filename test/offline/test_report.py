@@ -91,7 +91,7 @@ def metrics(**changes):
         ({"configuration": {"pose.source": "static"}}, "assumed to stand still"),
         ({"configuration": {"depth.source": "geometry"}}, "viewing direction"),
         ({"configuration": {"pose.source": "visual"}}, "most of the picture agrees on"),
-        ({"configuration": {"masks.source": "motion"}}, "found by motion"),
+        ({"configuration": {"masks.source": "sam2", "masks.discovery": "motion"}}, "found by motion"),
         ({"tracks": {"visible_share": 0.9, "mean_confidence": 0.2}}, "contradicts"),
         ({"tracks": {"visible_share": 0.1, "mean_confidence": 0.9}}, "hidden most of the time"),
         ({"failure": "the disk ended"}, "the disk ended"),

@@ -31,7 +31,8 @@ def frame(index: int) -> Frame:
 
 def config_for(folder: Path) -> Config:
     config = Config()
-    config.update({"masks.source": "sam_onnx", "masks.model": str(folder), "run.threads": 1, "window.length": 3})
+    config.update({"masks.source": "sam_onnx", "masks.discovery": "none", "masks.model": str(folder)})
+    config.update({"run.threads": 1, "window.length": 3})
     return config
 
 

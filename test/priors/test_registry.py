@@ -14,6 +14,7 @@ from motion4d_ros.types import Motion4DError
 TABLES = {
     "tracks.source": registry.TRACK_SOURCES,
     "masks.source": registry.MASK_SOURCES,
+    "masks.discovery": {**registry.DISCOVERIES, "none": registry.MASK_SOURCES["propagation"]},
     "depth.source": registry.DEPTH_SOURCES,
     "pose.source": registry.POSE_SOURCES,
 }
@@ -36,6 +37,22 @@ def test_every_line_names_a_class(path: str, name: str) -> None:
             pytest.skip(f"{error.name} is not installed (docs/models.md)")
         raise
     assert isinstance(getattr(found, cls), type)
+
+
+@pytest.mark.parametrize(("former", "now"), [("motion", "masks.discovery=motion"), ("prompt", "masks.discovery=none")])
+def test_values_of_former_versions_name_what_says_the_same_now(former: str, now: str) -> None:
+    with pytest.raises(Motion4DError, match=f"masks.source={former}: is now .*{now}") as caught:
+        Config().set("masks.source", former)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("finder", ["motion", "detections", "none"])
+@pytest.mark.parametrize("source", ["propagation", "topic", "none"])
+def test_every_finder_goes_with_every_outliner(finder: str, source: str) -> None:
+    config = Config()
+    config.update({"masks.source": source, "masks.discovery": finder})
+    made = registry.make_mask_source(config)
+    assert made.full_size and config.finder == ("none" if source in ("topic", "none") else finder)
 
 
 def test_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

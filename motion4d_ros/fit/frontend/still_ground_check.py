@@ -21,7 +21,7 @@ class StillGroundCheck:
         visual = config.pose.source == "visual"
         found = ["poses"] if visual else []
         found += ["depth"] if visual and config.depth.source == "geometry" else []
-        found += ["masks"] if config.masks.source == "motion" else []
+        found += ["masks"] if config.finder == "motion" else []
         self._text = f"{NO_GROUND}: {', '.join(found)} are doubtful"
         self._ground = StillGround() if found else None
         self._claims = visual  # metres rest on the camera's path, unless depth brings its own

@@ -28,11 +28,10 @@ _SCALE = {
 _PRIORS = {
     "masks": {
         "topic": "object masks given with the frames",
-        "prompt": "a mask of the first frame, carried along",
-        "motion": "objects found by their own motion",
         "none": "no objects",
-        "sam2": "SAM 2 following the prompted objects",
-        "sam_onnx": "a SAM network following the prompted objects",
+        "propagation": "outlines carried along the flow",
+        "sam2": "outlines by SAM 2",
+        "sam_onnx": "outlines by a SAM network",
     },
     "depth": {
         "topic": "depth given with the frames, aligned to the scene",
@@ -46,6 +45,13 @@ _PRIORS = {
         "static": "a camera that is assumed to stand still",
         "visual": "camera poses found from the images",
     },
+}
+
+
+_FOUND = {
+    "motion": "objects found by their own motion",
+    "detections": "objects found by a detector",
+    "none": "objects marked by a person",
 }
 
 
@@ -65,6 +71,8 @@ def sources(configuration: dict[str, Any]) -> list[str]:
     for part, names in _PRIORS.items():
         value = str(configuration.get(f"{part}.source", ""))
         found.append(names.get(value, f"{part}: {value}"))
+    if configuration.get("masks.source") not in ("topic", "none", None):
+        found[0] = f"{_FOUND.get(str(configuration.get('masks.discovery')), 'objects')}, {found[0]}"
     return found
 
 
@@ -133,7 +141,8 @@ def _source_doubts(metrics: dict[str, Any]) -> list[str]:
             "There was no depth sensor: moving objects are placed by geometry alone. Their distance, and how far their "
             "boxes reach along the viewing direction, are the least certain numbers here."
         )
-    if configuration.get("masks.source") == "motion":
+    finds = configuration.get("masks.source") not in ("topic", "none")
+    if finds and configuration.get("masks.discovery") == "motion":
         found.append(
             "Objects were found by motion: what never moved is background, and things that move alike may share an id."
         )

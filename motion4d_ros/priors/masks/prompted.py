@@ -1,7 +1,7 @@
 """Masks that start from a person's word (a mask, a box, points, a click in 3D) and are carried along from there.
 
-Set `masks.source` to `prompt`. No network is involved: `mask_carrier` tells how a mask finds its way into the next
-frame.
+`masks.source: propagation` with `masks.discovery: none`. No network is involved: `mask_carrier` tells how a mask finds
+its way into the next frame.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What moves? Masks of moving things found without a prompt or a network."""
+"""What finds objects: proposals of what moves, without a prompt or a network, and of what a detector sees."""

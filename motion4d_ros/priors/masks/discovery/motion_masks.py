@@ -1,4 +1,4 @@
-"""Objects discovered by their motion: no prompt, no network (`masks.source: motion`).
+"""Objects discovered by their motion: no prompt, no network (`masks.discovery: motion`).
 
 Pixels that move against the static scene gather evidence (`motion_evidence`); where it forms a group for several
 frames an object is born, its outline is fitted to colours, and from then on it is carried like a prompted one

@@ -131,17 +131,16 @@ class CarriedMasks:
         self._revised.clear()
         return revised
 
+    def labels_at(self, index: int) -> NDArray[np.int32] | None:
+        """(h, w) ids of a frame held, at the flow's size."""
+        return self._labels.get(index)
+
     def reset(self) -> None:
         """Forgets everything; ids go on."""
-        self._flow.reset()
-        self._carrier.reset()
-        self._evidence.reset()
-        self._background.reset()
-        self._sizes.clear()
-        self._poses.clear()
-        self._labels.clear()
-        self._revised.clear()
-        self._hidden.clear()
+        for part in (self._flow, self._carrier, self._evidence, self._background):
+            part.reset()
+        for table in (self._sizes, self._poses, self._labels, self._revised, self._hidden):
+            table.clear()
 
     # ---- helpers ----------------------------------------------------------------------------------------------------
 
