@@ -19,6 +19,23 @@ def transform_points(T: Points, xyz: Points) -> Points:
     return xyz @ T[:3, :3].T + T[:3, 3]
 
 
+def pose_matrix(R: FloatArray, t: FloatArray) -> FloatArray:
+    """(4, 4) from (3, 3) and (3,)."""
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = R, np.ravel(t)
+    return T
+
+
+def inverse_pose(T: FloatArray) -> FloatArray:
+    """Inverse of (..., 4, 4) rigid transforms."""
+    out = np.zeros_like(T)
+    R = np.swapaxes(T[..., :3, :3], -1, -2)
+    out[..., :3, :3] = R
+    out[..., :3, 3] = -np.einsum("...ij,...j->...i", R, T[..., :3, 3])
+    out[..., 3, 3] = 1.0
+    return out
+
+
 def fit_rigid(source: FloatArray, target: FloatArray, tolerance: float, iterations: int = 6) -> FloatArray:
     """(4, 4) rigid motion with target = R source + t for (N, 3) points, N >= 3, robustly.
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from motion4d_ros.geometry.rigid import transform_points
+from motion4d_ros.geometry.rigid import inverse_pose, pose_matrix, transform_points
 from motion4d_ros.geometry.robust import estimated
 from motion4d_ros.types import BoolArray, Camera, FloatArray
 
@@ -43,23 +43,6 @@ def rays(xy: FloatArray) -> FloatArray:
     """(..., 2) normalised points -> (..., 3) unit rays."""
     full = np.concatenate([xy, np.ones((*xy.shape[:-1], 1))], -1)
     return full / np.linalg.norm(full, axis=-1, keepdims=True)
-
-
-def pose_matrix(R: FloatArray, t: FloatArray) -> FloatArray:
-    """(4, 4) from (3, 3) and (3,)."""
-    T = np.eye(4)
-    T[:3, :3], T[:3, 3] = R, np.ravel(t)
-    return T
-
-
-def inverse_pose(T: FloatArray) -> FloatArray:
-    """Inverse of (..., 4, 4) rigid transforms."""
-    out = np.zeros_like(T)
-    R = np.swapaxes(T[..., :3, :3], -1, -2)
-    out[..., :3, :3] = R
-    out[..., :3, 3] = -np.einsum("...ij,...j->...i", R, T[..., :3, 3])
-    out[..., 3, 3] = 1.0
-    return out
 
 
 def procrustes(a: FloatArray, b: FloatArray, weight: FloatArray | None = None) -> FloatArray:

@@ -60,13 +60,6 @@ def weighted_percentiles(values: FloatArray, weights: FloatArray, shares: tuple[
     return np.interp(shares, centers, ordered)
 
 
-def rigid(rotation: FloatArray, translation: FloatArray) -> FloatArray:
-    """(4, 4) from a (3, 3) rotation and a (3,) translation."""
-    pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = rotation, translation
-    return pose
-
-
 def _principal_axes(points: FloatArray, weights: FloatArray) -> FloatArray:
     """(3, 3) right-handed axes in columns, by falling variance."""
     centered = points - np.average(points, axis=0, weights=weights)

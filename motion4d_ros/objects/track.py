@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from motion4d_ros.geometry.rigid import pose_matrix
 from motion4d_ros.geometry.sight import Sight
 from motion4d_ros.objects.appearance import Appearance
-from motion4d_ros.objects.boxes import rigid
 from motion4d_ros.objects.motion import FilterStep, MotionState
 from motion4d_ros.types import FloatArray, ObjectPhase, ObjectState
 
@@ -24,7 +24,7 @@ class Box:
 
     def pose(self, T_map_base: FloatArray) -> FloatArray:
         """(4, 4) of the box now."""
-        return T_map_base @ rigid(self.axes, self.middle)
+        return T_map_base @ pose_matrix(self.axes, self.middle)
 
     @property
     def middle(self) -> FloatArray:
@@ -59,7 +59,7 @@ class Track:
 def carried(track: Track, motion: MotionState) -> FloatArray:
     """(4, 4) canonical -> map that puts the anchor and the orientation where `motion` says."""
     turn = motion.angular.value
-    return rigid(turn, motion.linear.value - turn @ track.anchor)
+    return pose_matrix(turn, motion.linear.value - turn @ track.anchor)
 
 
 def ahead(
@@ -76,7 +76,7 @@ def ahead(
     here = track.T_map_base[:3, :3] @ track.box.middle + track.T_map_base[:3, 3]
     centre, _ = track.sight.onward(here[None], velocity[None], seconds, T_map_cam)
     turn = motion.angular.value
-    return rigid(turn, centre[0] - turn @ track.box.middle)
+    return pose_matrix(turn, centre[0] - turn @ track.box.middle)
 
 
 def visible(sight: Sight | None, box: Box, T_map_base: FloatArray) -> bool:

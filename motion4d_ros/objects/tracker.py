@@ -14,8 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from motion4d_ros.config import ObjectsConfig
+from motion4d_ros.geometry.rigid import pose_matrix
 from motion4d_ros.objects.appearance import Appearance, LostObject
-from motion4d_ros.objects.boxes import extents, oriented_box, rigid
+from motion4d_ros.objects.boxes import extents, oriented_box
 from motion4d_ros.objects.lifecycle import (
     UNSEEN,
     is_seen,
@@ -245,7 +246,7 @@ class ObjectTracker:
         )
         low, high = extents(points @ turn @ track.box.axes, weights, BOX_TAIL)
         middle = turn @ track.box.axes @ ((low + high) / 2)
-        return rigid(turn, middle - turn @ track.box.middle)
+        return pose_matrix(turn, middle - turn @ track.box.middle)
 
     def _follow_points(self, track: Track, observation: ObjectObservation) -> None:
         """Lets the box follow the points it should hold, slowly; its axes turn only when much more is known."""
@@ -255,7 +256,7 @@ class ObjectTracker:
         canonical = _into(track.T_map_base, points)
         box = track.box
         if len(points) > 2 * box.points:
-            previous = rigid(box.axes, np.zeros(3))
+            previous = pose_matrix(box.axes, np.zeros(3))
             pose, size = oriented_box(canonical, weights, previous, BOX_TAIL)
             center = pose[:3, :3].T @ pose[:3, 3]
             followed = Box(pose[:3, :3], center - size / 2, center + size / 2, len(points))

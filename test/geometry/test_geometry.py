@@ -7,16 +7,9 @@ import pytest
 
 from motion4d_ros.geometry.bundle import apply_delta, bundle_adjust, refine_pose, rotation_exp, solve_pose
 from motion4d_ros.geometry.dense_depth import densify, fuse, inverse_depth_from_flow, splat
+from motion4d_ros.geometry.rigid import inverse_pose, pose_matrix
 from motion4d_ros.geometry.smoothing import domain_transform
-from motion4d_ros.geometry.two_view import (
-    inverse_pose,
-    normalise,
-    pose_matrix,
-    reproject,
-    rotation_between,
-    triangulate,
-    two_view,
-)
+from motion4d_ros.geometry.two_view import normalise, reproject, rotation_between, triangulate, two_view
 from motion4d_ros.types import Camera
 
 PIXEL = 1 / 300

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from motion4d_ros.geometry.bundle import bundle_adjust, solve_pose
-from motion4d_ros.geometry.two_view import pose_matrix, reproject, two_view
+from motion4d_ros.geometry.rigid import pose_matrix
+from motion4d_ros.geometry.two_view import reproject, two_view
 
 
 def short_baseline(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

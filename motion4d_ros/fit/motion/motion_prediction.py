@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 from motion4d_ros.fit.motion.object_motion import ObjectMotion, Pose
 from motion4d_ros.fit.window.horizon import Horizon
 from motion4d_ros.fit.window.scene_scale import sight_of
+from motion4d_ros.geometry.rigid import orthonormal
 from motion4d_ros.geometry.sight import Sight
 from motion4d_ros.types import FloatArray
 
@@ -32,12 +33,22 @@ def predicted_at(motion: ObjectMotion, index: int, direction: int, sight: Sight 
     """Pose at frame `index`, one step in `direction` beyond the known ones: at constant velocity. Where lengths are not
     metres its distance is held, as `sight` saw it: errors along the ray would add up until it is behind the camera.
     """
-    R, t = motion.extrapolate(index, direction)
+    R, t = one_step_on(motion, index, direction)
     if sight is None:
         return R, t
     here = motion.center + motion.poses[index - direction][1]
     held, _ = sight.onward(here[None], (motion.center + t - here)[None], 1.0)
     return R, held[0] - motion.center
+
+
+def one_step_on(motion: ObjectMotion, index: int, direction: int) -> Pose:
+    """Pose at `index`, one step in `direction` beyond the known ones, at constant velocity."""
+    last = motion.poses[index - direction]
+    if index - 2 * direction not in motion.poses:
+        return last
+    before = motion.poses[index - 2 * direction]
+    turned = orthonormal(last[0] @ before[0].T @ last[0])  # unmended, rounding grows threefold with every step
+    return turned, 2 * last[1] - before[1]
 
 
 def hold_unseen(motion: ObjectMotion, horizon: Horizon, least: int) -> None:

@@ -66,15 +66,6 @@ class ObjectMotion:
         blend = np.einsum("mk,kij->mij", self.shares(xyz_map, start), steps)
         return np.asarray(np.einsum("mij,mj->mi", blend[:, :3, :3], xyz_map) + blend[:, :3, 3])
 
-    def extrapolate(self, index: int, direction: int) -> Pose:
-        """Pose at `index`, one step in `direction` beyond the known ones, at constant velocity."""
-        last = self.poses[index - direction]
-        if index - 2 * direction not in self.poses:
-            return last
-        before = self.poses[index - 2 * direction]
-        turned = orthonormal(last[0] @ before[0].T @ last[0])  # unmended, rounding grows threefold with every step
-        return turned, 2 * last[1] - before[1]
-
     # -- parts ---------------------------------------------------------------------------------------------------------
 
     @property

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from motion4d_ros.config import GeometryConfig
 from motion4d_ros.fit.motion.articulation import Split, mean_residual, select, split, unexplained
 from motion4d_ros.fit.motion.bundle_adjustment import Body, BundleOptions, Observations, solve
-from motion4d_ros.fit.motion.motion_prediction import hold_unseen, predicted_at
+from motion4d_ros.fit.motion.motion_prediction import hold_unseen, one_step_on, predicted_at
 from motion4d_ros.fit.motion.motion_prior import MotionPrior, learn_motion_prior
 from motion4d_ros.fit.motion.object_motion import ObjectMotion, Pose
 from motion4d_ros.fit.relocalisation.relocaliser import Relocaliser, frame_depth
@@ -130,7 +130,7 @@ class ObjectMotions:
                 step = fit_rigid(xyz[both, before], xyz[both, column], tolerance)
                 R, t = motion.poses[index - direction]
                 image = step[:3, :3] @ (motion.center + t) + step[:3, 3]
-                candidates = [(step[:3, :3] @ R, image - motion.center), motion.extrapolate(index, direction), (R, t)]
+                candidates = [(step[:3, :3] @ R, image - motion.center), one_step_on(motion, index, direction), (R, t)]
                 motion.poses[index] = self._best(motion, candidates, points, xyz[:, column], tolerance)
 
     def _best(

@@ -26,8 +26,7 @@ from motion4d_ros.geometry.dense_depth import (
     inverse_depth_from_flow,
     splat,
 )
-from motion4d_ros.geometry.rigid import rotation_angle
-from motion4d_ros.geometry.two_view import inverse_pose
+from motion4d_ros.geometry.rigid import inverse_pose, rotation_angle
 from motion4d_ros.priors.flow.optical_flow import FlowCache, consistency, dis_flow, working_size
 from motion4d_ros.priors.interfaces import DepthPrior, PosePrior, SceneHint
 from motion4d_ros.priors.masks.discovery.motion_evidence import rigid_flow

@@ -11,8 +11,8 @@ from collections import deque
 import numpy as np
 
 from motion4d_ros.config import Config
-from motion4d_ros.geometry.rigid import rotation_angle
-from motion4d_ros.geometry.two_view import inverse_pose, pose_matrix, procrustes
+from motion4d_ros.geometry.rigid import inverse_pose, pose_matrix, rotation_angle
+from motion4d_ros.geometry.two_view import procrustes
 from motion4d_ros.priors.interfaces import PosePrior, SceneHint
 from motion4d_ros.priors.pose.given import GivenPose
 from motion4d_ros.priors.pose.visual_odometry import VisualPose

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from motion4d_ros.geometry.bundle import bundle_adjust
-from motion4d_ros.geometry.two_view import inverse_pose, ray_angle, reproject, triangulate
+from motion4d_ros.geometry.rigid import inverse_pose
+from motion4d_ros.geometry.two_view import ray_angle, reproject, triangulate
 from motion4d_ros.types import BoolArray, FloatArray, IntArray
 
 MIN_PARALLAX = np.radians(0.8)  # a point needs rays that differ by this much

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
 from motion4d_ros.geometry.bundle import refine_pose, solve_pose
-from motion4d_ros.geometry.rigid import transform_points
-from motion4d_ros.geometry.two_view import inverse_pose, normalise, pose_matrix, reproject, rotation_between, two_view
+from motion4d_ros.geometry.rigid import inverse_pose, pose_matrix, transform_points
+from motion4d_ros.geometry.two_view import normalise, reproject, rotation_between, two_view
 from motion4d_ros.priors.flow.optical_flow import working_size
 from motion4d_ros.priors.interfaces import PosePrior, SceneHint
 from motion4d_ros.priors.pose.scale_cues import ScaleCues

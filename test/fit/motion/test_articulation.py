@@ -9,6 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from motion4d_ros.fit.motion.articulation import mean_residual, shares, split, unexplained
 from motion4d_ros.fit.motion.bundle_adjustment import Body, BundleOptions, Observations, solve
+from motion4d_ros.fit.motion.motion_prediction import one_step_on
 from motion4d_ros.fit.motion.object_motion import ObjectMotion
 from motion4d_ros.fit.motion.object_motions import _hold_gauge
 from motion4d_ros.types import Camera, FloatArray
@@ -150,11 +151,11 @@ def test_extrapolation_keeps_the_velocity_in_both_directions() -> None:
     motion = one_part(0)
     for index, direction in ((8, 1), (4, -1)):
         R, t = motion.poses.pop(index)
-        guess = motion.extrapolate(index, direction)
+        guess = one_step_on(motion, index, direction)
         assert guess[0] == pytest.approx(R, abs=1e-12)
         assert guess[1] == pytest.approx(t, abs=1e-12)
     alone = ObjectMotion(1, np.zeros(3), {0: (np.eye(3), np.ones(3))})
-    assert alone.extrapolate(1, 1)[1].tolist() == [1, 1, 1]
+    assert one_step_on(alone, 1, 1)[1].tolist() == [1, 1, 1]
 
 
 def test_what_is_old_is_forgotten_in_every_part() -> None:

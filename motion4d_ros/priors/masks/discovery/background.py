@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from motion4d_ros.geometry.dense_depth import splat
 from motion4d_ros.geometry.image_warping import pixel_grid, remap
-from motion4d_ros.geometry.two_view import inverse_pose
+from motion4d_ros.geometry.rigid import inverse_pose
 from motion4d_ros.priors.flow.optical_flow import FlowCache
 from motion4d_ros.priors.interfaces import DepthPrior, PosePrior
 from motion4d_ros.priors.masks.discovery.motion_evidence import homography_flow, relit, rigid_flow

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.geometry.image_warping import pixel_grid, remap
-from motion4d_ros.geometry.two_view import inverse_pose
+from motion4d_ros.geometry.rigid import inverse_pose
 from motion4d_ros.priors.flow.optical_flow import FlowCache
 from motion4d_ros.priors.masks.discovery.motion_evidence import dissimilarity, explain, photometric_gain, smoothed
 from motion4d_ros.priors.masks.discovery.regions import grown, parts
