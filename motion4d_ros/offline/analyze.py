@@ -5,10 +5,12 @@ result = analyze(AnalyzeOptions(input=Path("bag"), out=Path("out"), source=Sourc
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from motion4d_ros.config import Config
+from motion4d_ros.models.automatic import best_outliner
 from motion4d_ros.offline.carriers import AnalysisResult, AnalyzeOptions, Progress
 from motion4d_ros.offline.interrupt import Interrupt
 from motion4d_ros.offline.preflight import check_input, check_installation, check_output, read_prompt_mask
@@ -23,6 +25,9 @@ from motion4d_ros.types import Motion4DError
 
 if TYPE_CHECKING:
     from motion4d_ros.pipeline import Motion4D
+
+
+logger = logging.getLogger(__name__)
 
 
 def analyze(
@@ -49,7 +54,11 @@ def analyze(
         config = with_found_inputs(config, options.explicit, source.report)
         try:
             check_installation()
-            engine = _make_engine(config) if engine_factory is None else engine_factory(config)
+            make = engine_factory or _make_engine
+            if options.automatic:
+                config, engine = with_best_outliner(config, options.explicit, make)
+            else:
+                engine = make(config)
             reading = Reading(options, source, engine, work, stop)
             reading.tell = on_progress or reading.tell
             reading.read(queries, prompt_labels)
@@ -124,6 +133,37 @@ def with_found_inputs(config: Config, explicit: frozenset[str], report: SourceRe
         if part in report.found and path not in explicit:
             config.set(path, value)
     return config
+
+
+def with_best_outliner(
+    config: Config, explicit: frozenset[str], make: Callable[[Config], Motion4D]
+) -> tuple[Config, Motion4D]:
+    """The configuration with the best network for objects that machine and cache allow, and an engine of it.
+
+    Where no objects are to be outlined, or somebody has said by what, everything stays as it is. What was chosen is
+    said in one line; a network that cannot be used after all is done without.
+    """
+    if config.masks.source != "propagation" or "masks.source" in explicit:
+        return config, make(config)
+    choice, chosen = best_outliner(config, _has_gpu), config.copy()
+    for path, value in choice.settings.items():
+        chosen.set(path, value)
+    said = choice.said
+    try:
+        engine = make(chosen)
+    except Motion4DError as error:
+        if not choice.settings:
+            raise
+        chosen, engine = config, make(config)
+        said = f"preset auto: no network outlines the objects ({error})"
+    logger.info(said)
+    return chosen, engine
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
 def _with_config(source: SourceOptions, config: Config) -> SourceOptions:

@@ -18,6 +18,7 @@ from motion4d_ros.types import Motion4DError
 if TYPE_CHECKING:
     from motion4d_ros.offline.carriers import AnalysisResult
 
+AUTO = "auto"  # the preset that is none: defaults, and a network where one lies in the cache
 DEFAULTS_FILE = "motion4d"  # of the files beside the presets, the one that holds the defaults
 EXAMPLES = """\
 examples:
@@ -95,7 +96,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def add_config_options(group: Any) -> None:
     """Adds --preset, --config and --set."""
-    group.add_argument("--preset", metavar="NAME", help="settings by name (list below)")
+    group.add_argument("--preset", metavar="NAME", help="settings by name (list below); left out: auto")
     group.add_argument("--config", type=Path, metavar="FILE", help="YAML file of settings")
     group.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="one setting; repeatable"
@@ -114,13 +115,16 @@ def presets_text() -> str:
         sentence = " ".join(comments).partition(". ")[0].rstrip(".")
         if path.stem != DEFAULTS_FILE:
             lines.append(f"  {path.stem:<16} {sentence}")
+    lines.append(
+        f"  {AUTO:<16} The defaults, with a network that outlines objects where one lies in the cache (the default)"
+    )
     return "\n".join(["presets:", *sorted(lines)])
 
 
 def read_config(arguments: argparse.Namespace) -> tuple[Config, frozenset[str]]:
     """Defaults, then preset, then file, then --set; and the paths given by --set. Raises `Motion4DError`."""
     config = Config()
-    if arguments.preset:
+    if arguments.preset and arguments.preset != AUTO:
         config.update_from_yaml(preset(arguments.preset))
     if arguments.config:
         config.update_from_yaml(arguments.config)
@@ -163,6 +167,7 @@ def run(arguments: argparse.Namespace) -> int:
         prompt_mask=arguments.prompt_mask,
         limit=arguments.limit,
         overwrite=arguments.overwrite,
+        automatic=arguments.preset in (None, AUTO) and arguments.config is None,
     )
     started = time.monotonic()
     from motion4d_ros.offline.progress import progress_display

