@@ -22,6 +22,7 @@ import torch
 
 from motion4d_ros.config import Config
 from motion4d_ros.fit.frontend.intake import Intake
+from motion4d_ros.fit.frontend.late_detections import hear_late
 from motion4d_ros.fit.frontend.live_labels import LiveLabels
 from motion4d_ros.fit.frontend.skipped_frames import SkippedFrames
 from motion4d_ros.fit.initialisation.depth_alignment import contradiction
@@ -36,7 +37,6 @@ from motion4d_ros.fit.window.open_window import OpenWindow
 from motion4d_ros.fit.window.realtime_scheduler import RealtimeScheduler
 from motion4d_ros.fit.window.yield_point import YieldPoint
 from motion4d_ros.priors.guarded import trouble_now, troubles
-from motion4d_ros.priors.interfaces import HearsDetections
 from motion4d_ros.render.device import choose_device
 from motion4d_ros.threads import bound_threads, torch_threads
 from motion4d_ros.types import (
@@ -363,20 +363,11 @@ class Motion4D:
         return object_id
 
     def detect(self, stamp_ns: int, detections: tuple[Detection, ...]) -> bool:
-        """What a detector says of a frame that was accepted before, in pixels of the input image; whether there is one
-        within `ros.slop` of that stamp. Detections that come with their frame stand in `Frame.detections`.
+        """What a detector says of a frame that was taken in before (see `hear_late`); whether there is such a frame.
+        Detections that come with their frame stand in `Frame.detections`.
         """
         states = [*self.horizon.frames, *self.intake.pending]
-        nearest = min(states, key=lambda state: abs(state.frame.stamp_ns - stamp_ns), default=None)
-        if nearest is None or abs(nearest.frame.stamp_ns - stamp_ns) > self.config.ros.slop * 1e9:
-            return False
-        nearest.hear_detections(detections)
-        masks = self.intake.masks
-        if isinstance(masks, HearsDetections):
-            shown = nearest.shown_to(masks)
-            full = shown.camera.size == nearest.output_camera.size
-            masks.hear_detections(shown, detections if full else nearest.frame.detections or ())
-        return True
+        return hear_late(states, self.intake.masks, stamp_ns, detections, self.config)
 
     def query(self, points_tyx: FloatArray) -> QueryTracks:
         """Trajectories of (Q, 3) query points (frame index, y, x) over all frames of the scene so far, from

@@ -31,6 +31,22 @@ def detected(frame: Frame, rng: np.random.Generator) -> tuple[Detection, ...]:
     return tuple(found)
 
 
+def test_in_realtime_mode_the_nearest_frame_kept_takes_what_is_detected_between() -> None:
+    scene = make_scene("tabletop_like", seed=2, frames=7, size=(60, 80))
+    frames = scene.frames()
+    found = (Detection((1.0, 1.0, 20.0, 10.0), "cup", 0.9),)
+    for mode, taken in (("lossless", False), ("realtime", True)):
+        engine = Motion4D(given(**QUICK, **{"budget.mode": mode}))
+        for frame in (frames[0], frames[3], frames[6]):  # every third one is kept
+            engine.intake.take(frame)
+        pending = engine.intake.pending
+        assert engine.detect(frames[4].stamp_ns, found) == taken
+        assert (pending[1].frame.detections is not None) == taken
+        assert engine.detect(frames[3].stamp_ns, ()) and pending[1].frame.detections == ()  # its own
+        assert engine.detect(frames[4].stamp_ns, found) == taken and pending[1].frame.detections == ()
+        assert not engine.detect(frames[6].stamp_ns + 10**10, found)
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_objects_are_named_by_what_is_detected_in_them(late: bool) -> None:
     scene = make_scene("tabletop_like", seed=2, frames=8, size=(60, 80))

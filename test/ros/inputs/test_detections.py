@@ -133,6 +133,17 @@ def test_without_the_package_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> 
     assert "\n" not in str(caught.value)
 
 
+def test_a_node_that_is_to_find_by_detections_says_what_it_lacks(
+    harness: Callable[..., Harness], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "vision_msgs.msg", None)
+    monkeypatch.setitem(sys.modules, "vision_msgs", None)
+    with pytest.raises(Motion4DError, match="vision_msgs is not installed"):
+        harness(parameters={"masks.discovery": "detections"}, start=False)
+    given = harness(parameters={"masks.discovery": "detections", "masks.source": "topic"})  # nothing is to be found
+    assert given.node.config.finder == "none"
+
+
 # ---- the real message -----------------------------------------------------------------------------------------------
 
 
