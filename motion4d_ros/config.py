@@ -123,6 +123,20 @@ class MasksConfig:
             "prompt": "masks.source=propagation with masks.discovery=none",
         },
     )
+    fusion_reach: int = tunable(
+        8,
+        "Neighbouring frames, each way, whose masks are raters of a frame's labels",
+        unit="frames",
+        minimum=0,
+        maximum=32,
+    )
+    fusion_width: int = tunable(
+        960,
+        "Labels of images wider than this are fused at this width (outputs keep the input's size); 0 = never shrink",
+        unit="px",
+        minimum=0,
+        maximum=8192,
+    )
     model: str = tunable(
         "auto",
         "Network behind sam2 and sam_onnx: a name of `motion4d models list` or a path; auto = the source's default",
@@ -287,9 +301,6 @@ class RosConfig:
 class GeometryConfig:
     """Depth alignment and object motion before any rendering."""
 
-    vote_reach: int = tunable(
-        4, "Neighbouring frames, each way, that vote on labels", unit="frames", minimum=0, maximum=32
-    )
     chain_drift: float = tunable(
         0.12, "Noise that a chained track gains per frame", unit="px", minimum=0.0, maximum=10.0
     )
@@ -588,6 +599,7 @@ class Config:
 
 RENAMED: Mapping[str, str] = {
     "masks.bodies": "masks.rigid_segmentation",
+    "geometry.vote_reach": "masks.fusion_reach",
     "geometry.coast": "geometry.max_prediction",
     "geometry.reunion_pixels": "geometry.relocalise_min_pixels",
     "fit.hindsight": "fit.final_remeasure",

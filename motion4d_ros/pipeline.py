@@ -23,12 +23,12 @@ import torch
 from motion4d_ros.config import Config
 from motion4d_ros.fit.frontend.intake import Intake
 from motion4d_ros.fit.frontend.late_detections import hear_late
-from motion4d_ros.fit.frontend.live_labels import LiveLabels
 from motion4d_ros.fit.frontend.skipped_frames import SkippedFrames
 from motion4d_ros.fit.initialisation.depth_alignment import contradiction
 from motion4d_ros.fit.optimisation.mapper import Mapper
 from motion4d_ros.fit.output.estimate_builder import EstimateBuilder
 from motion4d_ros.fit.output.scene_queries import archive_frames, query_scene, retire, scene_view, write_scene
+from motion4d_ros.fit.semantics.mask_fusion import Fused
 from motion4d_ros.fit.semantics.mask_refinement import MaskRefinement
 from motion4d_ros.fit.tracks.final_remeasure import remeasure_final
 from motion4d_ros.fit.window.archive import Archive
@@ -84,9 +84,11 @@ class Motion4D:
         self._poses: dict[int, FloatArray] = {}
 
     def _start_mapper(self) -> None:
-        self.mapper = Mapper(self.config, self.device, self.yield_point)
+        self.mapper = Mapper(self.config, self.device, self.yield_point, self.intake.fusion)
         self.mapper.scene.next_id = self._next_gaussian_id
-        self.mask_refinement = MaskRefinement(self.intake.masks, self.mapper.channel_of)
+        self.mask_refinement = MaskRefinement(
+            self.intake.masks, self.mapper.channel_of, self.intake.fusion, self.intake.tracks
+        )
 
     # -- frames in -----------------------------------------------------------------------------------------------------
 
@@ -105,10 +107,10 @@ class Motion4D:
         self._restart_if_needed(frame)
         started = time.perf_counter()
         kept = self.intake.newest is None or self.scheduler.keeps(len(self.intake.pending))
-        state, live = self._take(frame) if kept else self._skip(frame)
+        state, fused = self._take(frame) if kept else self._skip(frame)
         self.health.frames += 1
         self.scheduler.frame(frame.stamp_ns)
-        estimate = self.estimate_builder.live(self.mapper, live, state)
+        estimate = self.estimate_builder.live(self.mapper, fused, state)
         self.scheduler.took(time.perf_counter() - started, kept=kept)
         return estimate
 
@@ -119,17 +121,17 @@ class Motion4D:
         if reason:
             self.reset(reason)
 
-    def _take(self, frame: Frame) -> tuple[FrameState, LiveLabels]:
+    def _take(self, frame: Frame) -> tuple[FrameState, Fused]:
         with torch_threads(self.config.run.threads):
             state = self.intake.take(frame)
         assert self.intake.live is not None
         self._poses[state.index] = state.T_map_cam
         return state, self.intake.live
 
-    def _skip(self, frame: Frame) -> tuple[FrameState, LiveLabels]:
-        state, live = self.skipped_frames.look(frame, self.intake)
+    def _skip(self, frame: Frame) -> tuple[FrameState, Fused]:
+        state, fused = self.skipped_frames.look(frame, self.intake)
         self.health.live_only += 1
-        return state, live
+        return state, fused
 
     def reason_to_restart(self, frame: Frame) -> str:
         """Why `frame` will start a new scene; empty if it continues the scene. Whoever wants the last word on the

@@ -331,6 +331,7 @@ class Estimate:
     points: TrackedPoints
     objects: list[ObjectState]
     warnings: tuple[str, ...] = ()
+    mask_confidence: NDArray[np.uint8] | None = None  # (H, W) probability of the label in `masks`, in 255ths
 
 
 @dataclass

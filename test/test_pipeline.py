@@ -183,7 +183,6 @@ def test_what_a_window_corrects_reaches_the_frames_that_came_meanwhile(scene: Sy
     def between() -> None:
         if waiting:
             engine.add_frame(waiting.pop(0))
-            engine.intake._believe(np.zeros(SIZE, np.int32))  # and what was known is forgotten
 
     engine.process_window(between=between)
     objects = scene.masks[6] > 0

@@ -19,16 +19,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from motion4d_ros.config import BudgetConfig, MasksConfig
 from motion4d_ros.evaluation.metrics.segmentation import score_masks
 from motion4d_ros.evaluation.score import load_truth
 from motion4d_ros.evaluation.suite.cases import shared_data
 from motion4d_ros.evaluation.synthetic import PRESETS, make_scene
-from motion4d_ros.fit.semantics.mask_fusion import MaskedFrame, fuse
+from motion4d_ros.fit.semantics.mask_fusion import MaskFusion
 from motion4d_ros.offline.sources.files.side_files import read_labels
 from motion4d_ros.priors.flow.optical_flow import FlowCache
 from motion4d_ros.types import Camera, Frame, IntArray, Motion4DError
 
-REACH = 8  # frames each way
 NETWORKS = ("osvos", "rvos")  # folders of masks beside each real clip
 
 
@@ -54,7 +54,8 @@ def main(words: list[str] | None = None) -> int:
     """Exit status 0; 2 after one line on what the user can mend."""
     parser = argparse.ArgumentParser(prog="python -m motion4d_ros.evaluation.mask_fusion", description=__doc__)
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="this row only; repeatable")
-    parser.add_argument("--reach", type=int, default=REACH, metavar="N", help=f"frames each way; default {REACH}")
+    reach = MasksConfig().fusion_reach
+    parser.add_argument("--reach", type=int, default=reach, metavar="N", help=f"frames each way; default {reach}")
     parser.add_argument("--frames", type=int, metavar="N", help="the first N frames of each")
     parser.add_argument("--ablation", action="store_true", help="also the posterior before it follows edges")
     parser.add_argument("--shared", type=Path, default=shared_data(), metavar="DIR", help="default: ../shared/data")
@@ -102,24 +103,46 @@ def _real_clip(name: str, folder: Path, network: str, frames: int | None) -> Mas
     return MaskClip(name, np.ascontiguousarray(np.stack(pictures[:count])), given, (truth > 0).astype(np.int64), True)
 
 
+@dataclass(frozen=True)
+class _Shown:
+    """A `MaskedFrame` from arrays."""
+
+    index: int
+    rgb: NDArray[np.uint8]
+    labels: IntArray
+    concluded: None = None
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        return self.labels.shape[0], self.labels.shape[1]
+
+    def picture(self, size: tuple[int, int]) -> NDArray[np.uint8]:
+        return np.asarray(cv2.resize(self.rgb, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+
+    def named_source(self) -> IntArray:
+        return self.labels
+
+
 def _row(clip: MaskClip, reach: int, ablation: bool) -> str:
+    """A line of the table. Flow is found at working size, as in the engine."""
     count, height, width = clip.given.shape
     camera = Camera(width, width, (width - 1) / 2, (height - 1) / 2, width, height)
-    flows = FlowCache(max_side=0, keep=count)
-    frames = []
+    flows = FlowCache(max_side=BudgetConfig().working_width, keep=count)
+    frames = [_Shown(i, rgb, labels) for i, (rgb, labels) in enumerate(zip(clip.pictures, clip.given, strict=True))]
+    config = MasksConfig(fusion_reach=reach)
     started = time.perf_counter()
-    for index, (picture, labels) in enumerate(zip(clip.pictures, clip.given, strict=True)):
-        flows.push(Frame(index + 1, picture, camera, index=index))
-        frames.append(MaskedFrame(index, picture, labels.astype(np.int32)))
-    fused = np.stack([one.labels for one in fuse(frames, flows, reach)])
+    for frame in frames:
+        flows.push(Frame(frame.index + 1, frame.rgb, camera, index=frame.index))
+    fused = MaskFusion(config).fuse(frames, flows, range(count))
     seconds = (time.perf_counter() - started) / count
+    found = [clip.given, np.stack([fused[k].labels for k in range(count)])]
     cells = [clip.name]
-    for labels in (clip.given, fused):
+    for labels in found:
         J, flips = clip.score(labels)
         cells += [f"{J:.3f}", str(flips)]
     if ablation:
-        plain = np.stack([one.labels for one in fuse(frames, flows, reach, smooth=False)])
-        cells.append(f"{clip.score(plain)[0]:.3f}")
+        plain = MaskFusion(config, follow_edges=False).fuse(frames, flows, range(count))
+        cells.append(f"{clip.score(np.stack([plain[k].labels for k in range(count)]))[0]:.3f}")
     return "| " + " | ".join([*cells, f"{seconds:.2f}"]) + " |"
 
 

@@ -54,13 +54,14 @@ def analyze(
         config = with_found_inputs(config, options.explicit, source.report)
         try:
             check_installation()
-            make = engine_factory or _make_engine
+            make, notes = engine_factory or _make_engine, list[str]()
             if options.automatic:
-                config, engine = with_best_outliner(config, options.explicit, make)
+                config, engine = with_best_outliner(config, options.explicit, make, notes.append)
             else:
                 engine = make(config)
             reading = Reading(options, source, engine, work, stop)
             reading.tell = on_progress or reading.tell
+            reading.notes = notes
             reading.read(queries, prompt_labels)
             return Results(reading, config, work).write()
         finally:
@@ -136,12 +137,15 @@ def with_found_inputs(config: Config, explicit: frozenset[str], report: SourceRe
 
 
 def with_best_outliner(
-    config: Config, explicit: frozenset[str], make: Callable[[Config], Motion4D]
+    config: Config,
+    explicit: frozenset[str],
+    make: Callable[[Config], Motion4D],
+    say: Callable[[str], None] = logger.info,
 ) -> tuple[Config, Motion4D]:
     """The configuration with the best network for objects that machine and cache allow, and an engine of it.
 
     Where no objects are to be outlined, or somebody has said by what, everything stays as it is. What was chosen is
-    said in one line; a network that cannot be used after all is done without.
+    said (`say`) in one line; a network that cannot be used after all is done without.
     """
     if config.masks.source != "propagation" or "masks.source" in explicit:
         return config, make(config)
@@ -156,7 +160,7 @@ def with_best_outliner(
             raise
         chosen, engine = config, make(config)
         said = f"preset auto: no network outlines the objects ({error})"
-    logger.info(said)
+    say(said)
     return chosen, engine
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import resource
 import sys
 from collections.abc import Callable, Iterator
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from motion4d_ros.pipeline import Motion4D
 
 
+logger = logging.getLogger(__name__)
+
+
 class Reading:
     """One recording on its way through the engine; afterwards, what was found and how it ended."""
 
@@ -45,6 +49,7 @@ class Reading:
         self.online = OnlineTracks(None)
         self.scenes = Scenes()
         self.failure = ""
+        self.notes: list[str] = []  # to be said once the first frame has been read: an error before it is one line
         self.full = False  # the disk was full
         self.broken = False  # the engine has failed in a way nobody foresaw: it is asked for nothing new
         self.interrupted = False
@@ -87,6 +92,8 @@ class Reading:
             if count == 0:
                 check_first_frame(frame, queries, prompt_labels, None if self.options.limit else self.total)
                 self.source.report.warnings.update(check_room(self._work, frame, self.total))
+                for note in self.notes:
+                    logger.info(note)
             self._push(frame, prompt_labels if count == 0 else None)
             self.tell(Progress(count + 1, self.total, "frames"))
 

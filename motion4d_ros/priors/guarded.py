@@ -84,7 +84,6 @@ class GuardedMasks:
     def __init__(self, source: MaskSource, name: str, clock: Callable[[], float] = time.monotonic) -> None:
         self.source = source
         self.accepts_prompts, self.full_size = source.accepts_prompts, source.full_size
-        self.outline_cells = source.outline_cells
         self.trouble = Trouble(name, "the labels of the frames around are carried on", clock)
         self._name = name
 

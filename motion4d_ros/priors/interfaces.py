@@ -81,8 +81,6 @@ class MaskSource(Protocol):
 
     accepts_prompts: bool
     """Whether `refresh` can do anything."""
-    outline_cells: int
-    """Cells along the image's longer side of the grid on which it draws outlines; 0: as fine as the image."""
     full_size: bool
     """Whether the source is shown frames, hints and prompts at the input's size, and answers at that size.
 
@@ -108,8 +106,22 @@ class MaskSource(Protocol):
         """Forgets everything."""
 
 
+class FlowSource(Protocol):
+    """Dense flow between neighbouring frames that are kept."""
+
+    def between(self, first: int, second: int) -> NDArray[np.float32]:
+        """(h, w, 2) flow from frame `first` to frame `second`, px."""
+
+    def error(self, first: int, second: int) -> NDArray[np.float32]:
+        """(h, w) px by which that flow and its reverse disagree; inf where it leaves the image."""
+
+
 class TrackSource(Protocol):
     """Frames -> 2D point tracks over the frames it has kept."""
+
+    @property
+    def flows(self) -> FlowSource:
+        """The flow that it works with."""
 
     def push(self, frame: Frame, masks: IntArray | None) -> None:
         """Adds the next frame; `masks` (H, W) only guide where tracks are started."""

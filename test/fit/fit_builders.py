@@ -77,9 +77,18 @@ class UniformFlow:
     def __init__(self, size: tuple[int, int], step_px: tuple[float, float] = (0.0, 0.0), trusted: bool = True) -> None:
         self.size, self.step, self.trusted = size, np.array(step_px, np.float32), trusted
 
+    @property
+    def flows(self) -> UniformFlow:
+        return self
+
+    def between(self, first: int, second: int) -> NDArray[np.float32]:
+        return np.broadcast_to(self.step * (second - first), (*self.size, 2)).astype(np.float32)
+
+    def error(self, first: int, second: int) -> NDArray[np.float32]:
+        return np.full(self.size, 0.0 if self.trusted else np.inf, np.float32)
+
     def flow(self, from_index: int, to_index: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        field = np.broadcast_to(self.step * (to_index - from_index), (*self.size, 2)).astype(np.float32)
-        return field, np.full(self.size, self.trusted)
+        return self.between(from_index, to_index), np.full(self.size, self.trusted)
 
 
 def observe(

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
-from motion4d_ros.fit.semantics.mask_selection import overlap
+from motion4d_ros.fit.semantics.identity_association import overlap
 from motion4d_ros.geometry.label_images import PackedLabels, resize_labels
 from motion4d_ros.pipeline import Motion4D
 from motion4d_ros.priors.interfaces import SceneHint
@@ -56,7 +56,6 @@ class Sharp:
     """A mask source that sees a disc move by 2 px a frame; in `blind` frames it sees nothing."""
 
     accepts_prompts = True
-    outline_cells = 0
 
     def __init__(self, full_size: bool = True, blind: Sequence[int] = ()) -> None:
         self.full_size, self.blind = full_size, blind

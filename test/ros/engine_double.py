@@ -177,6 +177,7 @@ class DoubleEngine:
             masks,
             points,
             objects,
+            mask_confidence=np.full(masks.shape, 204, np.uint8),
         )
 
     @staticmethod

@@ -19,7 +19,7 @@ from std_srvs.srv import Trigger
 from motion4d_ros.ros.outputs.publishers import TOPICS
 
 IN_MAP = ("tracked_objects", "camera_pose", "tracked_points", "static_points", "status")
-IN_CAMERA = ("semantic_mask", "semantic_overlay", "render", "depth", "confidence")
+IN_CAMERA = ("semantic_mask", "semantic_overlay", "semantic_confidence", "render", "depth", "confidence")
 WITH_MASKS = {"masks.source": "topic", "pose.source": "odometry", "window.length": 4}
 
 
@@ -82,13 +82,15 @@ def test_stages_follow_one_another_for_the_same_stamp(harness: Callable[..., Har
 
 def test_pictures_and_clouds_hold_what_they_promise(harness: Callable[..., Harness]) -> None:
     h, _ = run_with_everything(harness, *IN_CAMERA, "tracked_points")
-    encodings = dict(zip(IN_CAMERA, ("16UC1", "rgb8", "rgb8", "32FC1", "32FC1"), strict=True))
+    encodings = dict(zip(IN_CAMERA, ("16UC1", "rgb8", "32FC1", "rgb8", "32FC1", "32FC1"), strict=True))
     for name, encoding in encodings.items():
         message = h.heard[name][0]
         assert (message.encoding, message.width, message.height) == (encoding, WIDTH, HEIGHT), name
         assert message.step * message.height == len(message.data)
     mask = np.frombuffer(h.heard["semantic_mask"][0].data, np.uint16).reshape(HEIGHT, WIDTH)
     assert set(np.unique(mask)) == {0, 1, 2}
+    sure = np.frombuffer(h.heard["semantic_confidence"][0].data, np.float32)
+    assert sure == pytest.approx(0.8)
     cloud = h.heard["tracked_points"][0]
     fields = {field.name: field.datatype for field in cloud.fields}
     real, whole = PointField.FLOAT32, PointField.UINT32

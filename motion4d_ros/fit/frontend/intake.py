@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
-from motion4d_ros.fit.frontend.live_labels import LiveLabels, carry_labels
 from motion4d_ros.fit.frontend.still_ground_check import StillGroundCheck
+from motion4d_ros.fit.semantics.mask_fusion import Fused, MaskFusion
 from motion4d_ros.fit.window.horizon import FrameState, Horizon, inverted
 from motion4d_ros.fit.window.scene_scale import SceneScale
 from motion4d_ros.fit.window.yield_point import YieldPoint
-from motion4d_ros.geometry.label_images import resize_labels
+from motion4d_ros.geometry.label_images import PackedLabels, resize_labels
 from motion4d_ros.priors.guarded import trouble_now
 from motion4d_ros.priors.interfaces import (
     DepthPrior,
@@ -60,7 +60,9 @@ class Intake:
         self.watch = StillGroundCheck(config)
         self.pending: list[FrameState] = []
         self.predicted: IntArray | None = None  # (H, W) labels of the newest frame, as far as the scene knows them
-        self.live: LiveLabels | None = None  # the same, outlined by the source: what is told about the frame
+        self.live: Fused | None = None  # what is told about the newest frame, at the input's size
+        self.fusion = MaskFusion(config.masks)
+        self._recent: deque[FrameState] = deque(maxlen=self.fusion.reach + 1)  # the newest frames, oldest first
         self.seconds = 0.0
         self.scale = Scale.UNKNOWN
         self.pose_status = PoseStatus.OK
@@ -127,6 +129,8 @@ class Intake:
         state = self._state(frame, whole.camera, pose, depth, labels)
         state.warnings += trouble_now(self.depths, self.masks)
         self._hold(state, whole)
+        if self.fusion.size_for(whole.camera.size) != frame.camera.size:
+            state.guide = shrink_image(whole.image, self.fusion.size_for(whole.camera.size))
         self.tracks.push(frame, state.raw_labels)
         self.watch.look(state, self._last, self.tracks)
         self._predict(state)
@@ -182,8 +186,8 @@ class Intake:
         changed = [state for state in [*horizon.frames, *self.pending] if state.index in revised]
         for state in changed:
             state.adopt(self._clean(revised[state.index]))
-        if self._last is not None and self._last.index in revised:
-            self._believe(self._last.raw_labels)
+        if changed:
+            self.look_again()
         return changed[0].index if changed else None
 
     def measure_again(self, horizon: Horizon, yield_point: YieldPoint | None = None) -> None:
@@ -212,6 +216,8 @@ class Intake:
     def forget_before(self, index: int) -> None:
         """Lets the sources drop what is older than frame `index`."""
         self.tracks.forget_before(index)
+        while self._recent and self._recent[0].index < index:
+            self._recent.popleft()
 
     def reset(self) -> None:
         """Forgets everything but the counters of frames and objects."""
@@ -224,6 +230,8 @@ class Intake:
         self._whole.clear()
         self._deleted.clear()
         self._guessed.clear()
+        self._recent.clear()
+        self.fusion.reset()
         self._lengths.reset()
         self.scale, self.pose_status = Scale.UNKNOWN, PoseStatus.OK
 
@@ -244,9 +252,8 @@ class Intake:
                 known = other.source_labels()
                 other.adopt(np.where(known == object_id, 0, known).astype(np.int32))
                 other.labels = np.where(other.labels == object_id, 0, other.labels)
-            if self.predicted is not None and self.live is not None:  # nor is it carried on
-                self.predicted = np.where(self.predicted == object_id, 0, self.predicted)
-                self.live = self.live.without(object_id)
+                other.forget(object_id)
+            self.look_again()
         shown = state.shown_to(self.masks)
         scaled = _sized_prompt(prompt, state, shown.camera, object_id)
         self.masks.prompt(shown, scaled)
@@ -254,8 +261,7 @@ class Intake:
             known = resize_labels(state.source_labels(), shown.camera.size)
             blank = np.where(known == object_id, 0, np.maximum(known, 0))
             state.adopt(np.where(scaled.mask, object_id, blank).astype(np.int32))
-            if self._last is not None and state.index == self._last.index:
-                self._believe(state.raw_labels)
+            self.look_again()
         else:
             self.adopt_revised_masks(horizon)
         return object_id
@@ -294,7 +300,6 @@ class Intake:
             frame, output_camera, pose.T_map_cam, pose.status, scale, small, inverse, sigma, small, depth_m, warnings
         )
         state.keep_outlines(labels)
-        state.coarse = 0 < self.masks.outline_cells < max(frame.camera.size) and frame.camera.size == output_camera.size
         state.holds_names = self.config.masks.source != "topic"
         state.affine = depth is not None and depth.affine
         state.loose = state.affine and not (self._lengths.own_metres and scale is Scale.METRIC)
@@ -333,31 +338,25 @@ class Intake:
         return SceneHint(self._last.T_map_cam, None, self.predicted, None)
 
     def _predict(self, state: FrameState) -> None:
-        """Labels of a new frame: those of the frame before, carried by the flow; the source's where flow fails."""
-        follows = self._last is not None and self._last.index == state.index - 1
-        if not follows or self._last is None or self.predicted is None or self.live is None:
-            self._believe(state.raw_labels)
+        """Labels of a new frame by its source and by what is known of the frames before."""
+        if self._recent and self._recent[-1].index != state.index - 1:
+            self._recent.clear()
+        self._recent.append(state)
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Tells the labels of the newest frame anew: what is known of it, or of the frames before, has changed."""
+        if not self._recent:
             return
-        back, trusted = self.tracks.flow(state.index, self._last.index)
-        self.predicted = carry_labels(self.predicted, back, trusted, state.raw_labels)
-        self.live = self.live.carried(state.raw_labels, back, trusted)
+        newest = self._recent[-1]
+        self.live = self.fusion.fuse_newest(list(self._recent), self.tracks.flows)
+        newest.published = PackedLabels.pack(self.live.labels)  # by which the next one is judged
+        self.predicted = np.maximum(resize_labels(self.live.labels, newest.frame.camera.size), 0)
 
-    def _believe(self, labels: IntArray) -> None:
-        """Takes (H, W) labels for those of the newest frame, whatever was carried into it."""
-        self.predicted, self.live = np.maximum(labels, 0), LiveLabels.of(labels)
-
-    def anchor(self, labels: IntArray, index: int) -> None:
-        """Takes the (H, W) labels of frame `index`, the newest fitted one, for true, and carries them on through the
-        frames that have come since.
-        """
-        live = LiveLabels.of(labels)
-        for state in self.pending:
-            if state.index != index + 1:
-                return
-            back, trusted = self.tracks.flow(state.index, index)
-            labels, index = carry_labels(labels, back, trusted, state.raw_labels), state.index
-            live = live.carried(state.raw_labels, back, trusted)
-        self.predicted, self.live = labels, live
+    @property
+    def recent(self) -> list[FrameState]:
+        """The newest frames taken, oldest first."""
+        return list(self._recent)
 
 
 def shrink(frame: Frame, width: int) -> Frame:
@@ -374,6 +373,13 @@ def shrink(frame: Frame, width: int) -> Frame:
     x, y = camera.width / frame.camera.width, camera.height / frame.camera.height
     detections = None if frame.detections is None else tuple(each.scaled(x, y) for each in frame.detections)
     return Frame(frame.stamp_ns, image, camera, frame.T_map_cam, depth, masks, frame.frame_id, frame.index, detections)
+
+
+def shrink_image(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """(H, W, 3) image at a smaller `size` (height, width), by area."""
+    if image.shape[:2] == size:
+        return image
+    return np.asarray(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _sized_prompt(prompt: Prompt, state: FrameState, camera: Camera, object_id: int) -> Prompt:

@@ -15,7 +15,8 @@ from motion4d_ros.config import Config
 from motion4d_ros.fit.initialisation.depth_alignment import DepthAlignment
 from motion4d_ros.fit.motion.object_motion import Bending, ObjectMotion, Step
 from motion4d_ros.fit.motion.object_motions import ObjectMotions
-from motion4d_ros.fit.semantics import pixel_votes as label_votes
+from motion4d_ros.fit.semantics.identity_association import associate_identities
+from motion4d_ros.fit.semantics.mask_fusion import MaskFusion
 from motion4d_ros.fit.tracks.keyframes import Keyframes
 from motion4d_ros.fit.tracks.point_table import PointTable, from_chains
 from motion4d_ros.fit.window.horizon import Horizon
@@ -26,13 +27,14 @@ from motion4d_ros.priors.interfaces import TrackSource
 class Geometry:
     """Depth alignment and object motions over the horizon."""
 
-    def __init__(self, config: Config, yield_point: YieldPoint | None = None) -> None:
+    def __init__(self, config: Config, yield_point: YieldPoint | None = None, fusion: MaskFusion | None = None) -> None:
         self.options = config.geometry
         self._yield_point = yield_point or YieldPoint()
         self.keyframes = Keyframes(
             self.options.keyframe_spacing, self.options.keyframe_reach, self._yield_point, config.run.threads
         )
         self.alignment = DepthAlignment(self.options)
+        self.fusion = fusion or MaskFusion(config.masks)
         self.tracked = ObjectMotions(
             self.options, self.keyframes, config.window.length, config.run.seed, self._yield_point, config.run.threads
         )
@@ -51,13 +53,21 @@ class Geometry:
         """
         self._forget_before(horizon.first_index)
         position = min(new[0], new[0] if revised is None else revised) - horizon.first_index
-        reach = self.options.vote_reach
-        label_votes.vote(horizon, tracks, reach, max(0, position - reach), self._yield_point)
+        self._label(horizon, tracks, position)
         chains = self._chains(horizon, tracks)
         self._solve(horizon, chains.joined(self.keyframes.table(horizon)))
         for index in sorted({new[-1]} if self.keyframes.count else {new[0], new[-1]}):
             self.keyframes.add(horizon.get(index))
         self._measure_again(horizon, chains)
+
+    def _label(self, horizon: Horizon, tracks: TrackSource, first: int) -> None:
+        """Sets the labels of frames from position `first` on, and of those before that they are neighbours of."""
+        first = max(0, min(first, associate_identities(horizon, tracks)) - self.fusion.reach)
+        self._yield_point()
+        fused = self.fusion.fuse(horizon.frames, tracks.flows, range(first, len(horizon)))
+        for position, one in fused.items():
+            state = horizon.frames[position]
+            state.labels = one.sure(state.frame.camera.size)
 
     def reconsider(self, horizon: Horizon, tracks: TrackSource, frames: Set[int]) -> None:
         """Measures all objects again, those in `frames`, whose labels have changed, with new points; adjusts all anew.

@@ -17,8 +17,8 @@ from motion4d_ros.fit.optimisation.densification import lift_pixels, pixels_to_f
 from motion4d_ros.fit.optimisation.targets import Target, make_target
 from motion4d_ros.fit.optimisation.trainer import TrackTargets, Trainer, View
 from motion4d_ros.fit.semantics.label_votes import adopt_votes, contradicted, count_label_votes, horizon_sample
+from motion4d_ros.fit.semantics.mask_fusion import MaskFusion
 from motion4d_ros.fit.semantics.mask_refinement import MaskRefinement
-from motion4d_ros.fit.semantics.mask_selection import MaskSelection
 from motion4d_ros.fit.window.horizon import FrameState, Horizon
 from motion4d_ros.fit.window.yield_point import YieldPoint
 from motion4d_ros.render import render
@@ -41,15 +41,20 @@ MAX_SIZE_SHARE = 0.08  # of the distance: larger Gaussians are fog
 class Mapper:
     """Owns the scene, the geometry behind it and the optimiser."""
 
-    def __init__(self, config: Config, device: torch.device, yield_point: YieldPoint | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        device: torch.device,
+        yield_point: YieldPoint | None = None,
+        fusion: MaskFusion | None = None,
+    ) -> None:
         self.config = config
         self.yield_point = yield_point or YieldPoint()
         self.scene = Scene(1, device=device)
-        self.geometry = Geometry(config, self.yield_point)
+        self.geometry = Geometry(config, self.yield_point, fusion)
         self.trainer = Trainer(self.scene, config, self.yield_point)
         self.channel_of: dict[int, int] = {BACKGROUND: 0}
         self.targets: dict[int, Target] = {}
-        self.mask_selection = MaskSelection()
         self.seconds: dict[str, float] = {}
         self._looked_at = torch.zeros(0)  # (N,) frames of the horizon that look at each Gaussian, after `update_labels`
         self._camera: Camera | None = None
@@ -125,11 +130,12 @@ class Mapper:
             for turn in range(rounds):
                 self.trainer.run("semantic", chosen, camera, semantic // rounds, self._tracks, replay)
                 if fit.semantic_refinement and turn + 1 < rounds:
+                    views = {}
                     for index in new:
                         self.yield_point()
-                        view = self.view(horizon.get(index))
-                        with torch_threads(self.config.run.threads):
-                            refresh(horizon.get(index), self.targets[index], view)
+                        views[index] = self.view(horizon.get(index))
+                    with torch_threads(self.config.run.threads):
+                        refresh(horizon, self.targets, views)
 
     def refine(self, horizon: Horizon, iterations: int, should_yield: Callable[[], bool] | None = None) -> int:
         """Stage 3 over the whole horizon; how many steps were done before `should_yield()`."""
@@ -227,7 +233,7 @@ class Mapper:
         self.scene.prune(self.scene.object_id != object_id)
         self.scene.keep_bases(self.scene.bases.owner != object_id)
         self.geometry.remove(object_id)
-        self.mask_selection.forget(object_id)
+        self.geometry.fusion.forget(object_id)
         channel = self.channel_of.pop(object_id, None)
         if channel is not None:
             with torch.no_grad():
@@ -304,7 +310,7 @@ class Mapper:
         strayed = self.geometry.tracked.relocaliser.found
         for label in strayed:
             self.scene.prune(self.scene.object_id != label)
-            self.mask_selection.forget(label)
+            self.geometry.fusion.forget(label)
             self._anew.add(label)
         strayed.clear()
 

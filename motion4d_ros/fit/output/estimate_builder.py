@@ -6,28 +6,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
 from motion4d_ros.fit.frontend.intake import Intake
-from motion4d_ros.fit.frontend.live_labels import LiveLabels
 from motion4d_ros.fit.optimisation.mapper import Mapper
-from motion4d_ros.fit.output.scene_readout import (
-    masks,
-    observations,
-    points_ahead,
-    rendered_labels,
-    told_points,
-    tracked_points,
-)
-from motion4d_ros.fit.semantics.consensus import REACH, Consensus
+from motion4d_ros.fit.output.scene_readout import observations, points_ahead, told_points, tracked_points
+from motion4d_ros.fit.semantics.mask_fusion import Fused, scene_labels
 from motion4d_ros.fit.window.horizon import FrameState, Horizon
 from motion4d_ros.fit.window.scene_scale import sight_of
 from motion4d_ros.geometry.label_images import PackedLabels, resize_labels
 from motion4d_ros.objects.classes import ClassBook
 from motion4d_ros.objects.observation import ObjectObservation
 from motion4d_ros.objects.tracker import ObjectTracker
-from motion4d_ros.types import Estimate, IntArray, ObjectPhase, ObjectState, Stage, StaticPoints, TrackedPoints
+from motion4d_ros.types import Estimate, ObjectPhase, ObjectState, Stage, StaticPoints, TrackedPoints
 
 
 class EstimateBuilder:
@@ -38,14 +29,14 @@ class EstimateBuilder:
         self.classes = ClassBook()
         self._newest: FrameState | None = None  # the newest frame that was fitted
 
-    def live(self, mapper: Mapper, live: LiveLabels, state: FrameState) -> Estimate:
-        """A frame before it is fitted, or that never will be: objects moved by their motion, labels carried by the
-        newest flow.
+    def live(self, mapper: Mapper, fused: Fused, state: FrameState) -> Estimate:
+        """A frame before it is fitted, or that never will be: objects moved by their motion, labels `fused` from
+        what was seen so far.
         """
         fitted = mapper.scene.bases.length > 0
         objects = self.tracker.predict(state.frame.stamp_ns, state.T_map_cam) if fitted else []
         points = self._live_points(mapper, state, objects) if fitted else TrackedPoints.empty()
-        return _estimate(state, Stage.LIVE, self._live_masks(mapper, live, state), points, self._named(objects))
+        return _estimate(state, Stage.LIVE, fused, points, self._named(objects))
 
     def forget(self, object_id: int) -> None:
         """An object was deleted."""
@@ -73,12 +64,6 @@ class EstimateBuilder:
         seen = [each.object_id for each in objects if each.phase in (ObjectPhase.NEW, ObjectPhase.TRACKED)]
         return points_ahead(tracked_points(mapper, bases.last_index), sight, seconds, state.T_map_cam, seen)
 
-    def _live_masks(self, mapper: Mapper, live: LiveLabels, state: FrameState) -> NDArray[np.uint16]:
-        """(H, W) labels carried by the newest flow, or as outlined by a source that has proved steady."""
-        size, labels = state.output_camera.size, live.told(mapper.mask_selection.unsteady())
-        source = resize_labels(state.source_labels(), size)
-        return mapper.mask_selection.settle_live(resize_labels(labels, size), source)
-
     def report(
         self, mapper: Mapper, intake: Intake, horizon: Horizon, frames: Sequence[int], stage: Stage
     ) -> list[Estimate]:
@@ -90,20 +75,22 @@ class EstimateBuilder:
         for state in states_of:
             mapper.yield_point()
             views.append(mapper.view(state))
-        rendered = [rendered_labels(mapper, view, horizon.camera) for view in views]
-        mapper.mask_selection.measure(states_of, rendered)
-        self._agree(mapper, intake, horizon, frames, stage)
+        positions = [index - horizon.first_index for index in frames]
+        scene = {p: scene_labels(mapper.channel_of, view) for p, view in zip(positions, views, strict=True)}
+        mapper.yield_point()
+        fused = mapper.geometry.fusion.fuse(horizon.frames, intake.tracks.flows, positions, scene)
         for index, state, view in zip(frames, states_of, views, strict=True):
             mapper.yield_point()
-            full = masks(mapper, view, state, state.output_camera)
-            shown = resize_labels(full, state.frame.camera.size).astype(np.uint16)
+            told = fused[index - horizon.first_index]
+            state.published = PackedLabels.pack(told.labels)
+            shown = resize_labels(told.labels, state.frame.camera.size).astype(np.uint16)
             points = told_points(tracked_points(mapper, index), sight_of(state))
             seen = observations(mapper, state, points, shown, view.output.depth.cpu().numpy())
             history.append((state.frame.stamp_ns, seen))
-            parts.append((state, full, points))
+            parts.append((state, told, points))
             if index == horizon.frames[-1].index:
-                intake.anchor(shown.astype(np.int32), index)
                 self._newest = state
+        intake.look_again()
         if stage is Stage.WINDOW:
             states = [self.tracker.update(stamp_ns, seen) for stamp_ns, seen in history]
         else:
@@ -111,23 +98,9 @@ class EstimateBuilder:
         for each in horizon.frames:  # detections may come long after their frame
             self.classes.observe(each.index, each.labels, each.frame.detections)
         return [
-            _estimate(state, stage, full, points, self._named(objects))
-            for (state, full, points), objects in zip(parts, states, strict=True)
+            _estimate(state, stage, told, points, self._named(objects))
+            for (state, told, points), objects in zip(parts, states, strict=True)
         ]
-
-    def _agree(self, mapper: Mapper, intake: Intake, horizon: Horizon, frames: Sequence[int], stage: Stage) -> None:
-        """Asks the neighbours of the frames to be published about outlines, unless nothing has changed since."""
-        if stage is Stage.WINDOW:  # the frames before have new neighbours
-            for state in horizon.frames[max(0, frames[0] - horizon.first_index - REACH) :]:
-                state.agreed = state.mended = None
-        consensus, rough = Consensus(horizon, intake.tracks), mapper.mask_selection.rough()
-        for index in frames:
-            state, position = horizon.get(index), index - horizon.first_index
-            mapper.yield_point()
-            if state.agreed is None and rough:
-                state.agreed = consensus.carried(position, rough)
-            if state.mended is None and mapper.mask_selection.any_steady():
-                state.mended = PackedLabels.pack(consensus.mended(position))
 
     def static_points(self, mapper: Mapper) -> StaticPoints:
         """Centres of the static Gaussians."""
@@ -142,7 +115,7 @@ class EstimateBuilder:
 
 
 def _estimate(
-    state: FrameState, stage: Stage, labels: IntArray, points: TrackedPoints, objects: list[ObjectState]
+    state: FrameState, stage: Stage, fused: Fused, points: TrackedPoints, objects: list[ObjectState]
 ) -> Estimate:
     return Estimate(
         index=state.index,
@@ -153,8 +126,9 @@ def _estimate(
         T_map_cam=state.T_map_cam,
         pose_status=state.pose_status,
         scale=state.scale,
-        masks=np.clip(labels, 0, None).astype(np.uint16),
+        masks=fused.labels.astype(np.uint16),
         points=points,
         objects=objects,
         warnings=tuple(state.warnings),
+        mask_confidence=np.rint(255 * fused.confidence).astype(np.uint8),
     )

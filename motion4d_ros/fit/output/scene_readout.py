@@ -40,19 +40,11 @@ def rendered_labels(mapper: Mapper, view: View, output: Camera) -> NDArray[np.ui
 
 
 def masks(mapper: Mapper, view: View, state: FrameState, output: Camera) -> NDArray[np.uint16]:
-    """(H, W) object ids that are published: each as rendered, voted or outlined by its source (see `mask_selection`).
-
-    They are put together at the input's size and then brought to that of `output`.
-    """
-    size = state.output_camera.size
-    rendered = rendered_labels(mapper, view, state.output_camera)
-    voted = state.voted
-    if voted is not None:
-        small = resize_labels(rendered, state.frame.camera.size)
-        voted = resize_labels(mapper.mask_selection.best_vote(voted, state.agreed, small), size)
-    source = state.source_labels() if state.mended is None else state.mended.unpack()
-    settled = mapper.mask_selection.settle(rendered, voted, resize_labels(source, size), coarse=state.coarse)
-    return resize_labels(settled, output.size).astype(np.uint16)
+    """(H, W) object ids as they were published last, at the size of `output`; as rendered where nothing was yet."""
+    concluded = state.concluded
+    if concluded is None:
+        return rendered_labels(mapper, view, output)
+    return resize_labels(np.maximum(concluded, 0), output.size).astype(np.uint16)
 
 
 @torch.no_grad()

@@ -1,1 +1,1 @@
-"""Labels of pixels and Gaussians: the posterior over raters, identities over time, masks at every size."""
+"""Labels of pixels and Gaussians: votes, identities over time, fusion and refinement of masks."""

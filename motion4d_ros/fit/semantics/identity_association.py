@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from motion4d_ros.fit.semantics.mask_selection import MIN_PIXELS, overlap
 from motion4d_ros.fit.window.horizon import Horizon
 from motion4d_ros.geometry.image_warping import warp
 from motion4d_ros.priors.interfaces import TrackSource
@@ -23,6 +22,7 @@ from motion4d_ros.types import UNKNOWN_LABEL, BoolArray, IntArray
 
 SAME_NAME = 0.3  # overlap from which a mask is the one of the frames before that is called the same
 OTHER_NAME = 0.5  # overlap from which it is one that was called otherwise in the frame before: a stronger claim
+MIN_PIXELS = 30  # of a mask that counts as present
 BRIDGED = 5  # frames for which a mask may be missing
 
 
@@ -40,7 +40,7 @@ class _Path:
 
 
 def associate_identities(horizon: Horizon, tracks: TrackSource) -> int:
-    """Sets `named` of every frame: the labels of its source, each mask by the name that most of its path has.
+    """Sets `names` of every frame: each mask of its source gets the name that most of its path has.
 
     A mask whose name another one has a better claim to keeps silent: its pixels are unknown. The position of the first
     frame whose labels have thereby changed; the number of frames if none has. Sources that keep names themselves, and
@@ -66,9 +66,9 @@ def associate_identities(horizon: Horizon, tracks: TrackSource) -> int:
             follows[label].called[position] = label
     changed = len(horizon)
     for position, state in reversed(list(enumerate(horizon.frames))):
-        named = _renamed(state.raw_labels, paths, position)
-        changed = changed if np.array_equal(named, state.named_labels) else position
-        state.named = named
+        names = _names(paths, position)
+        changed = changed if names == state.names else position
+        state.names = names
     return changed
 
 
@@ -93,16 +93,20 @@ def _matched(paths: list[_Path], masks: dict[int, BoolArray], position: int) -> 
     return {names[i]: paths[j] for i, j in zip(*linear_sum_assignment(-gain), strict=True) if gain[i, j] > 0}
 
 
-def _renamed(labels: IntArray, paths: list[_Path], position: int) -> IntArray:
-    """(H, W) labels of a frame under the names that its paths have earned in all."""
+def _names(paths: list[_Path], position: int) -> dict[int, int]:
+    """What the masks of a frame are to be called, by the names that their paths have earned in all."""
     here = [path for path in paths if position in path.called]
     names = sorted({name for path in here for name in path.called.values()})
     if not here or all(len(set(path.called.values())) == 1 for path in here):
-        return labels
+        return {}
     counts = [Counter(path.called.values()) for path in here]
     claims = np.array([[count[name] for name in names] for count in counts], float)
     given = {int(i): names[j] for i, j in zip(*linear_sum_assignment(-claims), strict=True) if claims[i, j] > 0}
-    result = labels.copy()
-    for i, path in enumerate(here):
-        result[labels == path.called[position]] = given.get(i, UNKNOWN_LABEL)
-    return result
+    called = {path.called[position]: given.get(i, UNKNOWN_LABEL) for i, path in enumerate(here)}
+    return {label: name for label, name in called.items() if label != name}
+
+
+def overlap(a: BoolArray, b: BoolArray) -> float:
+    """Intersection over union of two masks; 1 when both are empty."""
+    union = int((a | b).sum())
+    return float((a & b).sum()) / union if union else 1.0

@@ -1,24 +1,31 @@
 """Which object is it, pixel by pixel, given several raters who err? How far to believe each of them is estimated, too.
 
 The model is that of Dawid and Skene (1979), which Warfield et al. (STAPLE, 2004) brought to images. A rater r says the
-label j where the truth is k with probability theta_r[k, j]: its confusion matrix. With prior pi and independent raters
+label j where the truth is k with probability theta_r[k, j]: its confusion matrix. With independent raters
 
-    log p(k | said) = log pi[k] + sum_r w_r sum_j m_r[j] log theta_r[k, j] + const,
+    log p(k | said) = sum_r w_r sum_j m_r[j] log theta_r[k, j] + const,
 
 where m_r[j] is what r says (soft where a mask was warped), and w_r in [0, 1] says how much its word is about this pixel
 (flow that returns to where it began, the same colour). EM alternates this posterior with the confusion matrices counted
 from it. The matrices explain what masks of networks do: a frame that misses an object says "background" whatever the
 truth is, and thereby nothing; a frame that has swapped two objects is understood all the same.
 
-Two things keep EM honest. Confusion is counted only where raters disagree or see an object, and the prior only where
-they disagree: over whole images the background is so common that every false alarm would look impossible. And the
-frame's neighbours are no independent raters of equal worth: what a mask says d frames away is weighted by the share of
-information that is left in it, I(truth; said at lag d) / I(truth; said at lag 0), measured over all frames.
+Raters are not as independent as the model has it: a network that misses an arm misses it in many frames. So
+
+- no label is more probable beforehand. A prior counted from the posterior agrees with whatever the posterior has come
+  to, and drives all that is disputed to one side (.06 J on a clip whose network misses a limb for many frames);
+- whatever was counted, a rater says anything at all with probability `CONTAMINATION`: no rater outvotes all others;
+- confusion is counted only where raters disagree or see an object: over whole images the background is so common that
+  every false alarm would look impossible;
+- what a mask says d frames away is weighted by the share of information that is left in it,
+  I(truth; said at lag d) / I(truth; said at lag 0), measured over all frames;
+- beside the scene, which has seen the object from everywhere, all masks together count as `INDEPENDENT` raters. Its own
+  confusion is counted on disputed pixels only, and against what the masks say without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,16 +37,19 @@ ROUNDS = 3  # of EM; the third changes less than .001 J
 PRIOR_PIXELS = 100.0  # pixels' worth of trust in the pooled confusion when a frame's own is counted
 START_DECAY = 0.85  # worth of a neighbour per frame of distance before any information was measured
 CERTAIN = 0.98  # share of the raters from which a pixel is not disputed
-LEAST = 1e-3  # no confusion is less probable: one rater never outvotes all others
+INDEPENDENT = 3.0  # raters as which the masks of all frames together count beside what the scene shows
+CONTAMINATION = 0.05  # least probability of saying any label
+CONCLUDED = -2  # rater: what was concluded about a frame that has been fitted
 
 
 @dataclass(frozen=True)
 class Opinion:
     """What one rater says about n pixels."""
 
-    rater: int  # index of the frame whose mask it is
+    rater: int  # index of the frame whose mask it is, or CONCLUDED
     lag: int  # frames between that frame and the one that is judged; 0 is the frame's own mask
     said: NDArray[np.float32]  # (n, K) weight times share of each label; all 0 where nothing is said
+    agreed: NDArray[np.float64] | None = None  # (K, K) what it says, by label, of other pixels: not disputed ones
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,34 @@ class Evidence:
     opinions: list[Opinion]
     rendered: NDArray[np.float32] | None = None  # (n, K) labels of the scene, in [0, 1]
 
+    def shares(self, labels: int) -> NDArray[np.float32]:
+        """(n, K) of what is said, shares of each of K labels: where EM starts."""
+        parts = [np.float32(START_DECAY**opinion.lag) * opinion.said for opinion in self.opinions]
+        if self.rendered is not None:
+            parts.append(self.rendered)
+        total = np.zeros((len(parts[0]), labels), np.float32)
+        for part in parts:
+            total += part
+        total[total.sum(1) <= 0, 0] = 1.0  # nobody says anything: background
+        return total / total.sum(1, keepdims=True)
+
+    def unaided(self) -> Evidence:
+        """The same without the scene."""
+        return Evidence(self.opinions)
+
+    def disputed(self, shares: NDArray[np.float32]) -> tuple[Evidence, BoolArray]:
+        """What is said about the disputed ones of the pixels, and (n,) which these are; of the others that are no
+        background, every rater's words are counted.
+        """
+        disputed = shares.max(1) < CERTAIN
+        agreed = ~disputed & (shares.argmax(1) > 0)
+        truth = np.eye(shares.shape[1], dtype=np.float32)[shares[agreed].argmax(1)].T
+        opinions = [
+            Opinion(one.rater, one.lag, one.said[disputed], (truth @ one.said[agreed]).astype(np.float64))
+            for one in self.opinions
+        ]
+        return Evidence(opinions, None if self.rendered is None else self.rendered[disputed]), disputed
+
 
 @dataclass
 class Reliability:
@@ -57,13 +95,40 @@ class Reliability:
     frames: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     pooled: NDArray[np.float32] | None = None  # of a frame about which nothing is known
     rendered: NDArray[np.float32] | None = None
-    prior: NDArray[np.float32] | None = None  # (K,) log share of each label
     lags: NDArray[np.float64] = field(default_factory=lambda: np.ones(1))  # worth of a mask by its distance in frames
 
     def of(self, rater: int) -> NDArray[np.float32]:
-        """The log-likelihoods of a frame's mask."""
+        """The log-likelihoods of a frame's mask, or of what was concluded about a frame (`CONCLUDED`)."""
         assert self.pooled is not None
+        if rater == CONCLUDED and self.rendered is not None:
+            return self.rendered
         return self.frames.get(rater, self.pooled)
+
+    def relabelled(self, before: Sequence[int], now: Sequence[int]) -> Reliability:
+        """The same for other labels; of new ones, raters are believed as of those that are known, on average."""
+        if self.pooled is None:
+            return Reliability()
+        if list(before) == list(now):
+            return self
+        order = [before.index(name) if name in before else -1 for name in now]
+
+        def extended(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+            old = np.exp(matrix)
+            right = float(np.diag(old)[1:].mean()) if len(old) > 1 else 0.5
+            new = np.full((len(now), len(now)), (1 - right) / max(1, len(now) - 1))
+            np.fill_diagonal(new, right)
+            for i, a in enumerate(order):
+                for j, b in enumerate(order):
+                    if a >= 0 and b >= 0:
+                        new[i, j] = old[a, b]
+            return _log(_rows(new))
+
+        return Reliability(
+            {rater: extended(matrix) for rater, matrix in self.frames.items()},
+            extended(self.pooled),
+            None if self.rendered is None else extended(self.rendered),
+            self.lags,
+        )
 
 
 def estimate(
@@ -73,27 +138,29 @@ def estimate(
 
     A label that nobody says about a pixel has no share in it.
     """
-    posterior = {index: _pooled(one, labels) for index, one in evidence.items()}
+    posterior = {index: one.shares(labels) for index, one in evidence.items()}
     possible = {index: shares > 0 for index, shares in posterior.items()}
-    disputed = {index: shares.max(1) < CERTAIN for index, shares in posterior.items()}
-    judged = {index: disputed[index] | (shares.argmax(1) > 0) for index, shares in posterior.items()}
+    counted = {index: _counts(shares) for index, shares in posterior.items()}
     reliability = Reliability()
     for _ in range(rounds):
-        reliability = _reliability(evidence, posterior, judged, disputed, labels)
+        unaided = _unaided(evidence, reliability, posterior)
+        reliability = _reliability(evidence, posterior, unaided, counted, labels)
         posterior = {index: judge(one, reliability, possible[index]) for index, one in evidence.items()}
     return posterior, reliability
 
 
 def judge(evidence: Evidence, reliability: Reliability, possible: BoolArray | None = None) -> NDArray[np.float32]:
     """(n, K) posterior of one frame's pixels by raters of known `reliability`; `possible` (n, K) labels only."""
-    assert reliability.prior is not None
+    assert reliability.pooled is not None
+    labels = len(reliability.pooled)
     if possible is None:
-        possible = _pooled(evidence, len(reliability.prior)) > 0
-    total = np.tile(reliability.prior, (len(possible), 1))
-    for opinion in evidence.opinions:
-        worth = np.float32(reliability.lags[min(opinion.lag, len(reliability.lags) - 1)])
+        possible = evidence.shares(labels) > 0
+    total = np.zeros(possible.shape, np.float32)
+    worths = [np.float32(reliability.lags[min(one.lag, len(reliability.lags) - 1)]) for one in evidence.opinions]
+    for opinion, worth in zip(evidence.opinions, worths, strict=True):
         total += (worth * opinion.said) @ reliability.of(opinion.rater).T
     if evidence.rendered is not None and reliability.rendered is not None:
+        total *= np.float32(min(1.0, INDEPENDENT / sum(worths)))
         total += evidence.rendered @ reliability.rendered.T
     total[~possible] = -np.inf
     total -= total.max(1, keepdims=True)
@@ -101,43 +168,44 @@ def judge(evidence: Evidence, reliability: Reliability, possible: BoolArray | No
     return total / total.sum(1, keepdims=True)
 
 
-def _pooled(evidence: Evidence, labels: int) -> NDArray[np.float32]:
-    """(n, K) shares of what is said: where EM starts."""
-    parts = [np.float32(START_DECAY**opinion.lag) * opinion.said for opinion in evidence.opinions]
-    if evidence.rendered is not None:
-        parts.append(evidence.rendered)
-    total: NDArray[np.float32] = np.sum(parts, 0, dtype=np.float32)
-    silent = total.sum(1) <= 0
-    total[silent, 0] = 1.0  # nobody says anything: background
-    return total / total.sum(1, keepdims=True)
+def _unaided(
+    evidence: Mapping[int, Evidence], reliability: Reliability, posterior: Mapping[int, NDArray[np.float32]]
+) -> Mapping[int, NDArray[np.float32]]:
+    """What the masks say without the scene: the scene is not to be judged by what it has said itself."""
+    if reliability.pooled is None:
+        return posterior
+    return {index: judge(one.unaided(), reliability) for index, one in evidence.items() if one.rendered is not None}
+
+
+def _counts(shares: NDArray[np.float32]) -> BoolArray:
+    """(n,) pixels on which confusion is counted: those that are disputed or seen as an object."""
+    return (shares.max(1) < CERTAIN) | (shares.argmax(1) > 0)
 
 
 def _reliability(
     evidence: Mapping[int, Evidence],
     posterior: Mapping[int, NDArray[np.float32]],
-    judged: Mapping[int, BoolArray],
-    disputed: Mapping[int, BoolArray],
+    unaided: Mapping[int, NDArray[np.float32]],
+    counted: Mapping[int, BoolArray],
     labels: int,
 ) -> Reliability:
-    """The M step. Confusion and the worth of distance are counted on the (n,) pixels `judged`, the prior on those that
-    are `disputed`: the others need none.
-    """
+    """The M step: confusion and the worth of distance, from the (n,) pixels `counted` and those that are agreed."""
     longest = max((o.lag for one in evidence.values() for o in one.opinions), default=0)
     own: dict[int, NDArray[np.float64]] = {}
     by_lag = np.zeros((longest + 1, labels, labels))
     rendered = np.zeros((labels, labels))
-    share = np.full(labels, 1.0)
     for index, one in evidence.items():
-        here = judged[index]
+        here = counted[index]
         truth = posterior[index][here].T
-        share += posterior[index][disputed[index]].sum(0)
         for opinion in one.opinions:
             counts = (truth @ opinion.said[here]).astype(np.float64)
+            if opinion.agreed is not None:
+                counts += opinion.agreed
             by_lag[opinion.lag] += counts
             if opinion.lag == 0:
                 own[opinion.rater] = counts
         if one.rendered is not None:
-            rendered += truth @ one.rendered[here]
+            rendered += unaided[index][here].T @ one.rendered[here]
     pooled = _rows(by_lag[0] + np.eye(labels))
     frames = {
         rater: _log((counts + PRIOR_PIXELS * pooled) / (counts.sum(1, keepdims=True) + PRIOR_PIXELS))
@@ -151,7 +219,6 @@ def _reliability(
         frames,
         _log(pooled),
         _log(_rows(rendered + PRIOR_PIXELS * np.eye(labels))) if rendered.any() else None,
-        np.log(share / share.sum()).astype(np.float32),
         lags,
     )
 
@@ -172,4 +239,4 @@ def _rows(counts: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _log(probability: NDArray[np.float64]) -> NDArray[np.float32]:
-    return np.log(np.maximum(probability, LEAST)).astype(np.float32)
+    return np.log(np.maximum(probability, CONTAMINATION)).astype(np.float32)

@@ -1,42 +1,59 @@
-"""One posterior of the labels of every frame, from its source's masks and those of its neighbours.
+"""One posterior of the labels of every frame: the source's masks of that frame and of its neighbours, and the scene.
 
-Each mask is carried along the flow to the frame that is judged. How far each of them is believed is estimated, not set
-(`label_posterior`). The posterior is then smoothed along the edges of the picture; its mode is the answer.
-
-This is how masks are to be fused in the engine, which still votes on them (`pixel_votes`, `consensus`);
-`python -m motion4d_ros.evaluation.mask_fusion` measures it on masks alone, without any 3D.
+Each mask of the 2D source is carried along the pixels' own flow to the frame that is judged; the rendered scene is one
+rater more. How far each of them is believed is estimated, not set (`label_posterior`). The posterior is then smoothed
+along the edges of the picture, and its mode is what is published, at the input's size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from motion4d_ros.config import MasksConfig
+from motion4d_ros.fit.optimisation.trainer import View
 from motion4d_ros.fit.semantics.guided_filter import GuidedFilter
-from motion4d_ros.fit.semantics.label_posterior import Evidence, Opinion, estimate
-from motion4d_ros.geometry.image_warping import sample, warp
-from motion4d_ros.priors.flow.optical_flow import FlowCache, chain
+from motion4d_ros.fit.semantics.label_posterior import CONCLUDED, Evidence, Opinion, Reliability, estimate, judge
+from motion4d_ros.geometry.image_warping import sample
+from motion4d_ros.geometry.label_images import resize_labels, resize_planes
+from motion4d_ros.priors.interfaces import FlowSource
 from motion4d_ros.types import BACKGROUND, UNKNOWN_LABEL, IntArray
 
 RETURN_PX = 1.5  # forward-backward error of the flow at which its worth has fallen to 1/e
 LIKENESS = 20.0  # grey levels by which a pixel may change its look before its past says little about it
 SMOOTH_PX = 1.0  # pictures are compared at this scale: flow is no more exact
-AROUND_PX = 3  # margin about whatever anybody takes for an object, in which pixels are judged
+CELL_PX = 4  # side of the cells that are looked at to find out which pixels anybody takes for an object
 RADIUS_SHARE = 0.01  # of the image's diagonal: half the side of the windows in which the posterior follows edges
+SURE = 0.8  # probability from which a label is used for geometry: one wrong point costs more than five right ones
 MOST_PLANES = 4  # OpenCV reads so many channels at once
+SHOWN = 0.02  # rendered share from which the scene takes a pixel for an object
 
 
-@dataclass(frozen=True)
-class MaskedFrame:
+class MaskedFrame(Protocol):
     """A picture and what a 2D source says about it."""
 
-    index: int
-    picture: NDArray[np.uint8]  # (H, W, 3)
-    labels: IntArray  # (H, W) object ids, UNKNOWN_LABEL where nothing is said
+    @property
+    def index(self) -> int:
+        """Frame index, by which its flow is known."""
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """(height, width) of the labels that are concluded."""
+
+    @property
+    def concluded(self) -> IntArray | None:
+        """(H, W) labels that were concluded before; None if there are none."""
+
+    def picture(self, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB at `size` (height, width)."""
+
+    def named_source(self) -> IntArray:
+        """(H, W) what the source says, `UNKNOWN_LABEL` where it says nothing; any size."""
 
 
 @dataclass(frozen=True)
@@ -45,96 +62,300 @@ class Fused:
 
     labels: NDArray[np.int32]  # (H, W) the mode of the posterior
     confidence: NDArray[np.float32]  # (H, W) its probability
+    certain: NDArray[np.int32]  # (h, w) the mode before it followed edges, UNKNOWN_LABEL where it is less than `SURE`
+
+    def sure(self, size: tuple[int, int]) -> NDArray[np.int32]:
+        """(h, w) labels at `size` (height, width), `UNKNOWN_LABEL` where the mode is not sure: for geometry."""
+        return resize_labels(self.certain, size)
 
 
-def fuse(frames: Sequence[MaskedFrame], flows: FlowCache, reach: int, *, smooth: bool = True) -> list[Fused]:
-    """The conclusion about consecutive frames of one size, whose neighbours up to `reach` frames away are raters.
+@dataclass(frozen=True)
+class SceneLabels:
+    """What the scene shows in one frame."""
 
-    `flows` holds the frames at their full size. Without `smooth` the posterior is left as it is.
-    """
-    found = set().union(*(np.unique(frame.labels).tolist() for frame in frames))
-    names = sorted({BACKGROUND, *found} - {UNKNOWN_LABEL})
-    collect = _Collector(frames, flows, reach, names)
-    pixels, evidence = {}, {}
-    for position in range(len(frames)):
-        pixels[position], evidence[position] = collect(position)
-    posterior, _ = estimate(evidence, len(names))
-    return [_mode(frames[p].picture, names, pixels[p], posterior[p], smooth=smooth) for p in range(len(frames))]
+    probability: NDArray[np.float32]  # (h, w, C)
+    names: NDArray[np.int64]  # (C,) the object of every channel
 
 
-class _Collector:
-    """Gathers what is said about the pixels of frames."""
+class MaskFusion:
+    """Fuses the masks of frames, and remembers what its raters were worth."""
 
-    def __init__(self, frames: Sequence[MaskedFrame], flows: FlowCache, reach: int, names: Sequence[int]) -> None:
-        self._frames, self._flows, self._reach = frames, flows, reach
-        self._planes = [np.stack([frame.labels == name for name in names], -1).astype(np.float32) for frame in frames]
-        self._looks = [cv2.GaussianBlur(frame.picture, (0, 0), SMOOTH_PX) for frame in frames]
+    def __init__(self, config: MasksConfig, *, follow_edges: bool = True) -> None:
+        """Without `follow_edges` the posterior is left as it is."""
+        self._follow_edges = follow_edges
+        self.reach = config.fusion_reach  # frames each way that are raters
+        self._width = config.fusion_width
+        self.reset()
 
-    def __call__(self, position: int) -> tuple[NDArray[np.intp], Evidence]:
-        """(n,) flat pixels of a frame about which anything but background is said, and what is said about them."""
-        links = list(self._links(position))
-        busy = self._frames[position].labels > 0
-        for there, flow, _ in links:
-            busy |= warp(self._frames[there].labels > 0, flow, nearest=True)
-        side = 2 * AROUND_PX + 1
-        pixels = np.flatnonzero(cv2.dilate(busy.astype(np.uint8), np.ones((side, side), np.uint8)))
-        here = np.stack([pixels % busy.shape[1], pixels // busy.shape[1]], 1).astype(np.float32)
-        opinions = [Opinion(position, 0, self._planes[position].reshape(-1, self._planes[position].shape[-1])[pixels])]
-        for there, flow, worth in links:
-            said = _at(self._planes[there], here + flow.reshape(-1, 2)[pixels]) * worth.reshape(-1, 1)[pixels]
-            opinions.append(Opinion(there, abs(there - position), said))
-        return pixels, Evidence(opinions)
+    def reset(self) -> None:
+        """Forgets everything."""
+        self._reliability = Reliability()
+        self._names: list[int] = [BACKGROUND]
 
-    def _links(self, position: int) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
-        """Neighbours of a frame, the (H, W, 2) flow to each and the (H, W) worth of what it says along it."""
-        look = self._looks[position]
+    def size_for(self, output: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) at which labels of images of size `output` are fused."""
+        shrink = min(1.0, self._width / output[1]) if self._width else 1.0
+        return max(1, round(output[0] * shrink)), max(1, round(output[1] * shrink))
+
+    def fuse(
+        self,
+        frames: Sequence[MaskedFrame],
+        flows: FlowSource,
+        positions: Sequence[int],
+        scene: Mapping[int, SceneLabels] | None = None,
+    ) -> dict[int, Fused]:
+        """The conclusion about the frames at `positions`, by position. Consecutive `frames` are each other's raters;
+        `flows` may be of another size than the images. `scene` is what is rendered of some.
+        """
+        shown = scene or {}
+        raters = _Raters(frames, flows, self.reach, self.size_for(frames[-1].output_size))
+        near = range(max(0, min(positions) - self.reach), min(len(frames), max(positions) + self.reach + 1))
+        self._names = raters.names = _names([raters.labels(k) for k in near], list(shown.values()))
+        judged = {position: raters.collect(position, shown.get(position)) for position in positions}
+        posterior, self._reliability = estimate({p: one.evidence for p, one in judged.items()}, len(self._names))
+        return {p: raters.conclude(p, judged[p], posterior[p], edges=self._follow_edges) for p in positions}
+
+    def fuse_newest(self, frames: Sequence[MaskedFrame], flows: FlowSource) -> Fused:
+        """The conclusion about the last of `frames` by itself and those before it, with the worth that raters had."""
+        position = len(frames) - 1
+        raters = _Raters(frames, flows, self.reach, self.size_for(frames[-1].output_size), past=True)
+        names = _names([raters.labels(k) for k in range(max(0, position - self.reach), len(frames))], [])
+        raters.names = names
+        judged = raters.collect(position, None)
+        reliability = self._reliability.relabelled(self._names, names)
+        if reliability.pooled is None:
+            posterior = estimate({0: judged.evidence}, len(names))[0][0]
+        else:
+            posterior = judge(judged.evidence, reliability)
+        return raters.conclude(position, judged, posterior, edges=self._follow_edges)
+
+    def forget(self, label: int) -> None:
+        """Drops what is known about raters of an object."""
+        names = [name for name in self._names if name != label]
+        self._reliability, self._names = self._reliability.relabelled(self._names, names), names
+
+
+def scene_labels(channel_of: Mapping[int, int], view: View) -> SceneLabels:
+    """What the scene shows in one frame, as a rater of its labels; where nothing is, it shows background."""
+    probability = view.labels.clone()
+    probability[..., 0] += 1 - view.output.alpha
+    names = np.zeros(probability.shape[-1], np.int64)
+    for label, channel in channel_of.items():
+        names[channel] = label
+    return SceneLabels(probability.cpu().numpy(), names)
+
+
+def _names(images: Sequence[IntArray], shown: Sequence[SceneLabels]) -> list[int]:
+    """The labels that some image (H, W), or the scene, shows; background first."""
+    found = {BACKGROUND}
+    for image in images:
+        found.update(np.unique(image).tolist())
+    for one in shown:
+        found.update(one.names.tolist())
+    return sorted(found - {UNKNOWN_LABEL})
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """The (n,) flat pixels of a frame that anybody takes for an object."""
+
+    pixels: NDArray[np.intp]
+    shares: NDArray[np.float32]  # (n, K) of what is said about them
+    disputed: NDArray[np.bool_]  # (n,)
+    evidence: Evidence  # about those that are disputed
+
+
+class _Raters:
+    """Gathers what frames and the scene say about the pixels of frames."""
+
+    def __init__(
+        self,
+        frames: Sequence[MaskedFrame],
+        flows: FlowSource,
+        reach: int,
+        size: tuple[int, int],
+        *,
+        past: bool = False,
+    ) -> None:
+        """With `past`, frames that were concluded speak by that, and are silent about objects that came since."""
+        self._frames, self._flows, self._reach, self._size, self._past = frames, flows, reach, size, past
+        self.names: list[int] = [BACKGROUND]
+        self._labels: dict[int, IntArray] = {}
+        self._planes: dict[int, NDArray[np.float32]] = {}
+        self._looks: dict[int, NDArray[np.uint8]] = {}
+        self._returns: dict[tuple[int, int], NDArray[np.float32]] = {}
+
+    def labels(self, position: int) -> IntArray:
+        """(H, W) what a frame says."""
+        if position not in self._labels:
+            concluded = self._concluded(position)
+            said = self._frames[position].named_source() if concluded is None else concluded
+            self._labels[position] = resize_labels(said, self._size)
+        return self._labels[position]
+
+    def collect(self, position: int, scene: SceneLabels | None) -> _Judged:
+        """What is said about the pixels of a frame that anybody takes for an object."""
+        shares = None if scene is None else self._scene_shares(scene)
+        pixels = self._seen(position, shares)
+        uv = np.stack([pixels % self._size[1], pixels // self._size[1]], 1).astype(np.float32)
+        opinions = [Opinion(self._rater(position), 0, self._said(position, uv))]
+        for there, moved, worth in self._links(position, uv):
+            opinions.append(
+                Opinion(self._rater(there), abs(there - position), worth[:, None] * self._said(there, moved))
+            )
+        if self._past:
+            _silence(opinions)
+        rendered = None if shares is None else _at(shares, _scaled(uv, self._size, shares.shape[:2]))
+        evidence = Evidence(opinions, rendered)
+        said = evidence.shares(len(self.names))
+        evidence, disputed = evidence.disputed(said)
+        return _Judged(pixels, said, disputed, evidence)
+
+    def conclude(self, position: int, judged: _Judged, posterior: NDArray[np.float32], *, edges: bool) -> Fused:
+        """The posterior (n, K) of the disputed pixels -> labels of the whole frame, background elsewhere; smoothed
+        along `edges` of the picture.
+        """
+        frame, count = self._frames[position], len(self.names)
+        if count == 1 or len(judged.pixels) == 0:
+            nothing = np.zeros(frame.output_size, np.int32)
+            return Fused(nothing, np.ones(frame.output_size, np.float32), nothing)
+        height, width = self._size
+        flat = np.zeros((height * width, count), np.float32)
+        flat[:, 0] = 1.0
+        flat[judged.pixels] = judged.shares
+        flat[judged.pixels[judged.disputed]] = posterior
+        planes: NDArray[np.float32] = flat.reshape(height, width, count)
+        labels, confidence = self._mode(planes)
+        certain = np.where(confidence >= SURE, labels, UNKNOWN_LABEL).astype(np.int32)
+        if edges:
+            self._smooth(planes, frame.picture(self._size), judged.pixels)
+        return Fused(*self._mode(resize_planes(planes, frame.output_size)), certain)
+
+    def _mode(self, planes: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """(H, W) labels of the largest of (H, W, K) planes, and how large it is."""
+        best = planes.argmax(-1)
+        confidence = np.take_along_axis(planes, best[..., None], -1)[..., 0]
+        return np.asarray(self.names, np.int32)[best], np.clip(confidence, 0.0, 1.0)
+
+    def _smooth(self, planes: NDArray[np.float32], picture: NDArray[np.uint8], pixels: NDArray[np.intp]) -> None:
+        """Smooths (H, W, K) planes about `pixels` along the edges of the picture, in place."""
+        radius = max(1, round(RADIUS_SHARE * float(np.hypot(*self._size))))
+        box = _box(np.divmod(pixels, self._size[1]), 2 * radius)
+        along_edges = GuidedFilter(np.ascontiguousarray(picture[box]), radius)
+        for k in range(1, planes.shape[-1]):
+            if planes[box][..., k].any():
+                planes[box][..., k] = along_edges(np.ascontiguousarray(planes[box][..., k]))
+        planes[..., 0] = 1.0 - planes[..., 1:].sum(-1)
+
+    def _rater(self, position: int) -> int:
+        return self._frames[position].index if self._concluded(position) is None else CONCLUDED
+
+    def _concluded(self, position: int) -> IntArray | None:
+        """What a frame before the newest is known to show, if frames speak by that."""
+        return self._frames[position].concluded if self._past and position < len(self._frames) - 1 else None
+
+    def _seen(self, position: int, shares: NDArray[np.float32] | None) -> NDArray[np.intp]:
+        """(n,) flat pixels of a frame in cells about which anything but background is said."""
+        height, width = self._size
+        rows, columns = np.mgrid[0 : height + CELL_PX : CELL_PX, 0 : width + CELL_PX : CELL_PX]
+        uv = np.stack([columns.ravel(), rows.ravel()], 1).astype(np.float32)
+        uv = np.minimum(uv, np.array([width - 1, height - 1], np.float32))
+        busy = sample(self._near(position), uv, nearest=True) > 0
+        for there, moved, _ in self._links(position, uv, with_worth=False):
+            busy |= sample(self._near(there), moved, nearest=True) > 0
+        if shares is not None:
+            shown = 1 - np.ascontiguousarray(shares[..., 0])
+            busy |= sample(shown, _scaled(uv, self._size, shares.shape[:2])) > SHOWN
+        cells = busy.reshape(rows.shape).astype(np.uint8)
+        pixels = np.repeat(np.repeat(cv2.dilate(cells, np.ones((3, 3), np.uint8)), CELL_PX, 0), CELL_PX, 1)
+        return np.flatnonzero(pixels[:height, :width])
+
+    def _near(self, position: int) -> NDArray[np.uint8]:
+        """(H, W) whether any object is within a cell's reach."""
+        side = 2 * CELL_PX + 1
+        return np.asarray(
+            cv2.dilate((self.labels(position) > 0).astype(np.uint8), np.ones((side, side), np.uint8)), np.uint8
+        )
+
+    def _links(
+        self, position: int, uv: NDArray[np.float32], *, with_worth: bool = True
+    ) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
+        """Neighbours of a frame, where the (n, 2) pixels `uv` are there, and the (n,) worth of what is said there."""
+        look = _at(self._look(position), uv) if with_worth else None
         for step in (1, -1):
-            flow: NDArray[np.float32] = np.zeros((*look.shape[:2], 2), np.float32)
-            worth: NDArray[np.float32] = np.ones(look.shape[:2], np.float32)
+            moved: NDArray[np.float32] = uv
+            worth: NDArray[np.float32] = np.ones(len(uv), np.float32)
             for count in range(1, self._reach + 1):
                 there = position + step * count
                 if not 0 <= there < len(self._frames):
                     break
                 a, b = self._frames[there - step].index, self._frames[there].index
-                returns = np.exp(-np.square(self._flows.error(a, b) / np.float32(RETURN_PX)))
-                worth = worth * warp(returns, flow)
-                flow = chain(flow, self._flows.between(a, b))
-                difference = cv2.absdiff(warp(self._looks[there], flow), look)
-                unlike = cv2.transform(difference, np.full((1, 3), 1 / 3, np.float32)).astype(np.float32)
-                likeness = np.exp(-np.square(unlike / np.float32(LIKENESS)))
-                yield there, flow, np.asarray(worth * likeness, np.float32)
+                flow = self._flows.between(a, b)
+                ratio = np.float32(flow.shape[1] / self._size[1])
+                here = _scaled(moved, self._size, flow.shape[:2])
+                moved = np.asarray(moved + sample(flow, here) / ratio, np.float32)
+                if look is None:
+                    yield there, moved, worth
+                    continue
+                worth = worth * sample(self._return(a, b, ratio), here)
+                unlike = np.abs(_at(self._look(there), moved) - look).mean(1)
+                yield there, moved, np.asarray(worth * np.exp(-np.square(unlike / np.float32(LIKENESS))), np.float32)
+
+    def _return(self, a: int, b: int, ratio: np.float32) -> NDArray[np.float32]:
+        """(h, w) worth of the flow between two frames by how closely it returns."""
+        if (a, b) not in self._returns:
+            self._returns[a, b] = np.exp(-np.square(self._flows.error(a, b) / (ratio * np.float32(RETURN_PX))))
+        return self._returns[a, b]
+
+    def _look(self, position: int) -> NDArray[np.uint8]:
+        if position not in self._looks:
+            picture = self._frames[position].picture(self._size)
+            self._looks[position] = np.asarray(cv2.GaussianBlur(picture, (0, 0), SMOOTH_PX), np.uint8)
+        return self._looks[position]
+
+    def _said(self, position: int, uv: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, K) what a frame says at (n, 2) pixels, bilinear: all 0 where it says nothing."""
+        if position not in self._planes:
+            labels = self.labels(position)
+            self._planes[position] = np.stack([labels == name for name in self.names], -1).astype(np.float32)
+        return _at(self._planes[position], uv)
+
+    def _scene_shares(self, scene: SceneLabels) -> NDArray[np.float32]:
+        """(h, w, K) the scene's labels in the order of the names, at its own size."""
+        shares = np.zeros((*scene.probability.shape[:2], len(self.names)), np.float32)
+        for channel, name in enumerate(scene.names.tolist()):
+            shares[..., self.names.index(name)] += scene.probability[..., channel]
+        return shares
 
 
-def _mode(
-    picture: NDArray[np.uint8],
-    names: Sequence[int],
-    pixels: NDArray[np.intp],
-    posterior: NDArray[np.float32],
-    *,
-    smooth: bool,
-) -> Fused:
-    """The posterior (n, K) of some pixels -> labels of the whole frame, background elsewhere."""
-    height, width = picture.shape[:2]
-    flat = np.zeros((height * width, len(names)), np.float32)
-    flat[:, 0] = 1.0
-    flat[pixels] = posterior
-    planes: NDArray[np.float32] = flat.reshape(height, width, len(names))
-    if smooth and len(pixels) and len(names) > 1:
-        radius = max(1, round(RADIUS_SHARE * float(np.hypot(height, width))))
-        rows, columns = np.divmod(pixels, width)
-        box = tuple(slice(max(0, int(k.min()) - 2 * radius), int(k.max()) + 2 * radius + 1) for k in (rows, columns))
-        along_edges = GuidedFilter(np.ascontiguousarray(picture[box]), radius)
-        for k in range(1, len(names)):
-            planes[box][..., k] = along_edges(np.ascontiguousarray(planes[box][..., k]))
-        planes[..., 0] = 1.0 - planes[..., 1:].sum(-1)
-    best = planes.argmax(-1)
-    confidence = np.take_along_axis(planes, best[..., None], -1)[..., 0]
-    return Fused(np.asarray(names, np.int32)[best], np.clip(confidence, 0.0, 1.0))
+def _silence(opinions: Sequence[Opinion]) -> None:
+    """Frames of the past know nothing of an object that only the newest one shows: where it does, they are silent."""
+    newest, *past = opinions
+    if not past:
+        return
+    known = np.any([opinion.said.any(0) for opinion in past], 0)
+    fresh = newest.said[:, ~known].sum(1) > 0.5
+    for opinion in past:
+        opinion.said[fresh] = 0
 
 
-def _at(planes: NDArray[np.float32], uv: NDArray[np.float32]) -> NDArray[np.float32]:
+def _box(pixels: tuple[NDArray[np.intp], NDArray[np.intp]], margin: int) -> tuple[slice, slice]:
+    """The part of an image about pixels (rows, columns)."""
+    rows, columns = (slice(max(0, int(k.min()) - margin), int(k.max()) + margin + 1) for k in pixels)
+    return rows, columns
+
+
+def _scaled(uv: NDArray[np.float32], size: tuple[int, int], to: tuple[int, ...]) -> NDArray[np.float32]:
+    """(n, 2) pixels of an image of `size` (height, width) in the same image at size `to`."""
+    if size == tuple(to):
+        return uv
+    ratio = np.array([to[1] / size[1], to[0] / size[0]], np.float32)
+    return (uv + np.float32(0.5)) * ratio - np.float32(0.5)
+
+
+def _at(planes: NDArray[np.float32] | NDArray[np.uint8], uv: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n, C) values of (H, W, C) planes at (n, 2) pixels, bilinear, the border repeated."""
     parts = [planes[..., k : k + MOST_PLANES] for k in range(0, planes.shape[-1], MOST_PLANES)]
     return np.concatenate(
         [sample(np.ascontiguousarray(part), uv).reshape(len(uv), part.shape[-1]) for part in parts], 1
-    )
+    ).astype(np.float32)

@@ -2,12 +2,13 @@
 
 Per object the network is prompted with the *exact box* of the rendered mask and with positive and negative points at
 the maxima of the distance transform of the largest regions where rendered and current mask disagree. The rendered
-mask itself is never fed back: networks follow mask prompts too strictly and lose their fine boundaries. Sources that
-take no prompts are corrected by the rendered labels where these are sure.
+mask itself is never fed back: networks follow mask prompts too strictly and lose their fine boundaries. Masks of
+sources that take no prompts are fused anew with what is rendered (`mask_fusion`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -17,37 +18,46 @@ from numpy.typing import NDArray
 
 from motion4d_ros.fit.optimisation.targets import Target, label_channels
 from motion4d_ros.fit.optimisation.trainer import View
-from motion4d_ros.fit.window.horizon import FrameState
+from motion4d_ros.fit.semantics.mask_fusion import MaskFusion, scene_labels
+from motion4d_ros.fit.window.horizon import FrameState, Horizon
 from motion4d_ros.geometry.label_images import resize_labels, resize_planes
-from motion4d_ros.priors.interfaces import MaskSource
+from motion4d_ros.priors.interfaces import MaskSource, TrackSource
 from motion4d_ros.types import BoolArray, IntArray, Prompt
 
 MIN_REGION_PX = 12.0  # at working size; smaller disagreements are ragged edges
 POINTS_PER_SIGN = 3  # largest regions that get a point
-SURE = 0.8  # rendered probability from which a label corrects a source that takes no prompts
 
 
 @dataclass
 class MaskRefinement:
-    """Callable that refreshes the labels of one frame and its target, in place."""
+    """Callable that refreshes the labels of frames and their targets, in place."""
 
     source: MaskSource
     channel_of: dict[int, int]
+    fusion: MaskFusion
+    tracks: TrackSource
 
-    def __call__(self, state: FrameState, target: Target, view: View) -> None:
-        """Prompts the source where it takes prompts, else corrects its labels by the sure ones of the rendering."""
-        probability = view.labels.cpu().numpy()
-        names = np.zeros(probability.shape[-1], np.int64)
-        for label, channel in self.channel_of.items():
-            names[channel] = label
+    def __call__(self, horizon: Horizon, targets: Mapping[int, Target], views: Mapping[int, View]) -> None:
+        """Prompts the source where it takes prompts, else fuses its masks anew with what is rendered: `views` by the
+        index of their frame.
+        """
+        scene = {index: scene_labels(self.channel_of, view) for index, view in views.items()}
         if self.source.accepts_prompts:
-            self._ask(state, probability, names)
+            for index, shown in scene.items():
+                self._ask(horizon.get(index), shown.probability, shown.names)
         else:
-            sure = probability.max(-1) > SURE
-            state.labels = np.where(sure, names[probability.argmax(-1)], state.labels).astype(state.labels.dtype)
-        channels, known = label_channels(state.labels, self.channel_of)
-        target.channels = torch.as_tensor(channels, device=target.channels.device)
-        target.known = torch.as_tensor(known, dtype=target.known.dtype, device=target.known.device)
+            first = horizon.first_index
+            shown_at = {index - first: shown for index, shown in scene.items()}
+            for position, fused in self.fusion.fuse(
+                horizon.frames, self.tracks.flows, sorted(shown_at), shown_at
+            ).items():
+                state = horizon.frames[position]
+                state.labels = fused.sure(state.frame.camera.size)
+        for index in views:
+            target = targets[index]
+            channels, known = label_channels(horizon.get(index).labels, self.channel_of)
+            target.channels = torch.as_tensor(channels, device=target.channels.device)
+            target.known = torch.as_tensor(known, dtype=target.known.dtype, device=target.known.device)
 
     def _ask(self, state: FrameState, probability: NDArray[np.float32], names: NDArray[np.int64]) -> None:
         """Prompts the source at the size at which it looks, about what it said last."""

@@ -3,8 +3,7 @@
 Points are looked for on the mask of their object. A source that swaps, leaks or misses an object for a second therefore
 leaves its motion unmeasured there, though every frame shows it plainly. Bridged by what was measured before and after,
 the scene renders the object about where it is, and that is a better mask to look for points on. Only images decide:
-points that are not found again on them change nothing, and the labels stay what they were. A source that is steady has
-hidden nothing: where its objects are not measured, it is the scene that is poor.
+points that are not found again on them change nothing, and the labels stay what they were.
 
 And what was measured early began from what was known then: all objects are measured again from what is known by now.
 """
@@ -27,8 +26,6 @@ def remeasure_final(mapper: Mapper, horizon: Horizon, tracks: TrackSource) -> No
     """Measures objects again, and also in frames of the horizon in which they are rendered, but hardly any of their
     points were found. Motions change, and labels of these frames.
     """
-    if all(mapper.mask_selection.is_steady(label) for label in mapper.geometry.motions):
-        return
     before = {state.index: state.labels for state in horizon.frames}
     missed = {state.index: _relabelled(mapper, state) for state in horizon.frames}
     missed = {index: labels for index, labels in missed.items() if labels}
@@ -44,11 +41,7 @@ def _relabelled(mapper: Mapper, state: FrameState) -> set[int]:
     labels become what is rendered.
     """
     mapper.yield_point()
-    doubtful = [
-        label
-        for label in mapper.geometry.motions
-        if not mapper.mask_selection.is_steady(label) and not _is_measured(mapper, state.index, label)
-    ]
+    doubtful = [label for label in mapper.geometry.motions if not _is_measured(mapper, state.index, label)]
     if not doubtful:
         return set()
     shown = _shown(mapper, state)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -41,25 +42,38 @@ class FrameState:
     sensed: bool = False  # whether a sensor or a network sees how far things are, those that move, too
     own_metres: bool = False  # whether that is in metres by itself, whatever the camera's path says
     loose: bool = False  # whether `raw_inverse_depth` still has neither scale nor offset (see `affine_depth`)
-    coarse: bool = False  # whether the mask source draws in cells larger than the pixels, all of which are fitted
     holds_names: bool = False  # whether the mask source keeps its names itself, and takes a user's word on them
-    voted: IntArray | None = None  # (H, W) as voted, before anything rendered touched it
     whole: Frame | None = None  # at the input's size, while a mask source that looks at that may be asked again
     outlines: PackedLabels | None = None  # what such a source said last, at the input's size
-    named: IntArray | None = (
-        None  # (H, W) `raw_labels` by the names that their masks have earned (see `identity_association`)
-    )
-    agreed: IntArray | None = None  # (H, W) outlines that the frames around agree on (see `consensus`)
-    mended: PackedLabels | None = None  # of a steady source, mended by the frames around, at the input's size
+    names: dict[int, int] = field(
+        default_factory=dict
+    )  # what masks of the source are to be called (see `identity_association`)
+    published: PackedLabels | None = None  # (H, W) labels that were published last, at the input's size
+    guide: NDArray[np.uint8] | None = None  # the picture at the size at which labels are fused, if it isn't `image`
 
     def adopt(self, labels: IntArray) -> None:
         """Takes (H, W) labels of the mask source, at working size or the input's, for `raw_labels` and `outlines`."""
-        self.raw_labels, self.named = resize_labels(labels, self.frame.camera.size), None
+        self.raw_labels, self.names = resize_labels(labels, self.frame.camera.size), {}
         self.keep_outlines(labels)
+
+    def forget(self, label: int) -> None:
+        """Takes an object out of what was concluded."""
+        concluded = self.concluded
+        if concluded is not None:
+            self.published = PackedLabels.pack(np.where(concluded == label, 0, concluded))
+
+    @property
+    def concluded(self) -> IntArray | None:
+        """(H, W) labels that were published last, at the input's size; None if none were."""
+        return None if self.published is None else self.published.unpack()
+
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """(height, width) of what is published."""
+        return self.output_camera.size
 
     def keep_outlines(self, labels: IntArray) -> None:
         """Remembers (H, W) labels of the mask source if they have the input's size."""
-        self.agreed = self.mended = None
         if labels.shape == self.output_camera.size:
             self.outlines = PackedLabels.pack(labels)
 
@@ -85,7 +99,18 @@ class FrameState:
     @property
     def named_labels(self) -> IntArray:
         """(H, W) what the mask source said last, by the names that its masks have earned, at working size."""
-        return self.raw_labels if self.named is None else self.named
+        return renamed(self.raw_labels, self.names)
+
+    def named_source(self) -> IntArray:
+        """(H, W) the same at the size of `source_labels`."""
+        return renamed(self.source_labels(), self.names)
+
+    def picture(self, size: tuple[int, int]) -> NDArray[np.uint8]:
+        """(H, W, 3) the picture at `size` (height, width)."""
+        picture = self.image if self.guide is None else self.guide
+        if picture.shape[:2] == size:
+            return picture
+        return np.asarray(cv2.resize(picture, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
 
     @property
     def index(self) -> int:
@@ -158,6 +183,16 @@ class Horizon:
         dropped, self.frames = self.frames[:excess], self.frames[excess:]
         self.dropped += excess
         return dropped
+
+
+def renamed(labels: IntArray, names: Mapping[int, int]) -> IntArray:
+    """(H, W) labels with every one in `names` called otherwise."""
+    if not names:
+        return labels
+    result = labels.copy()
+    for label, name in names.items():
+        result[labels == label] = name
+    return result
 
 
 def known(labels: IntArray) -> NDArray[np.bool_]:

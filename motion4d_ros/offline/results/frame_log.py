@@ -129,7 +129,7 @@ class FrameLog:
         write_labels(self._masks / f"{estimate.index:06d}.png", estimate.masks)
         ids, areas = np.unique(estimate.masks, return_counts=True)
         confidence = float(points.confidence.mean()) if len(points.confidence) else float("nan")
-        bare = replace(estimate, masks=np.zeros((0, 0), np.uint16), points=TrackedPoints.empty())
+        bare = replace(estimate, masks=np.zeros((0, 0), np.uint16), points=TrackedPoints.empty(), mask_confidence=None)
         pixels = {int(i): int(n) for i, n in zip(ids, areas, strict=True) if i}
         self.facts[estimate.index] = FrameFacts(bare, pixels, len(points.point_id), confidence)
 

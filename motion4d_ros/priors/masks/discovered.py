@@ -56,7 +56,7 @@ class DiscoveredMasks:
     def __init__(self, config: Config, outliner: MaskSource, discovery: Discovery) -> None:
         self.outliner, self.discovery = outliner, discovery
         self.accepts_prompts = outliner.accepts_prompts
-        self.full_size, self.outline_cells = outliner.full_size, outliner.outline_cells
+        self.full_size = outliner.full_size
         self._keep = max(4, 2 * config.window.length)  # as many as outliners keep for prompts
         self._frames: OrderedDict[int, Frame] = OrderedDict()
         self._outlined: OrderedDict[int, IntArray] = OrderedDict()  # what the outliner has said of them

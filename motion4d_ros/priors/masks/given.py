@@ -19,7 +19,6 @@ class GivenMasks:
 
     accepts_prompts = False
     full_size = True
-    outline_cells = 0
 
     def __init__(self, config: Config) -> None:
         self.config = config.masks

@@ -23,7 +23,6 @@ from motion4d_ros.priors.masks.prompting import ObjectBook, labels_from, read_pr
 from motion4d_ros.types import Frame, IntArray, Motion4DError, Prompt
 
 SMALLEST_AREA = 16  # px, of an answer to a prompt
-CELL_PX = 4  # side of the cells in which SAM 2 draws masks, in pixels of the square that it looks at
 
 
 class Sam2Masks:
@@ -34,7 +33,6 @@ class Sam2Masks:
 
     def __init__(self, config: Config, predictor: StreamingPredictor | None = None) -> None:
         self._predictor = predictor or load_predictor(config)
-        self.outline_cells = int(self._predictor.image_size) // CELL_PX
         self._keep = max(4, 2 * config.window.length)
         self._keep_features = config.window.length + 1
         self._state: State | None = None

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
 from motion4d_ros.geometry.image_warping import warp
-from motion4d_ros.models.sam_onnx import LOW, Decoded, Embedding, SamOnnx, full_size
+from motion4d_ros.models.sam_onnx import Decoded, Embedding, SamOnnx, full_size
 from motion4d_ros.models.store import ModelStore
 from motion4d_ros.priors.flow.optical_flow import FlowCache
 from motion4d_ros.priors.interfaces import SceneHint
@@ -69,7 +69,6 @@ class SamOnnxMasks:
 
     accepts_prompts = True
     full_size = True
-    outline_cells = LOW
 
     def __init__(self, config: Config, sam: SamOnnx | None = None, flow: FlowCache | None = None) -> None:
         self._sam = sam or load_sam(config)

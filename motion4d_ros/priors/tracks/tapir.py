@@ -74,7 +74,7 @@ class TapirTracks:
         self.config = config.tracks
         self._window, self._horizon = config.window.length, config.window.horizon + config.window.length
         self._network = network or load_tapir(config)
-        self._flows = flows or FlowCache(max_side=0, keep=self._horizon + 1)
+        self.flows = flows or FlowCache(max_side=0, keep=self._horizon + 1)
         self._next_id = 0
         self._clear()
 
@@ -88,7 +88,7 @@ class TapirTracks:
 
     def push(self, frame: Frame, masks: IntArray | None) -> None:
         """Adds the next frame; points stand twice as densely where `masks` (H, W) are not background."""
-        self._flows.push(frame)
+        self.flows.push(frame)
         if self._indices and (frame.index != self._indices[-1] + 1 or frame.camera.size != self._size):
             self._clear()
         self._size = frame.camera.size
@@ -126,8 +126,8 @@ class TapirTracks:
 
     def flow(self, from_index: int, to_index: int) -> tuple[NDArray[np.float32], BoolArray]:
         """(H, W, 2) flow between two kept frames and (H, W) where it agrees with its reverse."""
-        error = self._flows.error(from_index, to_index)
-        return self._flows.between(from_index, to_index), error < self.config.forward_backward
+        error = self.flows.error(from_index, to_index)
+        return self.flows.between(from_index, to_index), error < self.config.forward_backward
 
     def forget_before(self, index: int) -> None:
         """Drops frames older than `index`, and the tracks that were seen only there."""
@@ -141,12 +141,12 @@ class TapirTracks:
         self._keep_alive(alive)
         self._rows = np.asarray((np.cumsum(seen) - 1)[self._rows], np.int64)
         self._table = table.select(seen)
-        self._flows.forget_before(index)
+        self.flows.forget_before(index)
 
     def reset(self) -> None:
         """Forgets everything but the counter of ids."""
         self._clear()
-        self._flows.reset()
+        self.flows.reset()
 
     def _write(self, rows: NDArray[np.int64], columns: list[int], found: Found, table: _Table | None = None) -> None:
         """Enters (N, T) findings; points outside the image are not visible."""

@@ -31,6 +31,7 @@ TOPICS: dict[str, type] = {
     "camera_pose": PoseStamped,
     "semantic_mask": Image,
     "semantic_overlay": Image,
+    "semantic_confidence": Image,
     "render": Image,
     "depth": Image,
     "confidence": Image,
@@ -164,6 +165,9 @@ class Outputs:
             if picture is not None and overlay:
                 labels = {state.object_id: state.named for state in estimate.objects}
                 self._publish_image("semantic_overlay", draw_overlay(picture, masks, labels), "rgb8", head)
+        if estimate.mask_confidence is not None and self.wants("semantic_confidence"):
+            sure = context.rectifier.unrectify(estimate.mask_confidence, nearest=True).astype(np.float32) / 255
+            self._publish_image("semantic_confidence", sure, "32FC1", head)
         wanted = [name for name in ("render", "depth", "confidence") if self.wants(name)]
         if not wanted or estimate.stage is not Stage.WINDOW:  # what has not been fitted yet cannot be rendered
             return

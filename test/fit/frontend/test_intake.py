@@ -49,7 +49,6 @@ class Recorder:
 
     accepts_prompts = True
     full_size = False
-    outline_cells = 0
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, Prompt]] = []
@@ -151,15 +150,6 @@ def test_prediction_carries_labels_over_a_frame_whose_masks_are_missing() -> Non
     assert (intake.predicted == labels_of()).mean() > 0.98
     intake.take(frame(2, masks=labels_of() + 5 * (labels_of() == 0).astype(np.int32)))
     assert 5 in intake.predicted  # a new id is believed at once
-
-
-@pytest.mark.parametrize(("width", "cells", "coarse"), [(0, 40, True), (0, 0, False), (0, 80, False), (40, 20, False)])
-def test_a_source_is_coarse_where_the_scene_sees_finer(width: int, cells: int, coarse: bool) -> None:
-    """Cells larger than pixels, and all pixels fitted."""
-    intake, source = intake_of(**{"budget.working_width": width}), Recorder()
-    source.outline_cells = cells
-    intake.masks = source
-    assert intake.take(frame(0)).coarse is coarse
 
 
 def test_shrinking_keeps_labels_and_depth_unmixed() -> None:

@@ -12,7 +12,7 @@ from engine_builders import given
 from motion4d_ros.evaluation.synthetic import make_scene
 from motion4d_ros.evaluation.synthetic.scene import SyntheticScene
 from motion4d_ros.fit.frontend.skipped_frames import carry_on
-from motion4d_ros.fit.semantics.mask_selection import overlap
+from motion4d_ros.fit.semantics.identity_association import overlap
 from motion4d_ros.pipeline import Motion4D
 from motion4d_ros.types import Motion4DError, PoseStatus, Stage
 

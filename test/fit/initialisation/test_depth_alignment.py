@@ -1,4 +1,4 @@
-"""Depth of every frame aligned to static points, and the selection of outlines."""
+"""Depth of every frame aligned to static points."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from fit_builders import make_horizon, make_state, pose
 from motion4d_ros.config import Config
 from motion4d_ros.fit.initialisation.affine_depth import anchor_disparity, robust_line
 from motion4d_ros.fit.initialisation.depth_alignment import DepthAlignment
-from motion4d_ros.fit.semantics.mask_selection import MaskSelection, overlap
 from motion4d_ros.fit.tracks.point_table import PointTable
 from motion4d_ros.fit.window.horizon import Horizon
 from motion4d_ros.types import Camera, FloatArray
@@ -98,99 +97,6 @@ def test_what_is_old_is_forgotten() -> None:
     alignment.scale, alignment.offset = {1: 0.0, 5: 0.1}, {1: 0.0, 5: 0.1}
     alignment.forget_before(3)
     assert list(alignment.scale) == list(alignment.offset) == [5]
-
-
-# -- mask selection ----------------------------------------------------------------------------------------------------
-
-
-def disc(radius: float, label: int = 1) -> np.ndarray:
-    y, x = np.mgrid[: CAMERA.height, : CAMERA.width]
-    return np.where((x - 60) ** 2 + (y - 48) ** 2 < radius**2, label, 0).astype(np.int32)
-
-
-def judged(source: np.ndarray, rendered: np.ndarray, rounds: int = 3) -> MaskSelection:
-    mask_selection = MaskSelection()
-    for _ in range(rounds):
-        state = make_state(0, source, camera=CAMERA)
-        state.voted = disc(20)
-        mask_selection.measure([state], [rendered.astype(np.uint16)])
-    return mask_selection
-
-
-def test_a_poor_rendering_gives_way_to_a_steady_source() -> None:
-    mask_selection = judged(disc(20), disc(14))
-    assert mask_selection.trusts_source(1)
-    settled = mask_selection.settle(disc(14).astype(np.uint16), disc(20))
-    assert (settled == disc(20)).all()
-    mask_selection.forget(1)
-    assert not mask_selection.trusts_source(1)
-
-
-def test_a_good_rendering_stays_and_other_objects_with_it() -> None:
-    mask_selection = judged(disc(15), disc(20))
-    assert not mask_selection.trusts_source(1)
-    rendered = disc(20).astype(np.uint16)
-    assert mask_selection.settle(rendered, disc(15)) is rendered
-    assert mask_selection.settle(rendered, None) is rendered
-    rendered[:5, :5] = 2  # nobody has judged object 2
-    assert (judged(disc(20), disc(14)).settle(rendered, disc(20))[:5, :5] == 2).all()
-
-
-def test_a_source_that_draws_coarsely_is_overruled_two_against_one() -> None:
-    rendered, voted, source = disc(20).astype(np.uint16), disc(20), disc(19)
-    rendered[70:, 70:] = 1  # what only the scene says does not count
-    good, poor = judged(disc(19.5), disc(20)), judged(disc(19.5), disc(14))
-    assert good.is_steady(1) and np.array_equal(good.settle(rendered, voted, source), source)
-    assert np.array_equal(good.settle(rendered, voted, source, coarse=True), voted)
-    assert np.array_equal(poor.settle(rendered, voted, source, coarse=True), source)
-    unseen = MaskSelection(of_source={1: 0.99})  # nobody knows the scene yet
-    assert np.array_equal(unseen.settle(rendered, voted, source, coarse=True), source)
-
-
-def test_a_silent_source_is_absent_not_wrong() -> None:
-    assert judged(np.zeros(CAMERA.size, np.int32), disc(14)).of_source == {}
-    assert overlap(disc(9) > 0, disc(9) > 0) == 1.0
-    assert overlap(np.zeros(3, bool), np.zeros(3, bool)) == 1.0
-    assert overlap(np.array([1, 1, 0], bool), np.array([0, 1, 1], bool)) == pytest.approx(1 / 3)
-
-
-def test_a_rendering_that_is_elsewhere_in_one_frame_gives_way_there_alone() -> None:
-    mask_selection = judged(disc(19), disc(20))  # so far the scene was at least as good as its source
-    voted, source = disc(12.0), disc(11.0)
-    elsewhere = np.roll(voted, 10, axis=1).astype(np.uint16)
-    assert np.array_equal(mask_selection.settle(elsewhere, voted, source), voted)
-    near = np.roll(voted, 1, axis=1).astype(np.uint16)
-    assert np.array_equal(mask_selection.settle(near, voted, source), near)
-    worse = np.roll(voted, 18, axis=1)  # the source is even farther off: the vote is no better founded
-    assert np.array_equal(mask_selection.settle(elsewhere, voted, worse), elsewhere)
-
-
-def test_a_rendering_may_show_more_than_the_vote() -> None:
-    """A source loses the part of a half-hidden object that an occluder cuts off; the scene does not."""
-    mask_selection = judged(disc(19), disc(20))
-    whole = disc(12.0).astype(np.uint16)
-    voted = np.where(np.arange(CAMERA.width) < 58, disc(12.0), 0)
-    assert np.array_equal(mask_selection.settle(whole, voted, voted), whole)
-
-
-def test_swapped_identities_do_not_outvote_the_scene() -> None:
-    """Two objects cross, and for a few frames the source calls each by the other's name."""
-    here, there = disc(12.0) > 0, np.roll(disc(12.0), 30, axis=1) > 0
-    rendered = np.where(here, 1, np.where(there, 2, 0)).astype(np.uint16)
-    swapped = np.where(here, 2, np.where(there, 1, 0))
-    mask_selection = MaskSelection(of_source={1: 0.7, 2: 0.7}, of_scene={1: 0.8, 2: 0.8})
-    assert np.array_equal(mask_selection.settle(rendered, swapped, swapped), rendered)
-    assert np.array_equal(
-        mask_selection.best_vote(rendered.astype(np.int32), swapped, rendered.astype(np.int32)), rendered
-    )
-
-
-def test_only_rough_outlines_are_averaged() -> None:
-    voted, averaged = disc(20), disc(17)
-    assert MaskSelection(of_source={1: 0.95}).best_vote(voted, averaged, averaged) is voted
-    assert np.array_equal(MaskSelection(of_source={1: 0.8}).best_vote(voted, averaged, averaged), averaged)
-    assert MaskSelection(of_source={1: 0.8}).best_vote(voted, None, averaged) is voted
-    assert MaskSelection(of_source={1: 0.8}).best_vote(voted, averaged, voted) is voted  # the scene speaks against it
 
 
 def test_disparity_without_scale_and_offset_is_brought_to_what_parallax_says() -> None:

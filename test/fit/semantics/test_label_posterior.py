@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from motion4d_ros.fit.semantics.label_posterior import (
     Evidence,
     Opinion,
+    Reliability,
     estimate,
     information,
     judge,
@@ -131,7 +132,31 @@ def test_posteriors_are_probabilities_and_keep_to_what_somebody_says():
     assert posterior[1][:, 2].max() == 0.0
 
 
+def test_raters_are_known_by_the_names_of_labels():
+    _, reliability = estimate(still_scene([noisy(k) for k in range(5)]), LABELS)
+    moved = reliability.relabelled([0, 4, 7], [0, 7, 8])
+    before, after = np.exp(reliability.pooled), np.exp(moved.pooled)
+    assert after[1, 1] == pytest.approx(before[2, 2], abs=0.05)
+    assert after[2, 2] == pytest.approx(np.diag(before)[1:].mean(), abs=0.05), "a new object is believed as the others"
+    assert after.sum(1) == pytest.approx(np.ones(3))
+    assert reliability.relabelled([0, 4, 7], [0, 4, 7]) is reliability
+    assert Reliability().relabelled([0], [0, 1]).pooled is None
+
+
 def test_information_is_that_of_shannon():
     assert information(np.diag([1.0, 1.0])) == pytest.approx(np.log(2))
     assert information(np.ones((2, 2))) == pytest.approx(0.0)
     assert information(np.zeros((2, 2))) == 0.0
+
+
+def test_pixels_on_which_all_agree_are_counted_without_being_kept():
+    frames = still_scene([noisy(k, 0.02) for k in range(5)])
+    whole, condensed = {}, {}
+    for t, one in frames.items():
+        shares = one.shares(LABELS)
+        less, disputed = one.disputed(shares)
+        whole[t], condensed[t] = one, less
+        assert 0 < disputed.sum() < len(shares) / 2
+        assert all(len(opinion.said) == disputed.sum() for opinion in less.opinions)
+    full, short = estimate(whole, LABELS)[1], estimate(condensed, LABELS)[1]
+    assert np.exp(short.pooled) == pytest.approx(np.exp(full.pooled), abs=0.01)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import cv2
 import numpy as np
 import pytest
 from fit_builders import texture
 from numpy.typing import NDArray
 
-from motion4d_ros.fit.semantics.mask_fusion import MaskedFrame, fuse
+from motion4d_ros.config import MasksConfig
+from motion4d_ros.fit.semantics.mask_fusion import Fused, MaskFusion, SceneLabels
 from motion4d_ros.priors.flow.optical_flow import FlowCache
 from motion4d_ros.types import UNKNOWN_LABEL, Camera, Frame, IntArray
 
@@ -36,12 +40,42 @@ def world() -> tuple[list[NDArray[np.uint8]], list[IntArray]]:
     return pictures, truth
 
 
-def fused(pictures: list[NDArray[np.uint8]], masks: list[IntArray], reach: int = 4) -> list[IntArray]:
-    flows = FlowCache(max_side=0, keep=COUNT)
+@dataclass
+class Shown:
+    """A `MaskedFrame` from arrays."""
+
+    index: int
+    rgb: NDArray[np.uint8]
+    labels: IntArray
+    concluded: IntArray | None = None
+    output_size: tuple[int, int] = SIZE
+
+    def picture(self, size: tuple[int, int]) -> NDArray[np.uint8]:
+        return np.asarray(cv2.resize(self.rgb, size[::-1], interpolation=cv2.INTER_AREA), np.uint8)
+
+    def named_source(self) -> IntArray:
+        return self.labels
+
+
+def flow_of(pictures: list[NDArray[np.uint8]], max_side: int = 0) -> FlowCache:
+    flows = FlowCache(max_side=max_side, keep=COUNT)
     for k, picture in enumerate(pictures):
         flows.push(Frame(k + 1, picture, CAMERA, index=k))
-    frames = [MaskedFrame(k, picture, labels) for k, (picture, labels) in enumerate(zip(pictures, masks, strict=True))]
-    return [one.labels for one in fuse(frames, flows, reach)]
+    return flows
+
+
+def shown(pictures: list[NDArray[np.uint8]], masks: list[IntArray]) -> list[Shown]:
+    return [Shown(k, picture, labels) for k, (picture, labels) in enumerate(zip(pictures, masks, strict=True))]
+
+
+def fuse_all(pictures: list[NDArray[np.uint8]], masks: list[IntArray], max_side: int = 0) -> list[Fused]:
+    fusion = MaskFusion(MasksConfig(fusion_reach=4))
+    found = fusion.fuse(shown(pictures, masks), flow_of(pictures, max_side), range(COUNT))
+    return [found[k] for k in range(COUNT)]
+
+
+def fused(pictures: list[NDArray[np.uint8]], masks: list[IntArray]) -> list[IntArray]:
+    return [one.labels for one in fuse_all(pictures, masks)]
 
 
 def overlap(a: IntArray, b: IntArray, label: int) -> float:
@@ -82,10 +116,55 @@ def test_nothing_but_background_stays_background():
 
 def test_confidence_is_a_probability():
     pictures, truth = world()
-    flows = FlowCache(max_side=0, keep=COUNT)
-    for k, picture in enumerate(pictures):
-        flows.push(Frame(k + 1, picture, CAMERA, index=k))
-    frames = [MaskedFrame(k, picture, labels) for k, (picture, labels) in enumerate(zip(pictures, truth, strict=True))]
-    for one in fuse(frames, flows, 2):
+    for one in fuse_all(pictures, truth):
         assert one.confidence.min() >= 0.0 and one.confidence.max() <= 1.0
         assert one.confidence[0, 0] == pytest.approx(1.0)
+
+
+def test_flow_of_another_size_serves():
+    pictures, truth = world()
+    masks = [labels.copy() for labels in truth]
+    masks[4][:] = UNKNOWN_LABEL
+    found = fuse_all(pictures, masks, max_side=SIZE[1] // 2)[4].labels
+    assert min(overlap(found, truth[4], label) for label in (1, 2)) > 0.8
+
+
+def test_what_the_scene_shows_is_one_rater_more():
+    pictures, truth = world()
+    masks = [np.zeros(SIZE, np.int32) for _ in truth]  # the source sees nothing
+    masks[0] = truth[0]
+    probability = np.stack([(truth[4] == label).astype(np.float32) for label in range(3)], -1)
+    scene = {4: SceneLabels(probability, np.array([0, 1, 2]))}
+    fusion = MaskFusion(MasksConfig(fusion_reach=0))
+    found = fusion.fuse(shown(pictures, truth), flow_of(pictures), [4], scene)[4].labels
+    assert min(overlap(found, truth[4], label) for label in (1, 2)) > 0.95
+
+
+def test_the_newest_frame_is_told_by_the_frames_before_it():
+    pictures, truth = world()
+    frames = shown(pictures, [*truth[:-1], np.full(SIZE, UNKNOWN_LABEL, np.int32)])
+    for frame in frames[:5]:
+        frame.concluded = frame.labels
+    found = MaskFusion(MasksConfig(fusion_reach=4)).fuse_newest(frames, flow_of(pictures)).labels
+    assert min(overlap(found, truth[-1], label) for label in (1, 2)) > 0.8
+
+
+def test_a_new_object_is_believed_at_once():
+    pictures, truth = world()
+    frames = shown(pictures, [np.where(labels == 1, 1, 0).astype(np.int32) for labels in truth])
+    for frame in frames[:-1]:
+        frame.concluded = frame.labels
+    frames[-1].labels = truth[-1]
+    found = MaskFusion(MasksConfig(fusion_reach=4)).fuse_newest(frames, flow_of(pictures)).labels
+    assert overlap(found, truth[-1], 2) > 0.9
+
+
+def test_the_answer_has_the_size_of_the_input():
+    pictures, truth = world()
+    frames = shown(pictures, truth)
+    for frame in frames:
+        frame.output_size = (2 * SIZE[0], 2 * SIZE[1])
+    one = MaskFusion(MasksConfig(fusion_reach=1, fusion_width=SIZE[1])).fuse(frames, flow_of(pictures), [3])[3]
+    assert one.labels.shape == one.confidence.shape == (144, 192)
+    true = np.repeat(np.repeat(truth[3], 2, 0), 2, 1)
+    assert min(overlap(one.labels, true, label) for label in (1, 2)) > 0.9

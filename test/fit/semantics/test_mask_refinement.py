@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pytest
 import torch
-from fit_builders import CAMERA, make_state
+from fit_builders import CAMERA, UniformFlow, make_horizon, make_state
 from numpy.typing import NDArray
 
+from motion4d_ros.config import MasksConfig
 from motion4d_ros.fit.optimisation.targets import make_target
 from motion4d_ros.fit.optimisation.trainer import View
+from motion4d_ros.fit.semantics.mask_fusion import MaskFusion
 from motion4d_ros.fit.semantics.mask_refinement import MaskRefinement, points_in_regions, prompts_for
 from motion4d_ros.render.output import RenderOutput
-from motion4d_ros.types import Frame, IntArray, Prompt
+from motion4d_ros.types import UNKNOWN_LABEL, Frame, IntArray, Prompt
 
 HEIGHT, WIDTH = CAMERA.size
 CHANNEL_OF = {0: 0, 5: 1, 2: 2}
@@ -76,7 +77,6 @@ class Network:
     def __init__(self, answer: IntArray | None, accepts_prompts: bool = True) -> None:
         self.answer, self.accepts_prompts = answer, accepts_prompts
         self.full_size = False
-        self.outline_cells = 0
         self.prompts: list[Prompt] = []
 
     def refresh(self, frame: Frame, prompts: Sequence[Prompt]) -> IntArray | None:
@@ -88,16 +88,18 @@ def view_of(rendered: NDArray[np.int32], sure: float = 0.95) -> View:
     probability = torch.full((HEIGHT, WIDTH, 3), (1 - sure) / 2)
     for label, channel in CHANNEL_OF.items():
         probability[..., channel][torch.as_tensor(rendered == label)] = sure
-    empty = torch.zeros(HEIGHT, WIDTH)
+    empty, full = torch.zeros(HEIGHT, WIDTH), torch.ones(HEIGHT, WIDTH)
     return View(
-        torch.zeros(HEIGHT, WIDTH, 3), probability, empty, None, RenderOutput(probability, empty, empty, torch.zeros(0))
+        torch.zeros(HEIGHT, WIDTH, 3), probability, empty, None, RenderOutput(probability, full, empty, torch.zeros(0))
     )
 
 
 def refreshed(source: Network, current: NDArray[np.int32], view: View):
     state = make_state(0, current)
     target = make_target(state, CHANNEL_OF, torch.device("cpu"))
-    MaskRefinement(source, dict(CHANNEL_OF))(state, target, view)  # type: ignore[arg-type]
+    tracks = UniformFlow(CAMERA.size)
+    refresh = MaskRefinement(source, dict(CHANNEL_OF), MaskFusion(MasksConfig()), tracks)  # type: ignore[arg-type]
+    refresh(make_horizon([state]), {0: target}, {0: view})
     return state, target
 
 
@@ -123,12 +125,14 @@ def test_a_network_without_an_answer_changes_nothing() -> None:
     assert (target.channels.numpy() == (current == 5)).all()
 
 
-@pytest.mark.parametrize(("sure", "corrected"), [(0.95, True), (0.6, False)])
-def test_sources_without_prompts_are_corrected_where_the_rendering_is_sure(sure: float, corrected: bool) -> None:
-    current, rendered = boxed(5, slice(10, 30), slice(10, 20)), boxed(2, slice(12, 28), slice(12, 40))
+def test_sources_without_prompts_are_completed_by_what_is_rendered() -> None:
+    rendered = boxed(5, slice(10, 30), slice(10, 40))
+    current = rendered.copy()
+    current[:, 25:] = UNKNOWN_LABEL
     network = Network(None, accepts_prompts=False)
-    state, target = refreshed(network, current, view_of(rendered, sure))
+    state, target = refreshed(network, current, view_of(rendered))
     assert network.prompts == []
-    expected = rendered if corrected else current
-    assert (state.labels == expected).all()
-    assert (target.channels.numpy() == np.array([0, 0, 2, 0, 0, 1])[expected]).all()
+    known = state.labels != UNKNOWN_LABEL
+    assert (state.labels[known] == rendered[known]).all() and known[12:28, 12:38].all()
+    assert (target.known.numpy() > 0)[12:28, 12:38].all()
+    assert (target.channels.numpy() == 1)[12:28, 12:38].all()

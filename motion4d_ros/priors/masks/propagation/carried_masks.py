@@ -41,7 +41,6 @@ class CarriedMasks:
 
     accepts_prompts = False  # `refresh` would need a segmentation network
     full_size = True
-    outline_cells = 0
     vouch_absorbed = True  # whether an outline that took in a moving part becomes the one to remember
 
     def __init__(self, config: Config, flow: FlowCache | None = None) -> None:
