@@ -436,7 +436,7 @@ def test_parameters_change_only_when_they_may(harness: Callable[..., Harness]) -
     h.node.trigger_cleanup()
     assert set_("window.length", 6)[0]
     good, reason = set_("masks.source", "guessed")
-    assert not good and "choose one of topic" in reason
+    assert not good and "choose one of propagation" in reason
     good, reason = set_("window.horizon", 5)
     assert not good and "window.length=6" in reason
     good, reason = set_("base_to_camera", "1 2 3")
