@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from motion4d_ros.fit.optimisation.mapper import Mapper
 from motion4d_ros.fit.optimisation.trainer import View
+from motion4d_ros.fit.semantics.mask_fusion import scene_labels
 from motion4d_ros.fit.window.horizon import FrameState
 from motion4d_ros.fit.window.scene_scale import sight_of
 from motion4d_ros.geometry.label_images import resize_labels, resize_planes
@@ -23,20 +24,10 @@ HIDDEN_SHARE = 0.04  # something rendered nearer than a Gaussian by this share h
 MIN_VISIBLE_OPACITY = 0.1
 
 
-def label_names(mapper: Mapper) -> NDArray[np.uint16]:
-    """(C,) object id of every semantic channel."""
-    names = np.zeros(mapper.scene.channels, np.uint16)
-    for label, channel in mapper.channel_of.items():
-        names[channel] = label
-    return names
-
-
 def rendered_labels(mapper: Mapper, view: View, output: Camera) -> NDArray[np.uint16]:
     """(H, W) object ids at the size of `output`: the most probable label, probabilities enlarged where needed."""
-    probability = view.labels.clone()
-    probability[..., 0] += 1 - view.output.alpha
-    array = resize_planes(probability.cpu().numpy(), output.size)
-    return label_names(mapper)[array.argmax(-1)]
+    shown = scene_labels(mapper.channel_of, view)
+    return shown.names.astype(np.uint16)[resize_planes(shown.probability, output.size).argmax(-1)]
 
 
 def masks(mapper: Mapper, view: View, state: FrameState, output: Camera) -> NDArray[np.uint16]:

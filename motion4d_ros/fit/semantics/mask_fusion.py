@@ -139,10 +139,15 @@ def scene_labels(channel_of: Mapping[int, int], view: View) -> SceneLabels:
     """What the scene shows in one frame, as a rater of its labels; where nothing is, it shows background."""
     probability = view.labels.clone()
     probability[..., 0] += 1 - view.output.alpha
-    names = np.zeros(probability.shape[-1], np.int64)
+    return SceneLabels(probability.cpu().numpy(), channel_names(channel_of, probability.shape[-1]))
+
+
+def channel_names(channel_of: Mapping[int, int], channels: int) -> NDArray[np.int64]:
+    """(C,) object id of every semantic channel."""
+    names = np.zeros(channels, np.int64)
     for label, channel in channel_of.items():
         names[channel] = label
-    return SceneLabels(probability.cpu().numpy(), names)
+    return names
 
 
 def _names(images: Sequence[IntArray], shown: Sequence[SceneLabels]) -> list[int]:
@@ -181,6 +186,7 @@ class _Raters:
         self._frames, self._flows, self._reach, self._size, self._past = frames, flows, reach, size, past
         self.names: list[int] = [BACKGROUND]
         self._labels: dict[int, IntArray] = {}
+        self._by_conclusion: set[int] = set()  # positions of frames that speak by what was concluded
         self._planes: dict[int, NDArray[np.float32]] = {}
         self._looks: dict[int, NDArray[np.uint8]] = {}
         self._returns: dict[tuple[int, int], NDArray[np.float32]] = {}
@@ -188,8 +194,12 @@ class _Raters:
     def labels(self, position: int) -> IntArray:
         """(H, W) what a frame says."""
         if position not in self._labels:
-            concluded = self._concluded(position)
-            said = self._frames[position].named_source() if concluded is None else concluded
+            before_newest = position < len(self._frames) - 1
+            said = self._frames[position].concluded if self._past and before_newest else None
+            if said is None:
+                said = self._frames[position].named_source()
+            else:
+                self._by_conclusion.add(position)
             self._labels[position] = resize_labels(said, self._size)
         return self._labels[position]
 
@@ -248,11 +258,8 @@ class _Raters:
         planes[..., 0] = 1.0 - planes[..., 1:].sum(-1)
 
     def _rater(self, position: int) -> int:
-        return self._frames[position].index if self._concluded(position) is None else CONCLUDED
-
-    def _concluded(self, position: int) -> IntArray | None:
-        """What a frame before the newest is known to show, if frames speak by that."""
-        return self._frames[position].concluded if self._past and position < len(self._frames) - 1 else None
+        self.labels(position)
+        return CONCLUDED if position in self._by_conclusion else self._frames[position].index
 
     def _seen(self, position: int, shares: NDArray[np.float32] | None) -> NDArray[np.intp]:
         """(n,) flat pixels of a frame in cells about which anything but background is said."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from motion4d_ros.fit.optimisation.mapper import Mapper
-from motion4d_ros.fit.output.scene_readout import label_names
+from motion4d_ros.fit.semantics.mask_fusion import channel_names
 from motion4d_ros.fit.window.horizon import FrameState, Horizon
 from motion4d_ros.priors.interfaces import TrackSource
 from motion4d_ros.types import UNKNOWN_LABEL, BoolArray, IntArray
@@ -56,7 +56,7 @@ def _relabelled(mapper: Mapper, state: FrameState) -> set[int]:
 def _shown(mapper: Mapper, state: FrameState) -> IntArray:
     """(H, W) the labels that the scene renders in a frame, UNKNOWN_LABEL where it isn't sure."""
     probability = mapper.view(state).labels.cpu().numpy()
-    names = label_names(mapper).astype(np.int64)
+    names = channel_names(mapper.channel_of, probability.shape[-1])
     return np.where(probability.max(-1) > LIKELY, names[probability.argmax(-1)], UNKNOWN_LABEL)
 
 
