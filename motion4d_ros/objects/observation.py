@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from motion4d_ros.geometry.pose_covariance import PoseCovariance
 from motion4d_ros.geometry.sight import Sight
 from motion4d_ros.objects.lifecycle import Sighting
 from motion4d_ros.types import FloatArray
@@ -28,7 +29,7 @@ class ObjectObservation:
     in_view: bool = True  # within the camera's field of view
     label: str = ""
     colors: FloatArray | None = None  # (N, 3) RGB in [0, 1], to recognise it by when it returns
-    pose_covariance: FloatArray | None = None  # (6, 6) of T_map_base at the object, if a fit knows it
+    pose_covariance: PoseCovariance | None = None  # of T_map_base, if a fit knows it
     sight: Sight | None = None  # the view it was seen in, where lengths are not metres
 
     @property
@@ -42,23 +43,25 @@ class ObjectObservation:
         good = np.isfinite(points).all(1) & np.isfinite(weights) & (weights > 0)
         return points[good], weights[good]
 
-    def uncertainty(self, noise_m: float) -> tuple[FloatArray, FloatArray]:
-        """Covariances (3, 3) of the position, m², and rotation, rad², of `T_map_base` at the object.
+    def uncertainty(self, place: FloatArray, noise_m: float) -> PoseCovariance:
+        """How well `T_map_base` is known, of the object's point at `place` (3,) m, map: as the fit says.
 
-        Those of the fit where it knows them; else from how much of the object supports them: `noise_m` is one standard
-        deviation of the position in full view. The points' moments resist turning (information = sum of |x|² I - x xᵀ
-        over the noise), so a small or elongated object's orientation is less certain about axes with little leverage.
+        Without one, from how much of the object supports it: `noise_m` is one standard deviation of the position in
+        full view. The points' moments resist turning (information = sum of |x|² I - x xᵀ over the noise), so a small or
+        elongated object's orientation is less certain about axes with little leverage.
         """
         if self.pose_covariance is not None:
-            return self.pose_covariance[:3, :3], self.pose_covariance[3:, 3:]
+            return self.pose_covariance.about(place)
         points, weights = self.usable()
         share = self.visible_pixels / max(self.expected_pixels, self.visible_pixels, 1)
         variance = noise_m**2 / max(share, 0.05)
-        if len(points) == 0:
-            return variance * np.eye(3), np.pi**2 * np.eye(3)
-        centered = points - np.average(points, axis=0, weights=weights)
-        scatter = (centered * weights[:, None]).T @ centered / weights.sum()
-        leverage = np.trace(scatter) * np.eye(3) - scatter
-        turn = np.linalg.inv(leverage / variance + np.eye(3) / np.pi**2)  # never less certain than "any direction"
-        independent = min(len(points), INDEPENDENT_POINTS)
-        return variance * np.eye(3) + scatter / independent**2, turn
+        covariance = np.zeros((6, 6))
+        covariance[:3, :3], covariance[3:, 3:] = variance * np.eye(3), np.pi**2 * np.eye(3)
+        if len(points):
+            centered = points - np.average(points, axis=0, weights=weights)
+            scatter = (centered * weights[:, None]).T @ centered / weights.sum()
+            leverage = np.trace(scatter) * np.eye(3) - scatter
+            independent = min(len(points), INDEPENDENT_POINTS)
+            covariance[:3, :3] += scatter / independent**2
+            covariance[3:, 3:] = np.linalg.inv(leverage / variance + np.eye(3) / np.pi**2)  # at worst "any direction"
+        return PoseCovariance(place, covariance, covariance)

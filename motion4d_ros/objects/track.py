@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from motion4d_ros.geometry.pose_covariance import PoseCovariance, lever
 from motion4d_ros.geometry.rigid import pose_matrix
 from motion4d_ros.geometry.sight import Sight
 from motion4d_ros.objects.appearance import Appearance
@@ -53,6 +54,8 @@ class Track:
     existence: float = 0.5
     seen_frames: int = 0
     point_count: int = 0
+    known: PoseCovariance | None = None  # of the anchor, as the fit said last; None = no fit says so
+    measured: bool = True  # in this frame
     appearance: Appearance = field(default_factory=lambda: Appearance.of(np.zeros((0, 3))))
 
 
@@ -89,15 +92,23 @@ def carried_point(pose: FloatArray, point: FloatArray) -> FloatArray:
     return pose[:3, :3] @ point + pose[:3, 3]
 
 
-def told_state(track: Track, motion: MotionState, T_map_base: FloatArray) -> ObjectState:
-    """The published state; velocity and covariances are those of the box's centre."""
+def told_state(track: Track, motion: MotionState, T_map_base: FloatArray, ahead_of_fit: bool = False) -> ObjectState:
+    """The published state; velocity and covariances are those of the box's centre.
+
+    Where a fit has measured the pose, it says how well; what is predicted (`ahead_of_fit`, or not measured) is known as
+    well as the filter knows it, besides the error that the fitted frames share.
+    """
     pose = track.box.pose(T_map_base)
-    moved = np.eye(6)
-    moved[:3, 3:] = _lever(track, T_map_base)
+    moved = lever(T_map_base[:3, :3] @ (track.box.middle - track.anchor))
     twist_covariance = np.zeros((6, 6))
     twist_covariance[:3, :3] = motion.linear.covariance[3:, 3:]
     twist_covariance[3:, 3:] = motion.angular.covariance[3:, 3:]
-    pose_covariance = moved @ motion.pose_covariance @ moved.T
+    pose_covariance = motion.pose_covariance
+    if track.known is not None:
+        twist_covariance += track.known.twist
+        fitted = track.measured and not ahead_of_fit
+        pose_covariance = track.known.covariance if fitted else pose_covariance + track.known.shared
+    pose_covariance = moved @ pose_covariance @ moved.T
     if track.sight is not None:  # an error of its distance is common to all frames: no filter averages it
         away = pose[:3, 3] - track.sight.centre
         pose_covariance[:3, :3] += track.sight.sigma**2 * np.outer(away, away)
@@ -121,13 +132,7 @@ def told_state(track: Track, motion: MotionState, T_map_base: FloatArray) -> Obj
 def _twist(track: Track, motion: MotionState, T_map_base: FloatArray) -> FloatArray:
     """(6,) of the box's centre, as far as it is told: see `Sight`."""
     omega = motion.angular.rate
-    velocity: FloatArray = motion.linear.rate + _lever(track, T_map_base) @ omega
+    velocity: FloatArray = motion.linear.rate + np.cross(omega, T_map_base[:3, :3] @ (track.box.middle - track.anchor))
     if track.sight is not None:
         velocity = track.sight.told(carried_point(T_map_base, track.box.middle), velocity)
     return np.concatenate([velocity, omega])
-
-
-def _lever(track: Track, T_map_base: FloatArray) -> FloatArray:
-    """(3, 3) from the rate of rotation to the velocity that it gives the box's centre, beside that of the anchor."""
-    arm = T_map_base[:3, :3] @ (track.box.middle - track.anchor)
-    return np.array([[0, arm[2], -arm[1]], [-arm[2], 0, arm[0]], [arm[1], -arm[0], 0]])  # ω × arm = lever @ ω

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from motion4d_ros.config import ObjectsConfig
+from motion4d_ros.geometry.pose_covariance import PoseCovariance
 from motion4d_ros.geometry.rigid import pose_matrix
 from motion4d_ros.objects.appearance import Appearance, LostObject
 from motion4d_ros.objects.boxes import extents, oriented_box
@@ -34,6 +35,7 @@ from motion4d_ros.objects.motion import (
     smooth,
 )
 from motion4d_ros.objects.observation import ObjectObservation
+from motion4d_ros.objects.process_noise import learn_process_noise
 from motion4d_ros.objects.track import Box, Track, ahead, carried, carried_point, told_state, visible
 from motion4d_ros.types import FloatArray, ObjectPhase, ObjectState
 
@@ -42,6 +44,9 @@ BOX_TAIL = 0.01
 
 BOX_GAIN = 0.2
 """How fast the box follows its points, per frame."""
+
+LEARNT_FROM = 64
+"""Newest measurements of an object from which its process noise is learnt."""
 
 SNAPSHOTS = 256
 """Frames to which a replay can go back."""
@@ -57,11 +62,17 @@ class ObjectTracker:
         self._labels: dict[int, str] = {}  # names that people gave, by object id
         self._stamp_ns: int | None = None
         self._snapshots: deque[tuple[int, dict[int, Track]]] = deque(maxlen=SNAPSHOTS)
+        self._measured: dict[int, dict[int, PoseMeasurement]] = {}  # object id -> stamp, ns -> measurement
+        self._process_noise: dict[int, ProcessNoise] = {}  # learnt, by object id
 
     @property
-    def process_noise(self) -> ProcessNoise:
-        """How freely objects move."""
+    def expected_process_noise(self) -> ProcessNoise:
+        """How freely objects move, before their own motion is known."""
         return ProcessNoise(velocity=self.config.velocity_process_noise, rate=self.config.rotation_process_noise)
+
+    def process_noise(self, object_id: int) -> ProcessNoise:
+        """How freely an object moves."""
+        return self._process_noise.get(object_id, self.expected_process_noise)
 
     def update(self, stamp_ns: int, observations: Sequence[ObjectObservation]) -> list[ObjectState]:
         """States at `stamp_ns`, which must be later than the last; known objects that are not observed are predicted.
@@ -92,9 +103,9 @@ class ObjectTracker:
         """
         states = []
         for track in self._sorted():
-            motion = predict(track.step.updated, stamp_ns, self.process_noise, track.sight)
+            motion = predict(track.step.updated, stamp_ns, self.process_noise(track.object_id), track.sight)
             now = T_map_cam if track.phase in (ObjectPhase.NEW, ObjectPhase.TRACKED) else None
-            states.append(told_state(track, motion, ahead(track, motion, now)))
+            states.append(told_state(track, motion, ahead(track, motion, now), ahead_of_fit=True))
         return states
 
     def replay(self, history: Sequence[tuple[int, Sequence[ObjectObservation]]]) -> list[list[ObjectState]]:
@@ -129,6 +140,7 @@ class ObjectTracker:
                 pose = track.T_map_base if track.posed or track.sight is not None else carried(track, motion)
                 states.append(told_state(track, motion, pose))
             result.append(states)
+        self._learn_process_noise()
         return result
 
     def lost(self, stamp_ns: int) -> list[LostObject]:
@@ -137,13 +149,14 @@ class ObjectTracker:
         for track in self._sorted():
             if track.phase in (ObjectPhase.LOST, ObjectPhase.OCCLUDED):
                 later_ns = max(stamp_ns, track.step.updated.stamp_ns)
-                motion = predict(track.step.updated, later_ns, self.process_noise, track.sight)
+                shared = np.zeros((6, 6)) if track.known is None else track.known.shared
+                motion = predict(track.step.updated, later_ns, self.process_noise(track.object_id), track.sight)
                 missing.append(
                     LostObject(
                         track.object_id,
                         track.appearance,
                         motion.linear.value,
-                        motion.linear.covariance[:3, :3],
+                        motion.linear.covariance[:3, :3] + shared[:3, :3],
                         track.box.high - track.box.low,
                     )
                 )
@@ -154,6 +167,8 @@ class ObjectTracker:
         self._tracks.pop(object_id, None)
         self._first_seen.pop(object_id, None)
         self._labels.pop(object_id, None)
+        self._measured.pop(object_id, None)
+        self._process_noise.pop(object_id, None)
         for _, tracks in self._snapshots:
             tracks.pop(object_id, None)
 
@@ -168,8 +183,17 @@ class ObjectTracker:
         self._tracks.clear()
         self._first_seen.clear()
         self._labels.clear()
+        self._measured.clear()
+        self._process_noise.clear()
         self._snapshots.clear()
         self._stamp_ns = None
+
+    def _learn_process_noise(self) -> None:
+        """How freely every object moves, from what was measured of it last."""
+        for object_id, by_stamp in self._measured.items():
+            for old in sorted(by_stamp)[:-LEARNT_FROM]:
+                del by_stamp[old]
+            self._process_noise[object_id] = learn_process_noise(sorted(by_stamp.items()), self.expected_process_noise)
 
     # -- one object ----------------------------------------------------------------------------------------------------
 
@@ -185,7 +209,8 @@ class ObjectTracker:
         box = Box(pose[:3, :3], center - size / 2, center + size / 2, len(points))
         if not visible(observation.sight, box, base):
             return None
-        step = begin(stamp_ns, self._measurement(pose[:3, 3], observation, base), self.process_noise)
+        measurement, _ = self._measure(observation.object_id, stamp_ns, pose[:3, 3], observation, base)
+        step = begin(stamp_ns, measurement, self.process_noise(observation.object_id))
         first = self._first_seen.setdefault(observation.object_id, stamp_ns)
         label = observation.label or self._labels.get(observation.object_id, "")
         return Track(observation.object_id, label, pose[:3, 3], box, step, base, first, stamp_ns, observation.sight)
@@ -205,11 +230,14 @@ class ObjectTracker:
             if seen or observation.sight is None:
                 track.sight = observation.sight
         measurement = None
+        track.measured = False
         if seen and base is not None and observation is not None:
-            measurement = self._measurement(track.anchor, observation, base)
+            measurement, known = self._measure(track.object_id, stamp_ns, track.anchor, observation, base)
+            track.known = None if observation.pose_covariance is None else known
+            track.measured = True
         before = track.step.updated
         if not fresh:
-            track.step = advance(before, stamp_ns, measurement, self.process_noise, track.sight)
+            track.step = advance(before, stamp_ns, measurement, self.process_noise(track.object_id), track.sight)
         track.posed = base is not None
         track.T_map_base = ahead(track, track.step.updated, None, before) if base is None else base
         track.existence = update_existence(track.existence, seen, observability(sighting), seconds, self.config)
@@ -226,12 +254,17 @@ class ObjectTracker:
         unseen = (stamp_ns - track.last_seen_ns) * 1e-9
         track.phase = next_phase(track.phase, seen, track.seen_frames, unseen, track.existence, self.config)
 
-    def _measurement(self, anchor: FloatArray, observation: ObjectObservation, base: FloatArray) -> PoseMeasurement:
+    def _measure(
+        self, object_id: int, stamp_ns: int, anchor: FloatArray, observation: ObjectObservation, base: FloatArray
+    ) -> tuple[PoseMeasurement, PoseCovariance]:
         """The anchor's place and the body's orientation as this frame shows them, with their uncertainty."""
-        place, turn = observation.uncertainty(self.config.position_noise)
-        if observation.T_map_base is None:  # found from the points alone: no orientation
-            return PoseMeasurement(carried_point(base, anchor), place)
-        return PoseMeasurement(carried_point(base, anchor), place, base[:3, :3], turn)
+        place = carried_point(base, anchor)
+        known = observation.uncertainty(place, self.config.position_noise)
+        measurement = PoseMeasurement(place, known.jitter[:3, :3])
+        if observation.T_map_base is not None:  # else found from the points alone: no orientation
+            measurement = PoseMeasurement(place, known.jitter[:3, :3], base[:3, :3], known.jitter[3:, 3:])
+        self._measured.setdefault(object_id, {})[stamp_ns] = measurement
+        return measurement, known
 
     def _base_from_points(self, track: Track, stamp_ns: int, observation: ObjectObservation) -> FloatArray | None:
         """Rigid motion for an object of which only points are known: predicted rotation, the points' middle."""
@@ -240,7 +273,7 @@ class ObjectTracker:
             return None
         state = track.step.updated
         turn = (
-            predict(state, stamp_ns, self.process_noise).angular.value
+            predict(state, stamp_ns, self.process_noise(track.object_id)).angular.value
             if stamp_ns > state.stamp_ns
             else state.angular.value
         )

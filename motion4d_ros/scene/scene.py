@@ -160,20 +160,26 @@ class Scene:
         if len(owned) == 0:
             return poses
         transforms = self.bases.poses_at(times).transforms()[owned].double()  # (n, K, 3, 4)
-        rows = self.moving_rows
-        mine = self.object_id[rows] == object_id
-        if mine.any():
-            shares = self.motion_weights()[mine][:, owned].double().mean(0)
-            center = self.params["means"][rows[mine]].double().mean(0)
-        else:
-            shares = torch.full((len(owned),), 1 / len(owned), dtype=torch.float64, device=self.device)
-            center = self.bases.centers[owned].double().mean(0)
+        shares, center = self.shares_of_bases(object_id, owned)
         mean = torch.einsum("b,bkij->kij", shares, transforms)
         rotation = orthonormalise(mean[..., :3])
         image = mean[..., :3] @ center + mean[..., 3]  # where the centre goes stays exact
         poses[:, :3, :3] = rotation.cpu().numpy()
         poses[:, :3, 3] = (image - rotation @ center).cpu().numpy()
         return poses
+
+    @torch.no_grad()
+    def shares_of_bases(self, object_id: int, owned: Tensor) -> tuple[Tensor, Tensor]:
+        """(n,) the share that each of the bases `owned` (n,) has in the Gaussians of their object, and the centre (3,)
+        of these.
+        """
+        rows = self.moving_rows
+        mine = self.object_id[rows] == object_id
+        if mine.any():
+            shares = self.motion_weights()[mine][:, owned].double().mean(0)
+            return shares, self.params["means"][rows[mine]].double().mean(0)
+        shares = torch.full((len(owned),), 1 / len(owned), dtype=torch.float64, device=self.device)
+        return shares, self.bases.centers[owned].double().mean(0)
 
     # -- Gaussians come and go -----------------------------------------------------------------------------------------
 

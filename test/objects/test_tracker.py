@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from motion4d_ros.config import ObjectsConfig
+from motion4d_ros.geometry.pose_covariance import PoseCovariance
 from motion4d_ros.geometry.sight import FARTHEST, Sight
 from motion4d_ros.objects.observation import ObjectObservation
 from motion4d_ros.objects.tracker import ObjectTracker, replay
@@ -241,11 +242,13 @@ def test_replay_goes_on_from_before_the_history_and_live_goes_on_after_it():
     redone = again.replay(history[20:30])
     assert [len(states) for states in redone] == [1] * 10
     assert redone[0][0].first_seen_ns == stamp(0) and redone[0][0].phase is ObjectPhase.TRACKED
-    for frame in history[30:]:  # the same observations again: nothing has changed
+    miss = []
+    for frame in history[30:]:  # the same observations again: nothing has changed but that its motion is known now
         expected, actual = once.update(*frame)[0], again.update(*frame)[0]
         np.testing.assert_allclose(actual.T_map_object, expected.T_map_object)
-        np.testing.assert_allclose(actual.twist, expected.twist)
         assert (actual.existence, actual.phase) == (expected.existence, expected.phase)
+        miss.append([np.linalg.norm(each.twist[:3] - VELOCITY) for each in (expected, actual)])
+    assert np.mean(miss, 0)[1] < 0.7 * np.mean(miss, 0)[0]
 
 
 def test_replay_beyond_memory_keeps_when_objects_were_first_seen(tracker):
@@ -266,11 +269,16 @@ def test_stamps_must_ascend(tracker):
     assert tracker.update(stamp(0), [observe(0)])[0].phase is ObjectPhase.NEW
 
 
+def known(k: float, variance: float) -> PoseCovariance:
+    """What a fit says of the pose `observe` gives at frame k; a tenth of it is jitter."""
+    return PoseCovariance(START + VELOCITY * 0.1 * k, variance * np.eye(6), 0.1 * variance * np.eye(6))
+
+
 def test_given_covariances_are_believed():
     trusted, doubted = ObjectTracker(ObjectsConfig()), ObjectTracker(ObjectsConfig())
     for k in range(5):
-        (sure,) = trusted.update(stamp(k), [observe(k, pose_covariance=np.eye(6) * 1e-6)])
-        (unsure,) = doubted.update(stamp(k), [observe(k, pose_covariance=np.eye(6) * 1e-2)])
+        (sure,) = trusted.update(stamp(k), [observe(k, pose_covariance=known(k, 1e-6))])
+        (unsure,) = doubted.update(stamp(k), [observe(k, pose_covariance=known(k, 1e-2))])
     assert np.trace(unsure.pose_covariance) > 100 * np.trace(sure.pose_covariance)
 
 
@@ -309,7 +317,7 @@ def adrift(k: float, **more) -> ObjectObservation:
     pose = np.eye(4)
     pose[:3, 3] = drift(k) - START
     now = canonical_points() + pose[:3, 3]
-    values = {"pose_covariance": np.eye(6) * 1e-6, "sight": SIGHT} | more
+    values = {"pose_covariance": PoseCovariance(drift(k), np.eye(6) * 1e-6, np.eye(6) * 1e-6), "sight": SIGHT} | more
     return ObjectObservation(1, now, np.ones(len(now)), pose, 900, 1000, **values)
 
 

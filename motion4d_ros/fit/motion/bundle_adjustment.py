@@ -53,8 +53,6 @@ class Body:
     depth_scale: FloatArray  # (T,) a_k
     depth_offset: FloatArray  # (T,) b_k, 1/m
     inliers: BoolArray = field(default_factory=lambda: np.zeros((0, 0), bool))  # (N, T) after the last solve
-    point_sigma_m: FloatArray = field(default_factory=lambda: np.zeros(0))  # (N,) root mean square over axes
-    pose_covariance: FloatArray = field(default_factory=lambda: np.zeros((0, 6, 6)))  # (T, 6, 6)
 
     def at_frames(self, points: FloatArray) -> FloatArray:
         """(N, 3) canonical points -> (N, T, 3) map points."""
@@ -87,7 +85,7 @@ class BundleOptions:
 
 
 @dataclass
-class _Linearised:
+class Linearised:
     """Weighted residuals and Jacobians of all observations (three rows each: u, v, inverse depth)."""
 
     residual: FloatArray  # (N, T, 3), in standard deviations
@@ -102,9 +100,9 @@ def solve(body: Body, seen: Observations, options: BundleOptions) -> float:
     Levenberg-Marquardt damping keeps the free gauge (a common motion of all poses and points) where it was.
     """
     damping, cost = 1e-4, _cost(body, seen, options)
-    lin: _Linearised | None = None  # about `body` as it is; made again only after it has moved
+    lin: Linearised | None = None  # about `body` as it is; made again only after it has moved
     for _ in range(options.iterations):
-        lin = lin or _linearise(body, seen, options)
+        lin = lin or linearise(body, seen, options)
         trial = _step(body, seen, options, lin, damping)
         new_cost = _cost(trial, seen, options)
         if np.isfinite(new_cost) and new_cost <= cost:
@@ -119,9 +117,8 @@ def solve(body: Body, seen: Observations, options: BundleOptions) -> float:
             damping *= 20
             if damping > 1e4:
                 break
-    lin = lin or _linearise(body, seen, options)
+    lin = lin or linearise(body, seen, options)
     body.inliers = seen.visible & (np.abs(lin.residual[..., :2]).max(-1) < 3.0)
-    _covariances(body, seen, options, lin)
     return float(cost)
 
 
@@ -155,7 +152,8 @@ def _residuals(body: Body, seen: Observations, options: BundleOptions) -> tuple[
     return np.where(real, residual, 0.0), xyz_cam, real
 
 
-def _linearise(body: Body, seen: Observations, options: BundleOptions) -> _Linearised:
+def linearise(body: Body, seen: Observations, options: BundleOptions) -> Linearised:
+    """All observations about `body` as it is."""
     residual, xyz_cam, real = _residuals(body, seen, options)
     camera = seen.camera
     x, y, z = xyz_cam[..., 0], xyz_cam[..., 1], np.maximum(xyz_cam[..., 2], 1e-3)
@@ -184,7 +182,7 @@ def _linearise(body: Body, seen: Observations, options: BundleOptions) -> _Linea
     scale = np.ones(3) * options.cauchy
     size = np.stack([np.hypot(residual[..., 0], residual[..., 1])] * 2 + [np.abs(residual[..., 2])], -1)
     weight = np.where(real, 1.0 / (1.0 + (size / scale) ** 2), 0.0)
-    return _Linearised(residual, J_frame, by_point, weight)
+    return Linearised(residual, J_frame, by_point, weight)
 
 
 def _cost(body: Body, seen: Observations, options: BundleOptions) -> float:
@@ -248,7 +246,7 @@ def _offset_sigma(seen: Observations, options: BundleOptions) -> float:
 
 
 def _normal_equations(
-    body: Body, seen: Observations, options: BundleOptions, lin: _Linearised
+    body: Body, seen: Observations, options: BundleOptions, lin: Linearised
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
     """H_ff (8T, 8T), g_f (8T), H_pp (N, 3, 3), g_p (N, 3), W (N, T, 8, 3)."""
     length = seen.visible.shape[1]
@@ -267,6 +265,14 @@ def _normal_equations(
     H_ff = np.zeros((length, PER_FRAME, length, PER_FRAME))
     every = np.arange(length)
     H_ff[every, :, every, :] += H_frames
+    add_prior(H_ff, g_frames, body, seen, options)
+    return H_ff.reshape(length * PER_FRAME, -1), g_frames.ravel(), H_pp, g_p, W
+
+
+def add_prior(H_ff: FloatArray, g_frames: FloatArray, body: Body, seen: Observations, options: BundleOptions) -> None:
+    """Adds what is known beforehand to the information `H_ff` (T, P, T, P) of frames whose first unknowns are the 8 of
+    this module, P >= 8, and to the gradient `g_frames` (T, P).
+    """
     for rows in _prior_rows(body, seen, options):
         for i in range(rows.coefficients.shape[1]):
             g = rows.weight * rows.residual * rows.coefficients[:, i : i + 1]
@@ -275,7 +281,6 @@ def _normal_equations(
                 h = rows.weight * (rows.coefficients[:, i] * rows.coefficients[:, j])[:, None]
                 for d, unknown in enumerate(range(*rows.unknowns.indices(PER_FRAME))):
                     np.add.at(H_ff[:, unknown, :, unknown], (rows.frames + i, rows.frames + j), h[:, d])
-    return H_ff.reshape(length * PER_FRAME, -1), g_frames.ravel(), H_pp, g_p, W
 
 
 def _gram(weighted: FloatArray, J: FloatArray, residual: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -296,7 +301,7 @@ def _active(length: int, options: BundleOptions) -> NDArray[np.intp]:
     return np.flatnonzero(free)
 
 
-def _step(body: Body, seen: Observations, options: BundleOptions, lin: _Linearised, damping: float) -> Body:
+def _step(body: Body, seen: Observations, options: BundleOptions, lin: Linearised, damping: float) -> Body:
     H_ff, g_f, H_pp, g_p, W = _normal_equations(body, seen, options, lin)
     count, length = seen.visible.shape
     trace = np.trace(H_pp, axis1=1, axis2=2) / 3.0
@@ -328,19 +333,3 @@ def _step(body: Body, seen: Observations, options: BundleOptions, lin: _Linearis
         body.depth_scale + d[:, 6],
         body.depth_offset + d[:, 7],
     )
-
-
-def _covariances(body: Body, seen: Observations, options: BundleOptions, lin: _Linearised) -> None:
-    """Marginal covariances of poses (given the points) and points (given the poses): honest orders of magnitude."""
-    H_ff, _, H_pp, _, _ = _normal_equations(body, seen, options, lin)
-    length = len(body.t)
-    body.point_sigma_m = np.sqrt(np.trace(np.linalg.inv(H_pp + 1e-4 * np.eye(3)), axis1=1, axis2=2) / 3.0)
-    if not options.free_poses:
-        body.pose_covariance = np.zeros((length, 6, 6))
-        return
-    pose = np.flatnonzero(np.tile(np.arange(PER_FRAME) < 6, length))
-    inverse = np.linalg.inv(H_ff[np.ix_(pose, pose)] + 1e-6 * np.eye(len(pose))).reshape(length, 6, length, 6)
-    every = np.arange(length)
-    covariance = inverse[every, :, every, :]
-    order = [3, 4, 5, 0, 1, 2]  # translation first, as ROS has it
-    body.pose_covariance = covariance[:, order][:, :, order]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from motion4d_ros.fit.motion.articulation import shares
+from motion4d_ros.geometry.pose_covariance import PoseCovariance
 from motion4d_ros.geometry.rigid import orthonormal, transform_points
 from motion4d_ros.types import FloatArray
 
@@ -23,7 +24,7 @@ class ObjectMotion:
     poses: dict[int, Pose]
     points: dict[int, FloatArray] = field(default_factory=dict)  # point id -> canonical position (3,), m
     scale_error: dict[int, float] = field(default_factory=dict)  # frame index -> log error of its depth prior
-    covariance: dict[int, FloatArray] = field(default_factory=dict)  # frame index -> (6, 6) translation, rotation
+    covariance: dict[int, PoseCovariance] = field(default_factory=dict)  # frame index -> how well its pose is known
     support: dict[int, int] = field(default_factory=dict)  # frame index -> points seen
     parts: list[ObjectMotion] = field(default_factory=list)  # empty: rigid
     detached_at: int | None = None  # first frame since which nothing links the object to its canonical frame

@@ -91,10 +91,7 @@ class EstimateBuilder:
             if index == horizon.frames[-1].index:
                 self._newest = state
         intake.look_again()
-        if stage is Stage.WINDOW:
-            states = [self.tracker.update(stamp_ns, seen) for stamp_ns, seen in history]
-        else:
-            states = self.tracker.replay(history)
+        states = self.tracker.replay(history)
         for each in horizon.frames:  # detections may come long after their frame
             self.classes.observe(each.index, each.labels, each.frame.detections)
         return [

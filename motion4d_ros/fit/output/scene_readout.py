@@ -15,9 +15,11 @@ from motion4d_ros.fit.semantics.mask_fusion import scene_labels
 from motion4d_ros.fit.window.horizon import FrameState
 from motion4d_ros.fit.window.scene_scale import sight_of
 from motion4d_ros.geometry.label_images import resize_labels, resize_planes
+from motion4d_ros.geometry.pose_covariance import PoseCovariance
 from motion4d_ros.geometry.rigid import transform_points
 from motion4d_ros.geometry.sight import Sight
 from motion4d_ros.objects.observation import ObjectObservation
+from motion4d_ros.scene.deformation import deformation
 from motion4d_ros.types import Camera, FloatArray, TrackedPoints
 
 HIDDEN_SHARE = 0.04  # something rendered nearer than a Gaussian by this share hides it
@@ -115,8 +117,6 @@ def observations(
         visible = int((shown == object_id).sum())
         share = float(hidden.mean()) if len(hidden) else 0.0
         expected = round(visible / max(0.05, 1.0 - share)) if visible else int(inside.sum())
-        motion = mapper.geometry.motions.get(object_id)
-        covariance = motion.covariance.get(state.index) if motion is not None else None
         result.append(
             ObjectObservation(
                 object_id=object_id,
@@ -128,8 +128,18 @@ def observations(
                 hidden_share=share,
                 in_view=bool(inside.any()),
                 colors=points.rgb[mine].astype(np.float64) / 255.0,
-                pose_covariance=covariance,
+                pose_covariance=_pose_covariance(mapper, object_id, state.index),
                 sight=sight_of(state, object_id),
             )
         )
     return result
+
+
+def _pose_covariance(mapper: Mapper, object_id: int, index: int) -> PoseCovariance | None:
+    """How well the pose of an object is known in a frame: what bends is as uncertain as it bends."""
+    motion = mapper.geometry.motions.get(object_id)
+    known = motion.covariance.get(index) if motion is not None else None
+    bent = deformation(mapper.scene, object_id, index)
+    if known is None or bent is None:
+        return known
+    return known.about(bent.place).plus(bent.pose, bent.twist)

@@ -110,8 +110,6 @@ def test_hidden_frames_are_bridged_at_constant_velocity() -> None:
     gap = np.linalg.norm((body.at_frames(body.points) - truth.at_frames(truth.points))[:, 4:7], axis=-1)
     assert gap.max() < 0.01
     assert np.isfinite(body.t).all() and np.isfinite(body.points).all()
-    trace = np.trace(body.pose_covariance[:, :3, :3], axis1=1, axis2=2)
-    assert trace[5] > 2 * trace[1]  # and it is known less well there
 
 
 def test_the_gauge_stays_where_it_was() -> None:

@@ -1,0 +1,138 @@
+"""How well the poses of a body are known after bundle adjustment.
+
+The covariance is *marginal*: over the points, over the other poses, and over what the depth prior gets wrong. A body's
+canonical frame is a matter of choice (turning it, all poses change and no image does), so it is fixed by a convention:
+what it does to the poses of the frames in which the body was measured averages to zero (inner constraint; Triggs et
+al., "Bundle Adjustment - A Modern Synthesis", sec. 9.3). Covariances are those of the motion of a frame that is fixed
+on the body.
+
+Neighbouring points do not err independently: flow is smooth, and so are its errors. If they counted as independent,
+hundreds of points would promise a tenth of the true error. Every frame therefore has an unknown field of errors of
+flow, a quadratic polynomial over the body's image whose coefficients have `sigma_flow_field` (px) as their prior. It is
+marginalised like everything else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg
+
+from motion4d_ros.fit.motion.articulation import select
+from motion4d_ros.fit.motion.bundle_adjustment import PER_FRAME, Body, BundleOptions, Observations, add_prior, linearise
+from motion4d_ros.types import BoolArray, FloatArray
+
+FRAME_POINTS = 30
+"""Points of a frame that are used where there are more: as errors are correlated, others say nothing new."""
+
+REACH = 2  # frames over which jitter is measured: nearer ones share most of their error
+POSE = 6
+TRANSLATION_FIRST = [3, 4, 5, 0, 1, 2]  # as ROS has it
+
+
+@dataclass(frozen=True)
+class PoseUncertainty:
+    """Covariances of a body's poses: position of `Body.center` (m) and rotation (rad), both about the map's axes."""
+
+    covariance: FloatArray  # (T, 6, 6) marginal
+    jitter: FloatArray  # (T, 6, 6) the part of it that neighbouring frames do not share
+
+
+def pose_uncertainty(
+    body: Body, seen: Observations, options: BundleOptions, sigma_flow_field: float, least: int
+) -> PoseUncertainty:
+    """Covariances at the solution `body`. `sigma_flow_field`, px: see above. Frames with fewer than `least` inliers do
+    not fix the canonical frame.
+    """
+    length, support = len(body.t), body.inliers.sum(0)
+    rows = _enough(body.inliers)
+    some = Body(body.center, body.R, body.t, body.points[rows], body.depth_scale, body.depth_offset)
+    information: Any = _reduced_information(some, select(seen, rows), options, sigma_flow_field)
+    per_frame = len(information) // length
+    gauge = _gauge(body, per_frame, support >= least)
+    stiffness = np.trace(information) / len(information)
+    information += stiffness / max(1.0, float((support >= least).sum())) * gauge @ gauge.T
+    pose = np.flatnonzero(np.tile(np.arange(per_frame) < POSE, length))
+    unit = np.zeros((len(information), len(pose)))
+    unit[pose, np.arange(len(pose))] = 1.0
+    factor = linalg.cho_factor(information, lower=True, overwrite_a=True, check_finite=False)
+    solved: FloatArray = linalg.cho_solve(factor, unit, overwrite_b=True, check_finite=False)[pose]
+    joint = solved.reshape(length, 6, length, 6)[:, TRANSLATION_FIRST][:, :, :, TRANSLATION_FIRST]
+    every = np.arange(length)
+    return PoseUncertainty(joint[every, :, every, :], _jitter(joint))
+
+
+def _enough(inliers: BoolArray) -> NDArray[np.intp]:
+    """Rows of points by which every frame keeps `FRAME_POINTS`, or all that it has."""
+    chosen = np.zeros(len(inliers), bool)
+    for column in np.argsort(inliers.sum(0), kind="stable"):
+        rest = np.flatnonzero(inliers[:, column] & ~chosen)
+        missing = min(len(rest), FRAME_POINTS - int((inliers[:, column] & chosen).sum()))
+        if missing > 0:
+            chosen[rest[np.linspace(0, len(rest) - 1, missing).astype(int)]] = True
+    return np.flatnonzero(chosen)
+
+
+def _reduced_information(body: Body, seen: Observations, options: BundleOptions, sigma_flow_field: float) -> FloatArray:
+    """(T P, T P) information on poses, depth nuisances and flow fields, the points marginalised."""
+    lin = linearise(body, seen, options)
+    count, length = seen.visible.shape
+    fields = _fields(seen, lin.weight[..., 0]) * (sigma_flow_field / seen.sigma_px)[..., None]
+    terms = fields.shape[-1]
+    size = PER_FRAME + 2 * terms
+    J = np.zeros((count, length, 3, size))
+    J[..., :PER_FRAME] = lin.J_frame
+    J[..., 0, PER_FRAME : PER_FRAME + terms] = fields
+    J[..., 1, PER_FRAME + terms :] = fields
+    weighted = J * lin.weight[..., None]
+    H = np.zeros((length, size, length, size))
+    every = np.arange(length)
+    by_frame = (array.swapaxes(0, 1).reshape(length, 3 * count, size) for array in (weighted, J))
+    H[every, :, every, :] = next(by_frame).swapaxes(1, 2) @ next(by_frame)
+    H[:, range(size), :, range(size)] += 1e-6 * np.eye(length)  # what nothing is known about stays finite
+    for coefficient in range(PER_FRAME, size):
+        H[every, coefficient, every, coefficient] += 1.0  # their prior
+    if not options.free_offset:
+        H[every, PER_FRAME - 1, every, PER_FRAME - 1] += 1.0  # nothing depends on it
+    add_prior(H, np.zeros((length, size)), body, seen, options)
+    J_point = lin.J_point.reshape(count, 3 * length, 3)
+    H_pp = (lin.J_point * lin.weight[..., None]).reshape(count, 3 * length, 3).swapaxes(1, 2) @ J_point
+    H_pp += (1e-6 * np.trace(H_pp, axis1=1, axis2=2) / 3 + 1e-6)[:, None, None] * np.eye(3)
+    W = (weighted.swapaxes(-1, -2) @ lin.J_point).reshape(count, length * size, 3)
+    root = np.linalg.inv(np.linalg.cholesky(H_pp)).swapaxes(1, 2)  # H_pp^-1 = root root^T
+    flat = (W @ root).transpose(1, 0, 2).reshape(length * size, 3 * count)
+    return np.asarray(H.reshape(length * size, -1) - flat @ flat.T)
+
+
+def _fields(seen: Observations, weight: FloatArray) -> FloatArray:
+    """(N, T, 6) the terms of a quadratic polynomial at the points, of unit size over the body's image in each frame."""
+    shown = (weight > 0)[..., None]
+    count = np.maximum(shown.sum(0), 1)
+    offset = np.where(shown, seen.uv_px - np.where(shown, seen.uv_px, 0.0).sum(0) / count, 0.0)
+    spread = np.sqrt((offset**2).sum(0) / count)
+    x, y = np.moveaxis(offset / np.maximum(spread, 1.0), -1, 0)
+    terms = [np.ones_like(x), x, y, (x**2 - 1) / np.sqrt(2), x * y, (y**2 - 1) / np.sqrt(2)]
+    return np.asarray(np.stack(terms, -1) * shown)
+
+
+def _gauge(body: Body, per_frame: int, measured: BoolArray) -> FloatArray:
+    """(T P, 6) how a turn and a shift of the canonical frame change the poses of the frames that were `measured`."""
+    change = np.zeros((len(body.t), per_frame, POSE))
+    change[:, 0:3, 0:3] = change[:, 3:6, 3:6] = body.R
+    return np.asarray((change * measured[:, None, None]).reshape(-1, POSE))
+
+
+def _jitter(joint: FloatArray) -> FloatArray:
+    """(T, 6, 6) half the covariance of the difference to the frames `REACH` before and after; `joint` (T, 6, T, 6)."""
+    length = len(joint)
+    total, count = np.zeros((length, 6, 6)), np.zeros(length)
+    reach = min(REACH, length - 1)
+    first, second = np.arange(length - reach), np.arange(reach, length)
+    difference = joint[first, :, first] + joint[second, :, second] - joint[first, :, second] - joint[second, :, first]
+    for ends in (first, second):
+        total[ends] += difference / 2
+        count[ends] += 1
+    return np.asarray(total / np.maximum(count, 1)[:, None, None])

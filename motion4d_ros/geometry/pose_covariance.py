@@ -1,0 +1,44 @@
+"""How well the pose of a rigid body is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from motion4d_ros.types import FloatArray
+
+
+@dataclass(frozen=True)
+class PoseCovariance:
+    """Covariances of a pose: of the position of one point of the body, m, and of its rotation, rad, map frame."""
+
+    place: FloatArray  # (3,) m, map: the point whose position is meant
+    covariance: FloatArray  # (6, 6) position, rotation
+    jitter: FloatArray  # (6, 6) the part of it that neighbouring frames do not share
+    twist: FloatArray = field(default_factory=lambda: np.zeros((6, 6)))
+    """(6, 6) of the velocity, m/s, and rate of rotation, rad/s, that a body which bends has no single one of."""
+
+    @property
+    def shared(self) -> FloatArray:
+        """(6, 6) the part that neighbouring frames share: no filter averages it."""
+        values, vectors = np.linalg.eigh(self.covariance - self.jitter)
+        return np.asarray((vectors * np.maximum(values, 0.0)) @ vectors.T)
+
+    def about(self, place: FloatArray) -> PoseCovariance:
+        """The same of another point (3,) of the body, m, map."""
+        moved = lever(place - self.place)
+        return PoseCovariance(place, *(moved @ each @ moved.T for each in (self.covariance, self.jitter, self.twist)))
+
+    def plus(self, pose: FloatArray, twist: FloatArray) -> PoseCovariance:
+        """With covariances (6, 6) added that neighbouring frames share."""
+        return PoseCovariance(self.place, self.covariance + pose, self.jitter, self.twist + twist)
+
+
+def lever(arm: FloatArray) -> FloatArray:
+    """(6, 6) from changes (position, rotation) of a body at one point to those at the point `arm` (3,) farther: what
+    turns by w moves there by w x arm.
+    """
+    moved = np.eye(6)
+    moved[:3, 3:] = [[0, arm[2], -arm[1]], [-arm[2], 0, arm[0]], [arm[1], -arm[0], 0]]
+    return moved

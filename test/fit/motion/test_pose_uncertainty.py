@@ -1,0 +1,98 @@
+"""Covariances of poses are true: measured against many worlds whose motion is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from fit_builders import observe, turning_body
+from scipy.spatial.transform import Rotation
+
+from motion4d_ros.fit.motion.bundle_adjustment import Body, BundleOptions, Observations, solve
+from motion4d_ros.fit.motion.pose_uncertainty import FRAME_POINTS, pose_uncertainty
+from motion4d_ros.types import Camera
+
+CAMERA = Camera(200.0, 200.0, 79.5, 59.5, 160, 120)
+LENGTH = 8
+OPTIONS = BundleOptions(iterations=40, sigma_acceleration=20.0, sigma_angular_acceleration=40.0)
+WORLDS = 16
+
+
+def noisy_world(seed: int, field_px: float) -> tuple[Body, Body, Observations]:
+    """Truth, a start near it, and what was seen: white noise of .2 px, and a smooth field of errors in each frame."""
+    truth = turning_body(count=FRAME_POINTS, length=LENGTH, seed=seed)
+    seen = observe(truth.at_frames(truth.points), CAMERA, np.tile(np.eye(4), (LENGTH, 1, 1)))
+    rng = np.random.default_rng(100 + seed)
+    x, y = np.moveaxis((seen.uv_px - seen.uv_px.mean(0)) / seen.uv_px.std(0), -1, 0)
+    terms = np.stack([np.ones_like(x), x, y, (x**2 - 1) / 2**0.5, x * y, (y**2 - 1) / 2**0.5], -1)
+    field = np.einsum("ntf,tfc->ntc", terms, field_px * rng.standard_normal((LENGTH, 6, 2)))
+    seen.uv_px = seen.uv_px + field + 0.2 * rng.standard_normal(seen.uv_px.shape)
+    seen.sigma_px = np.full_like(seen.sigma_px, 0.2)
+    seen.inverse_depth = seen.inverse_depth * np.exp(0.015 * rng.standard_normal(seen.inverse_depth.shape))
+    scale = OPTIONS.sigma_scale * rng.standard_normal(LENGTH)
+    seen.inverse_depth = seen.inverse_depth * np.exp(-scale)
+    body = Body(truth.center, truth.R, truth.t, truth.points.copy(), np.zeros(LENGTH), np.zeros(LENGTH))
+    return truth, body, seen
+
+
+def errors(body: Body, truth: Body) -> np.ndarray:
+    """(T, 6) translation, rotation; free of the choice of the canonical frame, as the covariances are."""
+    turn = Rotation.from_matrix(body.R @ truth.R.transpose(0, 2, 1)).as_rotvec()
+    shift = body.t - truth.t
+    common = [np.einsum("tji,tj->ti", truth.R, each).mean(0) for each in (shift, turn)]
+    return np.concatenate([each - truth.R @ mean for each, mean in zip((shift, turn), common, strict=True)], 1)
+
+
+def consistency(field_px: float, assumed_px: float) -> tuple[float, float]:
+    """Mean squared error of position and rotation in units of what is stated, over many worlds."""
+    position, rotation = [], []
+    for seed in range(WORLDS):
+        truth, body, seen = noisy_world(seed, field_px)
+        solve(body, seen, OPTIONS)
+        found = pose_uncertainty(body, seen, OPTIONS, assumed_px, least=6)
+        for error, covariance in zip(errors(body, truth), found.covariance, strict=True):
+            position.append(error[:3] @ np.linalg.solve(covariance[:3, :3], error[:3]) / 3)
+            rotation.append(error[3:] @ np.linalg.solve(covariance[3:, 3:], error[3:]) / 3)
+    return float(np.mean(position)), float(np.mean(rotation))
+
+
+def test_independent_errors_are_stated_as_they_are() -> None:
+    position, rotation = consistency(0.0, 0.001)
+    assert 0.6 < position < 1.6
+    assert 0.6 < rotation < 1.6
+
+
+def test_errors_that_neighbours_share_are_not_averaged_away() -> None:
+    position, rotation = consistency(0.15, 0.15)
+    assert 0.6 < position < 1.6
+    assert 0.6 < rotation < 1.6
+    believed_independent = consistency(0.15, 0.001)
+    assert believed_independent[0] > 2 * position
+    assert believed_independent[1] > 2 * rotation
+
+
+def test_a_hidden_frame_is_known_less_well_and_jitter_is_the_smaller_part() -> None:
+    _, body, seen = noisy_world(0, 0.1)
+    seen.visible[:, 4:6] = False
+    seen.uv_px[:, 4:6] = np.nan  # invalid entries are never read
+    solve(body, seen, OPTIONS)
+    found = pose_uncertainty(body, seen, OPTIONS, 0.1, least=6)
+    size = np.trace(found.covariance[:, :3, :3], axis1=1, axis2=2)
+    assert size[4:6].min() > 2 * size[[0, 1, 2, 3, 6, 7]].max()
+    assert np.isfinite(found.jitter).all()
+    for each in (*found.covariance, *found.jitter):
+        assert each == pytest.approx(each.T, rel=1e-6, abs=1e-12)
+        assert np.linalg.eigvalsh(each).min() > 0
+
+
+def test_many_points_cost_no_more_than_enough() -> None:
+    truth = turning_body(count=500, length=LENGTH)
+    seen = observe(truth.at_frames(truth.points), CAMERA, np.tile(np.eye(4), (LENGTH, 1, 1)), noise_px=0.2)
+    body = Body(truth.center, truth.R, truth.t, truth.points.copy(), np.zeros(LENGTH), np.zeros(LENGTH))
+    solve(body, seen, OPTIONS)
+    all_of_them = pose_uncertainty(body, seen, OPTIONS, 0.1, least=6)
+    few = Body(*(getattr(body, name) for name in ("center", "R", "t", "points", "depth_scale", "depth_offset")))
+    few.inliers = body.inliers & (np.arange(500) < FRAME_POINTS)[:, None]
+    some = pose_uncertainty(few, seen, OPTIONS, 0.1, least=6)
+    for k in range(LENGTH):
+        ratio = np.trace(some.covariance[k, :3, :3]) / np.trace(all_of_them.covariance[k, :3, :3])
+        assert 0.3 < ratio < 3.0
