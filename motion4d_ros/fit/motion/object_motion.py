@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from motion4d_ros.fit.motion.articulation import shares
+from motion4d_ros.fit.motion.pose_uncertainty import Adjusted
 from motion4d_ros.geometry.pose_covariance import PoseCovariance
 from motion4d_ros.geometry.rigid import orthonormal, transform_points
 from motion4d_ros.types import FloatArray
@@ -24,7 +25,7 @@ class ObjectMotion:
     poses: dict[int, Pose]
     points: dict[int, FloatArray] = field(default_factory=dict)  # point id -> canonical position (3,), m
     scale_error: dict[int, float] = field(default_factory=dict)  # frame index -> log error of its depth prior
-    covariance: dict[int, PoseCovariance] = field(default_factory=dict)  # frame index -> how well its pose is known
+    adjusted: Adjusted | None = None  # what its poses came from last
     support: dict[int, int] = field(default_factory=dict)  # frame index -> points seen
     parts: list[ObjectMotion] = field(default_factory=list)  # empty: rigid
     detached_at: int | None = None  # first frame since which nothing links the object to its canonical frame
@@ -67,6 +68,10 @@ class ObjectMotion:
         blend = np.einsum("mk,kij->mij", self.shares(xyz_map, start), steps)
         return np.asarray(np.einsum("mij,mj->mi", blend[:, :3, :3], xyz_map) + blend[:, :3, 3])
 
+    def covariance(self, index: int) -> PoseCovariance | None:
+        """How well the pose at a frame is known; None where it was never adjusted."""
+        return None if self.adjusted is None else self.adjusted.covariances.get(index)
+
     # -- parts ---------------------------------------------------------------------------------------------------------
 
     @property
@@ -93,7 +98,7 @@ class ObjectMotion:
 
     def forget_before(self, index: int) -> None:
         """Drops what is older than frame `index`."""
-        for table in (self.poses, self.scale_error, self.covariance, self.support, self.placed):
+        for table in (self.poses, self.scale_error, self.support, self.placed):
             for old in [k for k in table if k < index]:
                 del table[old]
         for part in self.parts:

@@ -13,14 +13,13 @@ from motion4d_ros.fit.motion.bundle_adjustment import Body, BundleOptions, Obser
 from motion4d_ros.fit.motion.motion_prediction import hold_unseen, one_step_on, predicted_at
 from motion4d_ros.fit.motion.motion_prior import MotionPrior, learn_motion_prior
 from motion4d_ros.fit.motion.object_motion import ObjectMotion, Pose
-from motion4d_ros.fit.motion.pose_uncertainty import pose_uncertainty
+from motion4d_ros.fit.motion.pose_uncertainty import Adjusted
 from motion4d_ros.fit.relocalisation.relocaliser import Relocaliser, frame_depth
 from motion4d_ros.fit.tracks.keyframes import Keyframes
 from motion4d_ros.fit.tracks.point_table import PointTable, lift
 from motion4d_ros.fit.window.horizon import FrameState, Horizon
 from motion4d_ros.fit.window.scene_scale import sight_of
 from motion4d_ros.fit.window.yield_point import YieldPoint
-from motion4d_ros.geometry.pose_covariance import PoseCovariance
 from motion4d_ros.geometry.rigid import fit_rigid, transform_points
 from motion4d_ros.geometry.robust import median_of_known, median_radius
 from motion4d_ros.threads import in_order
@@ -197,7 +196,7 @@ class ObjectMotions:
             sigma_angular_acceleration=motion_prior.sigma_angular_acceleration,
         )
         solve(body, seen, options)
-        self._note_covariance(motion, body, seen, options, indices)
+        motion.adjusted = Adjusted(body, seen, options, indices, self.options.sigma_flow_field, self.options.min_points)
         body.move_center(motion.center)
         if known.sum() >= 6:
             _hold_gauge(body, old[known], body.points[known])
@@ -206,15 +205,6 @@ class ObjectMotions:
         self._note_detachment(motion, body, indices)
         if self.options.max_parts > 1:
             self._articulate(motion, chosen, xyz[usable], body, seen, options, horizon)
-
-    def _note_covariance(
-        self, motion: ObjectMotion, body: Body, seen: Observations, options: BundleOptions, indices: list[int]
-    ) -> None:
-        found = pose_uncertainty(body, seen, options, self.options.sigma_flow_field, self.options.min_points)
-        places = body.center + body.t
-        motion.covariance = {
-            k: PoseCovariance(*each) for k, *each in zip(indices, places, found.covariance, found.jitter, strict=True)
-        }
 
     def _inertia(
         self, motion: ObjectMotion, R: FloatArray, t: FloatArray, places: FloatArray, horizon: Horizon

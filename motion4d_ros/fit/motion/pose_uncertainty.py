@@ -14,7 +14,9 @@ marginalised like everything else.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from scipy import linalg
 
 from motion4d_ros.fit.motion.articulation import select
 from motion4d_ros.fit.motion.bundle_adjustment import PER_FRAME, Body, BundleOptions, Observations, add_prior, linearise
+from motion4d_ros.geometry.pose_covariance import PoseCovariance
 from motion4d_ros.types import BoolArray, FloatArray
 
 FRAME_POINTS = 30
@@ -33,36 +36,51 @@ POSE = 6
 TRANSLATION_FIRST = [3, 4, 5, 0, 1, 2]  # as ROS has it
 
 
-@dataclass(frozen=True)
-class PoseUncertainty:
-    """Covariances of a body's poses: position of `Body.center` (m) and rotation (rad), both about the map's axes."""
+class Adjusted:
+    """An adjustment that was made, and how well it knows the poses: computed when asked for the first time."""
 
-    covariance: FloatArray  # (T, 6, 6) marginal
-    jitter: FloatArray  # (T, 6, 6) the part of it that neighbouring frames do not share
+    def __init__(
+        self,
+        body: Body,
+        seen: Observations,
+        options: BundleOptions,
+        indices: Sequence[int],
+        sigma_flow_field: float,
+        least: int,
+    ) -> None:
+        """The solution `body` at the frames `indices` (T). `sigma_flow_field`, px: see above. Frames with fewer than
+        `least` inliers do not fix the canonical frame.
+        """
+        self._body = copy.copy(body)  # of which others go on to choose another canonical frame
+        self._seen, self._options, self._indices = seen, options, indices
+        self._sigma_flow_field, self._least = sigma_flow_field, least
 
+    @cached_property
+    def covariances(self) -> dict[int, PoseCovariance]:
+        """Frame index -> of the motion of the body's centre."""
+        joint = self._joint_covariance()
+        places, every = self._body.center + self._body.t, np.arange(len(self._body.t))
+        rows = zip(self._indices, places, joint[every, :, every], _jitter(joint), strict=True)
+        return {index: PoseCovariance(*each) for index, *each in rows}
 
-def pose_uncertainty(
-    body: Body, seen: Observations, options: BundleOptions, sigma_flow_field: float, least: int
-) -> PoseUncertainty:
-    """Covariances at the solution `body`. `sigma_flow_field`, px: see above. Frames with fewer than `least` inliers do
-    not fix the canonical frame.
-    """
-    length, support = len(body.t), body.inliers.sum(0)
-    rows = _enough(body.inliers)
-    some = Body(body.center, body.R, body.t, body.points[rows], body.depth_scale, body.depth_offset)
-    information: Any = _reduced_information(some, select(seen, rows), options, sigma_flow_field)
-    per_frame = len(information) // length
-    gauge = _gauge(body, per_frame, support >= least)
-    stiffness = np.trace(information) / len(information)
-    information += stiffness / max(1.0, float((support >= least).sum())) * gauge @ gauge.T
-    pose = np.flatnonzero(np.tile(np.arange(per_frame) < POSE, length))
-    unit = np.zeros((len(information), len(pose)))
-    unit[pose, np.arange(len(pose))] = 1.0
-    factor = linalg.cho_factor(information, lower=True, overwrite_a=True, check_finite=False)
-    solved: FloatArray = linalg.cho_solve(factor, unit, overwrite_b=True, check_finite=False)[pose]
-    joint = solved.reshape(length, 6, length, 6)[:, TRANSLATION_FIRST][:, :, :, TRANSLATION_FIRST]
-    every = np.arange(length)
-    return PoseUncertainty(joint[every, :, every, :], _jitter(joint))
+    def _joint_covariance(self) -> FloatArray:
+        """(T, 6, T, 6) of all poses: positions of the centre, m, and rotations, rad, about the map's axes."""
+        body = self._body
+        length, support = len(body.t), body.inliers.sum(0)
+        rows = _enough(body.inliers)
+        some = Body(body.center, body.R, body.t, body.points[rows], body.depth_scale, body.depth_offset)
+        information: Any = _reduced_information(some, select(self._seen, rows), self._options, self._sigma_flow_field)
+        per_frame = len(information) // length
+        measured = support >= self._least
+        gauge = _gauge(body, per_frame, measured)
+        stiffness = np.trace(information) / len(information)
+        information += stiffness / max(1.0, float(measured.sum())) * gauge @ gauge.T
+        pose = np.flatnonzero(np.tile(np.arange(per_frame) < POSE, length))
+        unit = np.zeros((len(information), len(pose)))
+        unit[pose, np.arange(len(pose))] = 1.0
+        factor = linalg.cho_factor(information, lower=True, overwrite_a=True, check_finite=False)
+        solved: FloatArray = linalg.cho_solve(factor, unit, overwrite_b=True, check_finite=False)[pose]
+        return solved.reshape(length, 6, length, 6)[:, TRANSLATION_FIRST][:, :, :, TRANSLATION_FIRST]
 
 
 def _enough(inliers: BoolArray) -> NDArray[np.intp]:

@@ -138,7 +138,7 @@ def observations(
 def _pose_covariance(mapper: Mapper, object_id: int, index: int) -> PoseCovariance | None:
     """How well the pose of an object is known in a frame: what bends is as uncertain as it bends."""
     motion = mapper.geometry.motions.get(object_id)
-    known = motion.covariance.get(index) if motion is not None else None
+    known = motion.covariance(index) if motion is not None else None
     bent = deformation(mapper.scene, object_id, index)
     if known is None or bent is None:
         return known

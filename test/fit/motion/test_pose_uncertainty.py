@@ -8,7 +8,8 @@ from fit_builders import observe, turning_body
 from scipy.spatial.transform import Rotation
 
 from motion4d_ros.fit.motion.bundle_adjustment import Body, BundleOptions, Observations, solve
-from motion4d_ros.fit.motion.pose_uncertainty import FRAME_POINTS, pose_uncertainty
+from motion4d_ros.fit.motion.pose_uncertainty import FRAME_POINTS, Adjusted
+from motion4d_ros.geometry.pose_covariance import PoseCovariance
 from motion4d_ros.types import Camera
 
 CAMERA = Camera(200.0, 200.0, 79.5, 59.5, 160, 120)
@@ -42,14 +43,19 @@ def errors(body: Body, truth: Body) -> np.ndarray:
     return np.concatenate([each - truth.R @ mean for each, mean in zip((shift, turn), common, strict=True)], 1)
 
 
+def adjusted(body: Body, seen: Observations, assumed_px: float) -> list[PoseCovariance]:
+    """How well the poses are known, frame by frame."""
+    return list(Adjusted(body, seen, OPTIONS, range(LENGTH), assumed_px, least=6).covariances.values())
+
+
 def consistency(field_px: float, assumed_px: float) -> tuple[float, float]:
     """Mean squared error of position and rotation in units of what is stated, over many worlds."""
     position, rotation = [], []
     for seed in range(WORLDS):
         truth, body, seen = noisy_world(seed, field_px)
         solve(body, seen, OPTIONS)
-        found = pose_uncertainty(body, seen, OPTIONS, assumed_px, least=6)
-        for error, covariance in zip(errors(body, truth), found.covariance, strict=True):
+        for error, known in zip(errors(body, truth), adjusted(body, seen, assumed_px), strict=True):
+            covariance = known.covariance
             position.append(error[:3] @ np.linalg.solve(covariance[:3, :3], error[:3]) / 3)
             rotation.append(error[3:] @ np.linalg.solve(covariance[3:, 3:], error[3:]) / 3)
     return float(np.mean(position)), float(np.mean(rotation))
@@ -75,13 +81,13 @@ def test_a_hidden_frame_is_known_less_well_and_jitter_is_the_smaller_part() -> N
     seen.visible[:, 4:6] = False
     seen.uv_px[:, 4:6] = np.nan  # invalid entries are never read
     solve(body, seen, OPTIONS)
-    found = pose_uncertainty(body, seen, OPTIONS, 0.1, least=6)
-    size = np.trace(found.covariance[:, :3, :3], axis1=1, axis2=2)
+    found = adjusted(body, seen, 0.1)
+    size = np.array([np.trace(each.covariance[:3, :3]) for each in found])
     assert size[4:6].min() > 2 * size[[0, 1, 2, 3, 6, 7]].max()
-    assert np.isfinite(found.jitter).all()
-    for each in (*found.covariance, *found.jitter):
-        assert each == pytest.approx(each.T, rel=1e-6, abs=1e-12)
-        assert np.linalg.eigvalsh(each).min() > 0
+    for known in found:
+        for each in (known.covariance, known.jitter, known.shared + 1e-12 * np.eye(6)):
+            assert each == pytest.approx(each.T, rel=1e-6, abs=1e-12)
+            assert np.linalg.eigvalsh(each).min() > 0
 
 
 def test_many_points_cost_no_more_than_enough() -> None:
@@ -89,10 +95,9 @@ def test_many_points_cost_no_more_than_enough() -> None:
     seen = observe(truth.at_frames(truth.points), CAMERA, np.tile(np.eye(4), (LENGTH, 1, 1)), noise_px=0.2)
     body = Body(truth.center, truth.R, truth.t, truth.points.copy(), np.zeros(LENGTH), np.zeros(LENGTH))
     solve(body, seen, OPTIONS)
-    all_of_them = pose_uncertainty(body, seen, OPTIONS, 0.1, least=6)
+    all_of_them = adjusted(body, seen, 0.1)
     few = Body(*(getattr(body, name) for name in ("center", "R", "t", "points", "depth_scale", "depth_offset")))
     few.inliers = body.inliers & (np.arange(500) < FRAME_POINTS)[:, None]
-    some = pose_uncertainty(few, seen, OPTIONS, 0.1, least=6)
-    for k in range(LENGTH):
-        ratio = np.trace(some.covariance[k, :3, :3]) / np.trace(all_of_them.covariance[k, :3, :3])
+    for one, other in zip(adjusted(few, seen, 0.1), all_of_them, strict=True):
+        ratio = np.trace(one.covariance[:3, :3]) / np.trace(other.covariance[:3, :3])
         assert 0.3 < ratio < 3.0
