@@ -346,6 +346,8 @@ class Motion4D:
         health.scale, health.pose_status = self.intake.scale, self.intake.pose_status
         health.doubt = self.intake.watch.doubt
         health.warnings.update(self.intake.watch.told)
+        consistency = self.estimate_builder.tracker.consistency
+        health.live_consistency, health.live_inconsistent = consistency.told, consistency.outside_band
         sources = self.intake.depths, self.intake.masks
         health.warnings.update(troubles(*sources))
         health.trouble = "; ".join(trouble_now(*sources))

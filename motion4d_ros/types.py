@@ -377,6 +377,8 @@ class Health:
     device: str = "cpu"  # where the scene is fitted: cpu or cuda
     trouble: str = ""  # what went wrong in a source of masks or depth with the newest frame, in words
     doubt: str = ""  # why what is taken for still may itself move now, in words
+    live_consistency: float = 1.0  # squared error of live predictions by stated variance, running mean; 1 is honest
+    live_inconsistent: bool = False  # whether that is outside its band
     stage_seconds: dict[str, float] = field(default_factory=dict)  # total time by stage
     raster_seconds: float = 0.0  # of which inside the raster kernels
     warnings: dict[str, int] = field(default_factory=dict)  # text -> how often

@@ -100,6 +100,12 @@ def predict(state: MotionState, stamp_ns: int, process_noise: ProcessNoise, sigh
     return MotionState(stamp_ns, linear, angular)
 
 
+def scaled(state: MotionState, factor: float) -> MotionState:
+    """The same state with covariances `factor` times as large."""
+    halves = (Half(half.value, half.rate, factor * half.covariance) for half in (state.linear, state.angular))
+    return MotionState(state.stamp_ns, *halves)
+
+
 def advance(
     state: MotionState,
     stamp_ns: int,

@@ -25,6 +25,7 @@ from motion4d_ros.objects.lifecycle import (
     observability,
     update_existence,
 )
+from motion4d_ros.objects.live_consistency import LiveConsistency
 from motion4d_ros.objects.motion import (
     FilterStep,
     PoseMeasurement,
@@ -32,6 +33,7 @@ from motion4d_ros.objects.motion import (
     advance,
     begin,
     predict,
+    scaled,
     smooth,
 )
 from motion4d_ros.objects.observation import ObjectObservation
@@ -64,6 +66,7 @@ class ObjectTracker:
         self._snapshots: deque[tuple[int, dict[int, Track]]] = deque(maxlen=SNAPSHOTS)
         self._measured: dict[int, dict[int, PoseMeasurement]] = {}  # object id -> stamp, ns -> measurement
         self._process_noise: dict[int, ProcessNoise] = {}  # learnt, by object id
+        self.consistency = LiveConsistency()
 
     @property
     def expected_process_noise(self) -> ProcessNoise:
@@ -97,13 +100,19 @@ class ObjectTracker:
         return [told_state(track, track.step.updated, track.T_map_base) for track in self._sorted()]
 
     def predict(self, stamp_ns: int, T_map_cam: FloatArray | None = None) -> list[ObjectState]:
-        """States continued to a later `stamp_ns` without any observation; changes nothing.
+        """States continued to a later `stamp_ns` without any observation; notes them for `consistency`, else changes
+        nothing.
 
         What is seen, and has no metres, stays before the camera, which is at `T_map_cam` (4, 4) now.
         """
         states = []
         for track in self._sorted():
             motion = predict(track.step.updated, stamp_ns, self.process_noise(track.object_id), track.sight)
+            if track.sight is None and track.known is not None:
+                self.consistency.predicted(
+                    track.object_id, stamp_ns, motion.linear.value, motion.angular.value, motion.pose_covariance
+                )
+                motion = scaled(motion, self.consistency.scale)
             now = T_map_cam if track.phase in (ObjectPhase.NEW, ObjectPhase.TRACKED) else None
             states.append(told_state(track, motion, ahead(track, motion, now), ahead_of_fit=True))
         return states
@@ -143,6 +152,11 @@ class ObjectTracker:
         self._learn_process_noise()
         return result
 
+    def box_pose(self, object_id: int) -> FloatArray:
+        """(4, 4) an object's box in its canonical frame; the identity for one that is not tracked."""
+        track = self._tracks.get(object_id)
+        return np.eye(4) if track is None else track.box.pose(np.eye(4))
+
     def lost(self, stamp_ns: int) -> list[LostObject]:
         """Objects that are not seen now, predicted to `stamp_ns`, for `reidentify`."""
         missing = []
@@ -169,6 +183,7 @@ class ObjectTracker:
         self._labels.pop(object_id, None)
         self._measured.pop(object_id, None)
         self._process_noise.pop(object_id, None)
+        self.consistency.forget(object_id)
         for _, tracks in self._snapshots:
             tracks.pop(object_id, None)
 
@@ -185,6 +200,7 @@ class ObjectTracker:
         self._labels.clear()
         self._measured.clear()
         self._process_noise.clear()
+        self.consistency = LiveConsistency()
         self._snapshots.clear()
         self._stamp_ns = None
 
@@ -235,6 +251,9 @@ class ObjectTracker:
             measurement, known = self._measure(track.object_id, stamp_ns, track.anchor, observation, base)
             track.known = None if observation.pose_covariance is None else known
             track.measured = True
+            if observation.T_map_base is not None:
+                place = measurement.position
+                self.consistency.measured(track.object_id, stamp_ns, place, base[:3, :3], known.jitter)
         before = track.step.updated
         if not fresh:
             track.step = advance(before, stamp_ns, measurement, self.process_noise(track.object_id), track.sight)

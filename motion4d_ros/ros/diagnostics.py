@@ -78,6 +78,9 @@ RULES: dict[str, Rule] = {
              "mend their spelling: ros2 param list"),
         Rule("pose_lost", "scene", Level.WARN, "the camera's pose is lost",
              "move slowly over textured, static things; or give poses (pose.source odometry or tf)"),
+        Rule("inconsistent", "scene", Level.WARN,
+             "live poses err clearly more, or less, than their covariances say",
+             "take the window's poses where it matters; objects change their motion faster than it can be learnt"),
         Rule("restarted", "scene", Level.WARN,
              "the camera was lost for good: the scene began anew, and the map has a new origin",
              "give poses (pose.source odometry or tf) if the map must last, or set pose.restart_after to 0"),
@@ -225,6 +228,8 @@ def _scene_findings(s: Snapshot) -> list[tuple[str, str]]:
         return found
     if s.health.pose_status is PoseStatus.LOST:
         found.append(("pose_lost", ""))
+    if s.health.live_inconsistent:
+        found.append(("inconsistent", f"squared error is {s.health.live_consistency:.1f} times the stated variance"))
     if s.camera_lost_age_s < RECENT_S:
         found.append(("restarted", f"{s.camera_lost_age_s:.0f} s ago"))
     if s.health.doubt:

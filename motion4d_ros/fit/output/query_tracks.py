@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from motion4d_ros.fit.output.track_confidence import CovarianceOf, track_confidence
 from motion4d_ros.fit.output.track_correction import FrameCorrections
 from motion4d_ros.geometry.neighbours import nearest
 from motion4d_ros.geometry.rigid import transform_points
@@ -38,7 +39,6 @@ class Snapshot:
     T_map_cam: FloatArray  # (4, 4)
     labels: IntArray  # (H, W)
     depth_m: FloatArray  # (H, W) NaN = nothing there
-    confidence: FloatArray | None  # (H, W); None once archived
     corrections: FrameCorrections | None = None  # measured points of this frame; None once archived
 
 
@@ -58,17 +58,19 @@ def trace(
     snapshot: Callable[[int], Snapshot],
     gaussians: Callable[[int, int], MovingGaussians | None],
     camera: Camera,
+    covariance_of: CovarianceOf = lambda label, column: None,
+    metric: bool = True,
 ) -> QueryTracks:
     """Trajectories of (Q, 3) queries (frame index, y, x; px of `camera`) over `count` frames from `first_index`.
 
     `snapshot(index)` gives a frame, `gaussians(label, index)` the Gaussians of an object as of a frame (None: it does
-    not move).
+    not move), `covariance_of(label, column)` how well its pose is known; `metric`: lengths are metres.
     """
     total = len(points_tyx)
     xyz = np.full((total, count, 3), np.nan)
     outward = np.zeros((total, count, 3))  # unit normals of the surface that was queried; 0 = unknown
     labels = np.zeros(total, np.int64)
-    confidence = np.full((total, count), 0.5)
+    unknown = np.zeros(total, bool)  # nothing is rendered there: a guess
     order = np.clip(np.rint(points_tyx[:, 0]).astype(int), first_index, first_index + count - 1)
     for index in np.unique(order).tolist():
         rows = np.flatnonzero(order == index)
@@ -86,20 +88,22 @@ def trace(
             xyz[rows[mine]] = both[: len(mine)]
             outward[rows[mine]] = (both[len(mine) :] - both[: len(mine)]) / PIN_M
         labels[rows] = own
-        confidence[rows] = 0.5 if shot.confidence is None else _at(shot.confidence, uv)[:, None]
-        confidence[rows[~np.isfinite(_at(shot.depth_m, uv))]] = 0.0  # nothing is rendered there: a guess
+        unknown[rows] = ~np.isfinite(_at(shot.depth_m, uv))
     tracks = np.zeros((total, count, 2))
     occluded = np.ones((total, count), bool)
     stamps = np.zeros(count, np.int64)
+    cameras = np.zeros((count, 4, 4))
     for column in range(count):
         shot = snapshot(first_index + column)
-        stamps[column] = shot.stamp_ns
+        stamps[column], cameras[column] = shot.stamp_ns, shot.T_map_cam
         if shot.corrections is not None:
             xyz[:, column] = _shifted(xyz[:, column], labels, shot, shot.corrections, camera)
         tracks[:, column], occluded[:, column] = _see(xyz[:, column], outward[:, column], labels, shot, camera)
     every = np.arange(total)
     tracks[every, order - first_index] = points_tyx[:, :0:-1]
     occluded[every, order - first_index] = False
+    confidence = track_confidence(xyz, occluded, labels, order - first_index, cameras, camera, covariance_of, metric)
+    confidence[unknown] = 0.0
     return QueryTracks(
         points_tyx.copy(),
         tracks.astype(np.float32),

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from motion4d_ros.fit.optimisation.mapper import Mapper
 from motion4d_ros.fit.output.query_tracks import MovingGaussians, Snapshot, trace
-from motion4d_ros.fit.output.scene_readout import masks, rendered_labels
+from motion4d_ros.fit.output.scene_readout import masks, pose_covariance, rendered_labels
 from motion4d_ros.fit.output.track_correction import TrackCorrections
 from motion4d_ros.fit.window.archive import Archive, ArchivedFrame, RetiredObject
 from motion4d_ros.fit.window.horizon import FrameState, Horizon
 from motion4d_ros.scene.storage import PLY_FILE, SCENE_FILE, export_ply, save_scene
-from motion4d_ros.types import FloatArray, Motion4DError, QueryTracks, Rendered
+from motion4d_ros.types import FloatArray, Motion4DError, QueryTracks, Rendered, Scale
 
 EMPTY_ALPHA = 0.3  # less than this: nothing is there
 
@@ -48,11 +48,10 @@ def snapshot(mapper: Mapper, state: FrameState) -> Snapshot:
     view = mapper.view(state)
     alpha = view.output.alpha.cpu().numpy()
     depth = np.where(alpha > EMPTY_ALPHA, view.output.depth.cpu().numpy(), np.nan).astype(np.float64)
-    confidence = (view.confidence / view.output.alpha.clamp_min(1e-3)).clamp(0, 1).cpu().numpy()
     labels = masks(mapper, view, state, state.frame.camera)
     unlike = labels != rendered_labels(mapper, view, state.frame.camera)
     depth = np.where(unlike, state.depth_m, depth)  # where the scene is not believed, nor is its depth
-    return Snapshot(state.frame.stamp_ns, state.T_map_cam, labels, depth, confidence)
+    return Snapshot(state.frame.stamp_ns, state.T_map_cam, labels, depth)
 
 
 def archive_frames(archive: Archive, mapper: Mapper, dropped: Sequence[FrameState]) -> None:
@@ -86,14 +85,21 @@ def query_scene(points_tyx: FloatArray, mapper: Mapper, horizon: Horizon, archiv
     def shot(index: int) -> Snapshot:
         if index in archive.frames:
             old = archive.frames[index]
-            return Snapshot(old.stamp_ns, old.T_map_cam, old.labels(), old.depth_m(), None)
+            return Snapshot(old.stamp_ns, old.T_map_cam, old.labels(), old.depth_m())
         if index not in cache:
             cache[index] = snapshot(mapper, horizon.get(index))
             cache[index].corrections = corrections.at(index)
         return cache[index]
 
     result = trace(
-        working, first, count, shot, lambda label, index: _moving(mapper, archive, label, index, first, count), camera
+        working,
+        first,
+        count,
+        shot,
+        lambda label, index: _moving(mapper, archive, label, index, first, count),
+        camera,
+        lambda label, column: pose_covariance(mapper, label, first + column),
+        horizon.frames[-1].scale is Scale.METRIC,
     )
     result.query_points, result.first_index = points_tyx.copy(), first
     result.tracks = ((result.tracks + 0.5) / ratio[::-1] - 0.5).astype(np.float32)

@@ -128,14 +128,14 @@ def observations(
                 hidden_share=share,
                 in_view=bool(inside.any()),
                 colors=points.rgb[mine].astype(np.float64) / 255.0,
-                pose_covariance=_pose_covariance(mapper, object_id, state.index),
+                pose_covariance=pose_covariance(mapper, object_id, state.index),
                 sight=sight_of(state, object_id),
             )
         )
     return result
 
 
-def _pose_covariance(mapper: Mapper, object_id: int, index: int) -> PoseCovariance | None:
+def pose_covariance(mapper: Mapper, object_id: int, index: int) -> PoseCovariance | None:
     """How well the pose of an object is known in a frame: what bends is as uncertain as it bends."""
     motion = mapper.geometry.motions.get(object_id)
     known = motion.covariance(index) if motion is not None else None

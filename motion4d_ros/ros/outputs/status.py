@@ -92,6 +92,7 @@ def status_message(
         memory_gpu=gpu_memory(),
         scale=health.scale.value,
         pose_status=health.pose_status.value,
+        live_consistency=health.live_consistency,
         device=health.device,
         warnings=list(health.warnings),
         warning_counts=list(health.warnings.values()),
@@ -128,6 +129,7 @@ def diagnostic_array(
             "objects": health.objects, "gaussians static": health.gaussians_static,
             "gaussians dynamic": health.gaussians_dynamic, "scale": health.scale.value,
             "pose": health.pose_status.value,
+            "live consistency": f"{health.live_consistency:.2f}",
         },
     }  # fmt: skip
     statuses = []

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from motion4d_ros.fit.output.query_tracks import MovingGaussians, Snapshot, follow, trace
+from motion4d_ros.fit.output.track_confidence import SHARE_RIGHT
 from motion4d_ros.fit.output.track_correction import FrameCorrections
 from motion4d_ros.fit.window.archive import Archive, ArchivedFrame
 from motion4d_ros.scene.scene import Scene
@@ -38,7 +39,7 @@ def shot(index: int) -> Snapshot:
     center = move(motion_at(k), CENTER[None])[0]
     inside = np.linalg.norm((rays * OBJECT_Z - center)[..., :2], axis=-1) < 0.3
     depth = np.where(inside, OBJECT_Z, WALL_Z)
-    return Snapshot(index * PERIOD_NS, np.eye(4), inside.astype(np.int32), depth, np.full(CAMERA.size, 0.9))
+    return Snapshot(index * PERIOD_NS, np.eye(4), inside.astype(np.int32), depth)
 
 
 def gaussians(label: int, index: int) -> MovingGaussians | None:
@@ -59,7 +60,7 @@ def test_a_point_on_a_turning_object_is_followed_exactly_both_ways(t: int) -> No
     assert result.tracks[0] == pytest.approx(CAMERA.project(expected), abs=1e-3)
     assert not result.occluded.any()
     assert result.stamps_ns.tolist() == [(FIRST + k) * PERIOD_NS for k in range(LENGTH)]
-    assert result.confidence[0] == pytest.approx(0.9)
+    assert result.confidence[0] == pytest.approx(SHARE_RIGHT, abs=0.005)
 
 
 def test_the_background_stays_and_is_hidden_while_the_object_passes() -> None:
@@ -185,14 +186,14 @@ def test_queries_run_through_archived_frames() -> None:
         if index >= FIRST + 3:
             return seen
         old = ArchivedFrame.pack(index, seen.stamp_ns, seen.T_map_cam, seen.labels, seen.depth_m)
-        return Snapshot(old.stamp_ns, old.T_map_cam, old.labels(), old.depth_m(), None)
+        return Snapshot(old.stamp_ns, old.T_map_cam, old.labels(), old.depth_m())
 
     u, v = CAMERA.project(move(motion_at(1), CENTER[None]))[0]
     result = run([(FIRST + 1, v, u)], half_archived)
     expected = np.stack([move(motion_at(k), CENTER[None])[0] for k in range(LENGTH)])
     assert result.tracks_xyz[0] == pytest.approx(expected, abs=1e-3)
     assert not result.occluded.any()
-    assert (result.confidence == 0.5).all()  # unknown
+    assert result.confidence == pytest.approx(SHARE_RIGHT, abs=0.005)
 
 
 def test_base_motions_that_leave_are_kept_by_base_and_frame() -> None:
@@ -225,7 +226,7 @@ def test_a_side_that_has_turned_away_is_hidden_though_hardly_behind_what_shows()
         z = (CENTER @ R[:, 2]) / np.where(np.abs(rays @ R[:, 2]) < 1e-6, 1e-6, rays @ R[:, 2])
         inside = np.linalg.norm(rays * z[..., None] - CENTER, axis=-1) < 0.3
         depth = np.where(inside, z, WALL_Z)
-        return Snapshot(index * PERIOD_NS, np.eye(4), inside.astype(np.int32), depth, np.full(CAMERA.size, 0.9))
+        return Snapshot(index * PERIOD_NS, np.eye(4), inside.astype(np.int32), depth)
 
     motions = np.stack([turned(k)[:3] for k in range(LENGTH)])[None]
     u, v = CAMERA.project(CENTER[None])[0]
