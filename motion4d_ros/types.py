@@ -308,6 +308,10 @@ class ObjectState:
     first_seen_ns: int
     last_seen_ns: int
     label_score: float = 0.0  # probability that `label` is right, in [0, 1]; 1 where a person gave it
+    T_body_object: FloatArray = field(default_factory=lambda: np.eye(4))
+    """(4, 4) the box in a frame that is fixed on the body: `T_map_object` by its inverse is the body's motion, however
+    the box grows.
+    """
 
     @property
     def named(self) -> str:

@@ -126,6 +126,7 @@ def told_state(track: Track, motion: MotionState, T_map_base: FloatArray, ahead_
         first_seen_ns=track.first_seen_ns,
         last_seen_ns=track.last_seen_ns,
         label_score=1.0 if track.label else 0.0,
+        T_body_object=track.box.pose(np.eye(4)),
     )
 
 

@@ -152,11 +152,6 @@ class ObjectTracker:
         self._learn_process_noise()
         return result
 
-    def box_pose(self, object_id: int) -> FloatArray:
-        """(4, 4) an object's box in its canonical frame; the identity for one that is not tracked."""
-        track = self._tracks.get(object_id)
-        return np.eye(4) if track is None else track.box.pose(np.eye(4))
-
     def lost(self, stamp_ns: int) -> list[LostObject]:
         """Objects that are not seen now, predicted to `stamp_ns`, for `reidentify`."""
         missing = []

@@ -51,6 +51,9 @@ CASES: dict[str, dict[str, Any]] = {
     "unknown_parameters": {"unknown_parameters": ("windw.length",)},
     "pose_lost": {"health": Health(frames=9, windows=1, scale=Scale.METRIC, pose_status=PoseStatus.LOST)},
     "restarted": {"camera_lost_age_s": 3.0},
+    "inconsistent": {
+        "health": Health(frames=9, windows=1, scale=Scale.METRIC, live_inconsistent=True, live_consistency=7.0)
+    },
     "no_ground": {
         "health": Health(frames=9, windows=1, scale=Scale.RELATIVE, doubt=f"{NO_GROUND}: masks are doubtful")
     },

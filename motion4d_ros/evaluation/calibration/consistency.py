@@ -12,11 +12,11 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 from scipy.stats import chi2
 
-from motion4d_ros.evaluation.calibration.recording import PERIOD_NS, Recording, Told
+from motion4d_ros.evaluation.calibration.recording import PERIOD_NS, Recording
 from motion4d_ros.evaluation.score import Truth
 from motion4d_ros.geometry.pose_covariance import lever
 from motion4d_ros.geometry.rigid import fit_rigid
-from motion4d_ros.types import FloatArray, ObjectPhase, Stage
+from motion4d_ros.types import FloatArray, ObjectPhase, ObjectState, Stage
 
 QUANTITIES = ("position", "rotation", "velocity", "rate")
 SEEN = 0.3  # share of an object's query points that must be visible while it counts as tracked
@@ -91,13 +91,13 @@ def consistency(scene: str, truth: Truth, recording: Recording) -> list[Row]:
     for true_id, found in match(truth, recording).items():
         motion = true_motion(truth, true_id)
         for stage, by_frame in recording.objects.items():
-            states: dict[str, list[tuple[int, Told]]] = {}
+            states: dict[str, list[tuple[int, ObjectState]]] = {}
             hidden = False
             for k in sorted(by_frame):
-                told = next((each for each in by_frame[k] if each.state.object_id == found), None)
+                told = next((each for each in by_frame[k] if each.object_id == found), None)
                 if told is None or k < 0:
                     continue
-                if told.state.phase in (ObjectPhase.OCCLUDED, ObjectPhase.LOST):
+                if told.phase in (ObjectPhase.OCCLUDED, ObjectPhase.LOST):
                     hidden = True
                     states.setdefault("occluded", []).append((k, told))
                 elif motion.visible[k] > SEEN:
@@ -109,18 +109,18 @@ def consistency(scene: str, truth: Truth, recording: Recording) -> list[Row]:
 
 
 def _row(
-    scene: str, object_id: int, stage: Stage, state: str, frames: list[tuple[int, Told]], motion: TrueMotion
+    scene: str, object_id: int, stage: Stage, state: str, frames: list[tuple[int, ObjectState]], motion: TrueMotion
 ) -> Row:
     index = np.array([k for k, _ in frames])
-    boxes = np.stack([told.state.T_map_object for _, told in frames])
-    poses = boxes @ np.linalg.inv(np.stack([told.box for _, told in frames]))
+    boxes = np.stack([told.T_map_object for _, told in frames])
+    poses = boxes @ np.linalg.inv(np.stack([told.T_body_object for _, told in frames]))
     R, t = poses[:, :3, :3], poses[:, :3, 3]
     point = np.median(np.einsum("kji,kj->ki", R, motion.center[index] - t), axis=0)
     place = R @ point + t
     moved = np.stack([lever(arm) for arm in place - boxes[:, :3, 3]])
-    pose = moved @ np.stack([told.state.pose_covariance for _, told in frames]) @ moved.transpose(0, 2, 1)
-    twist = moved @ np.stack([told.state.twist_covariance for _, told in frames]) @ moved.transpose(0, 2, 1)
-    rates = np.stack([told.state.twist for _, told in frames])
+    pose = moved @ np.stack([told.pose_covariance for _, told in frames]) @ moved.transpose(0, 2, 1)
+    twist = moved @ np.stack([told.twist_covariance for _, told in frames]) @ moved.transpose(0, 2, 1)
+    rates = np.stack([told.twist for _, told in frames])
     rates[:, :3] += np.cross(rates[:, 3:], place - boxes[:, :3, 3])
     frame = Rotation.from_matrix(R.transpose(0, 2, 1) @ motion.rotation[index]).mean().as_matrix()
     turned = Rotation.from_matrix(R @ frame @ motion.rotation[index].transpose(0, 2, 1)).as_rotvec()

@@ -11,34 +11,24 @@ from numpy.typing import NDArray
 from motion4d_ros.config import Config
 from motion4d_ros.evaluation.score import Truth
 from motion4d_ros.pipeline import Motion4D
-from motion4d_ros.types import Camera, Estimate, FloatArray, Frame, IntArray, ObjectState, QueryTracks, Stage
+from motion4d_ros.types import Camera, Estimate, Frame, IntArray, ObjectState, QueryTracks, Stage
 
 PERIOD_NS = 100_000_000
-
-
-@dataclass(frozen=True)
-class Told:
-    """One object in one frame, as it was told."""
-
-    state: ObjectState
-    box: FloatArray  # (4, 4) its box in its canonical frame, which stays where it is while boxes grow
 
 
 @dataclass
 class Recording:
     """What was told of a scene: the last word of each stage on every frame."""
 
-    objects: dict[Stage, dict[int, list[Told]]] = field(default_factory=dict)  # stage -> frame -> objects
+    objects: dict[Stage, dict[int, list[ObjectState]]] = field(default_factory=dict)  # stage -> frame -> objects
     masks: dict[int, IntArray] = field(default_factory=dict)  # frame -> (H, W), last word
     mask_confidence: dict[int, NDArray[np.uint8]] = field(default_factory=dict)  # frame -> (H, W), 255ths
     tracks: QueryTracks | None = None
 
-    def add(self, engine: Motion4D, estimates: list[Estimate]) -> None:
-        """Keeps what `engine` has just told."""
-        tracker = engine.estimate_builder.tracker
+    def add(self, estimates: list[Estimate]) -> None:
+        """Keeps what was just told."""
         for estimate in estimates:
-            told = [Told(state, tracker.box_pose(state.object_id)) for state in estimate.objects]
-            self.objects.setdefault(estimate.stage, {})[estimate.index] = told
+            self.objects.setdefault(estimate.stage, {})[estimate.index] = estimate.objects
             if estimate.stage is not Stage.LIVE:
                 self.masks[estimate.index] = estimate.masks
                 if estimate.mask_confidence is not None:
@@ -51,9 +41,9 @@ def record(truth: Truth, settings: dict[str, str]) -> Recording:
     config.update({"masks.source": "topic", "depth.source": "topic", "pose.source": "odometry"} | settings)
     engine, recording = Motion4D(config), Recording()
     for frame in frames_of(truth):
-        recording.add(engine, [engine.add_frame(frame)])
-        recording.add(engine, engine.process_window())
-    recording.add(engine, engine.flush())
+        recording.add([engine.add_frame(frame)])
+        recording.add(engine.process_window())
+    recording.add(engine.flush())
     recording.tracks = engine.query(truth["queries"])
     return recording
 

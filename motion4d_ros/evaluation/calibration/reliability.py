@@ -77,7 +77,7 @@ def _of_masks(truth: Truth, recording: Recording, matched: dict[int, int], seed:
 
 
 def _of_existence(recording: Recording, matched: dict[int, int]) -> Forecasts:
-    told = [each.state for frame in recording.objects.get(Stage.WINDOW, {}).values() for each in frame]
+    told = [state for frame in recording.objects.get(Stage.WINDOW, {}).values() for state in frame]
     return Forecasts(
         np.array([state.existence for state in told], float), np.array([state.object_id in matched for state in told])
     )

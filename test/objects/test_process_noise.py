@@ -1,0 +1,56 @@
+"""How freely a body moves is learnt from how it has moved."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+from motion4d_ros.objects.motion import PoseMeasurement, ProcessNoise
+from motion4d_ros.objects.process_noise import learn_process_noise
+
+EXPECTED = ProcessNoise(velocity=1.5, rate=2.0)
+NOISE_M, NOISE_RAD = 0.002, 0.005
+
+
+def walk(velocity: float, rate: float, frames: int = 60, seed: int = 0, kick: int = -1):
+    """Measurements at 10 Hz of a body whose velocities change at random, by so much within one second."""
+    rng = np.random.default_rng(seed)
+    place, speed, turn, spin = np.zeros(3), np.array([0.3, 0.0, 0.1]), np.eye(3), np.array([0.0, 0.4, 0.0])
+    measured = []
+    for k in range(frames):
+        if k == kick:
+            speed = -3 * speed
+        speed = speed + velocity * np.sqrt(0.1) * rng.standard_normal(3)
+        spin = spin + rate * np.sqrt(0.1) * rng.standard_normal(3)
+        place = place + 0.1 * speed
+        turn = Rotation.from_rotvec(0.1 * spin).as_matrix() @ turn
+        seen = Rotation.from_rotvec(NOISE_RAD * rng.standard_normal(3)).as_matrix() @ turn
+        measured.append(
+            (
+                k * 100_000_000,
+                PoseMeasurement(
+                    place + NOISE_M * rng.standard_normal(3), NOISE_M**2 * np.eye(3), seen, NOISE_RAD**2 * np.eye(3)
+                ),
+            )
+        )
+    return measured
+
+
+@pytest.mark.parametrize(("velocity", "rate"), [(0.03, 0.05), (0.3, 0.5), (1.5, 2.0)])
+def test_it_is_found(velocity: float, rate: float) -> None:
+    found = [learn_process_noise(walk(velocity, rate, seed=seed), EXPECTED) for seed in range(4)]
+    assert np.mean([each.velocity for each in found]) == pytest.approx(velocity, rel=0.5)
+    assert np.mean([each.rate for each in found]) == pytest.approx(rate, rel=0.5)
+
+
+def test_a_kick_is_no_unrest() -> None:
+    calm = learn_process_noise(walk(0.03, 0.05), EXPECTED)
+    kicked = learn_process_noise(walk(0.03, 0.05, kick=30), EXPECTED)
+    assert kicked.velocity < 4 * calm.velocity
+
+
+def test_little_data_stays_cautious() -> None:
+    assert learn_process_noise(walk(0.03, 0.05, frames=2), EXPECTED) == EXPECTED
+    few, many = (learn_process_noise(walk(0.03, 0.05, frames=n), EXPECTED) for n in (4, 60))
+    assert few.velocity > 3 * many.velocity
