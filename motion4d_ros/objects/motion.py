@@ -9,7 +9,7 @@ the Rauch-Tung-Striebel smoother (AIAA Journal 1965) on the same tangent spaces.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,6 +72,8 @@ class FilterStep:
     predicted: MotionState | None  # None for the first
     transitions: tuple[FloatArray, FloatArray] | None  # linear and angular (6, 6), from the step before
     updated: MotionState
+    measurement: PoseMeasurement | None = None  # what it was updated with
+    sight: Sight | None = None  # and where it was seen from
 
 
 def begin(stamp_ns: int, measurement: PoseMeasurement, process_noise: ProcessNoise) -> FilterStep:
@@ -138,7 +140,18 @@ def advance(
         predicted=MotionState(stamp_ns, linear[0], angular[0]),
         transitions=(linear[1], angular[1]),
         updated=MotionState(stamp_ns, linear[2], angular[2]),
+        measurement=measurement,
+        sight=sight,
     )
+
+
+def again(steps: Sequence[FilterStep], noise_at: Callable[[int], ProcessNoise]) -> list[FilterStep]:
+    """The same steps with another process noise, by stamp, from the first step's state on."""
+    result = list(steps[:1])
+    for step in steps[1:]:
+        stamp_ns = step.updated.stamp_ns
+        result.append(advance(result[-1].updated, stamp_ns, step.measurement, noise_at(stamp_ns), step.sight))
+    return result
 
 
 def smooth(steps: Sequence[FilterStep]) -> list[MotionState]:

@@ -1,14 +1,17 @@
 """How freely a body changes its motion, learnt from how it has moved.
 
-The likelihood of what was measured, as a Kalman filter at constant velocity gives it from its innovations (Harvey,
-"Forecasting, Structural Time Series Models and the Kalman Filter", sec. 3.4), for a range of densities of white
-acceleration at once. What is returned is their mean under the posterior, so that little data stays cautious.
-Innovations are Student-t, and after a surprise the velocity is as unknown as at first sight: a bounce is no unrest.
+Changes of velocity are Student-t: a Gaussian whose density (variance per second) is another at every step. How large it
+is as a rule comes from the likelihood of what was measured, as a Kalman filter at constant velocity gives it from its
+innovations (Harvey, "Forecasting, Structural Time Series Models and the Kalman Filter", sec. 3.4), for a range of
+densities at once; their mean under the posterior keeps little data cautious. How large it was at each step comes from
+expectation and maximisation about the smoothed motion (Meinhold and Singpurwalla, JASA 1989): a body that rests has a
+steady velocity then, though it has bounced before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -18,43 +21,120 @@ from motion4d_ros.types import FloatArray
 
 DECADES = np.arange(-6.0, 2.1, 0.5)  # of the density, about what was expected
 DECADES_EXPECTED = 2.0  # one standard deviation of what is known beforehand
-DEGREES = 4.0  # of freedom of an innovation
-SURPRISE = 9.0  # squared innovation, in variances, after which the velocity is forgotten
+DEGREES = 4.0  # of freedom, of changes of velocity and of innovations
+SURPRISE = 9.0  # squared innovation, in variances, after which a filter forgets the velocity
 FEWEST = 3  # measurements; fewer say nothing about accelerations
+ROUNDS = 4  # of expectation and maximisation
+RECENT = 4  # newest steps, whose mean goes on
 
 
-def learn_process_noise(measured: Sequence[tuple[int, PoseMeasurement]], expected: ProcessNoise) -> ProcessNoise:
+@dataclass(frozen=True)
+class LearntNoise:
+    """The process noise between measurements, and what it is expected to be from now on."""
+
+    stamps_ns: list[int]  # ascending, of the measurements
+    steps: list[ProcessNoise]  # one fewer
+    ahead: ProcessNoise
+
+    def at(self, stamp_ns: int) -> ProcessNoise:
+        """Of the step that ends at a stamp, or passes it."""
+        number = int(np.searchsorted(self.stamps_ns, stamp_ns)) - 1
+        return self.steps[number] if 0 <= number < len(self.steps) else self.ahead
+
+
+def learn_process_noise(measured: Sequence[tuple[int, PoseMeasurement]], expected: ProcessNoise) -> LearntNoise:
     """The process noise of a body `measured` at stamps (ns, ascending), where `expected` was known beforehand."""
+    stamps = [stamp for stamp, _ in measured]
     if len(measured) < FEWEST:
-        return expected
-    seconds = np.array([stamp for stamp, _ in measured]) * 1e-9
+        return LearntNoise(stamps, [expected] * max(0, len(stamps) - 1), expected)
     places = np.array([each.position for _, each in measured])
-    velocity = _density(
-        seconds,
-        places,
-        np.array([np.trace(each.position_covariance) / 3 for _, each in measured]),
-        expected.velocity**2,
-        expected.first_velocity,
-    )
-    turned = [(stamp, each) for stamp, each in measured if each.rotation is not None]
-    rate = expected.rate**2
-    if len(turned) >= FEWEST:
-        rotations = np.stack([each.rotation for _, each in turned])  # type: ignore[misc]
-        steps = Rotation.from_matrix(rotations[1:] @ rotations[:-1].transpose(0, 2, 1)).as_rotvec()
-        rate = _density(
-            np.array([stamp for stamp, _ in turned]) * 1e-9,
-            np.concatenate([np.zeros((1, 3)), np.cumsum(steps, axis=0)]),
-            np.array([np.trace(each.rotation_covariance) / 3 for _, each in turned]),  # type: ignore[arg-type]
-            expected.rate**2,
-            expected.first_rate,
+    place_variance = np.array([np.trace(each.position_covariance) / 3 for _, each in measured])
+    seconds = np.array(stamps) * 1e-9
+    velocity = _densities(seconds, places, place_variance, expected.velocity**2, expected.first_velocity)
+    rate: FloatArray = np.full(len(stamps) - 1, expected.rate**2)
+    rotations = [each.rotation for _, each in measured if each.rotation is not None]
+    turned = [each.rotation_covariance for _, each in measured if each.rotation_covariance is not None]
+    if len(rotations) == len(turned) == len(measured):
+        R = np.stack(rotations)
+        steps = Rotation.from_matrix(R[1:] @ R[:-1].transpose(0, 2, 1)).as_rotvec()
+        angles = np.concatenate([np.zeros((1, 3)), np.cumsum(steps, axis=0)])
+        variance = np.array([np.trace(each) / 3 for each in turned])
+        rate = _densities(seconds, angles, variance, expected.rate**2, expected.first_rate)
+
+    def noise(velocity: float, rate: float) -> ProcessNoise:
+        return ProcessNoise(velocity**0.5, rate**0.5, expected.first_velocity, expected.first_rate)
+
+    ahead = noise(float(velocity[-RECENT:].mean()), float(rate[-RECENT:].mean()))
+    return LearntNoise(stamps, [noise(float(v), float(r)) for v, r in zip(velocity, rate, strict=True)], ahead)
+
+
+def _densities(
+    seconds: FloatArray, values: FloatArray, variance: FloatArray, expected: float, first_rate: float
+) -> FloatArray:
+    """(T - 1,) variance per second that the rate of `values` (T, 3) gains at each step; they were measured with
+    `variance` (T,).
+    """
+    usual = _usual_density(seconds, values, variance, expected, first_rate)
+    gap = np.diff(seconds)
+    changed = _raw_changes(
+        gap, values
+    )  # from too much of it: what is thought to be smooth is hardly ever found not to be
+    for _ in range(ROUNDS):
+        changed = _changes(gap, values, variance, _posterior(changed, gap, usual), first_rate)
+    return _posterior(changed, gap, usual)
+
+
+def _posterior(changed: FloatArray, gap: FloatArray, usual: float) -> FloatArray:
+    """(T - 1,) densities after so much change of rate (T - 1,), squared. Neighbouring steps share what they know: else
+    a steady acceleration, which positions alone show at every other step as well, would be called that.
+    """
+    shared = np.convolve(np.pad(changed / gap, 1, mode="edge"), [0.25, 0.5, 0.25], "valid")
+    return np.asarray((DEGREES * usual + shared) / (DEGREES + 3))
+
+
+def _raw_changes(gap: FloatArray, values: FloatArray) -> FloatArray:
+    """(T - 1,) squared change of rate about each step, by differences of the values alone."""
+    rate = np.diff(values, axis=0) / gap[:, None]
+    change = (np.diff(rate, axis=0) ** 2).sum(1)
+    return np.maximum(np.concatenate([change[:1], change]), np.concatenate([change, change[-1:]]))
+
+
+def _changes(
+    gap: FloatArray, values: FloatArray, variance: FloatArray, density: FloatArray, first_rate: float
+) -> FloatArray:
+    """(T - 1,) expected squared change of rate at each step, by a Rauch-Tung-Striebel smoother whose axes share their
+    covariance.
+    """
+    length = len(values)
+    state, covariance = np.zeros((length, 2, 3)), np.zeros((length, 2, 2))
+    before, spread = np.zeros((length, 2, 3)), np.zeros((length, 2, 2))
+    state[0, 0], covariance[0] = values[0], np.diag([variance[0], first_rate**2])
+    for k in range(1, length):
+        step = gap[k - 1]
+        F = np.array([[1.0, step], [0.0, 1.0]])
+        noise = density[k - 1] * np.array([[step**3 / 3, step**2 / 2], [step**2 / 2, step]])
+        before[k], spread[k] = F @ state[k - 1], F @ covariance[k - 1] @ F.T + noise
+        gain = spread[k, :, 0] / (spread[k, 0, 0] + variance[k])
+        state[k] = before[k] + gain[:, None] * (values[k] - before[k, 0])
+        covariance[k] = spread[k] - gain[:, None] * spread[k, 0]
+    later, sure, changed = state[-1], covariance[-1], np.zeros(length - 1)
+    for k in range(length - 2, -1, -1):
+        F = np.array([[1.0, gap[k]], [0.0, 1.0]])
+        back = covariance[k] @ F.T @ np.linalg.inv(spread[k + 1])
+        smoothed, smooth = (
+            state[k] + back @ (later - before[k + 1]),
+            covariance[k] + back @ (sure - spread[k + 1]) @ back.T,
         )
-    return ProcessNoise(np.sqrt(velocity), np.sqrt(rate), expected.first_velocity, expected.first_rate)
+        across = back @ sure  # covariance of the smoothed states at k and k + 1
+        changed[k] = ((later[1] - smoothed[1]) ** 2).sum() + 3 * (smooth[1, 1] + sure[1, 1] - 2 * across[1, 1])
+        later, sure = smoothed, smooth
+    return changed
 
 
-def _density(
+def _usual_density(
     seconds: FloatArray, values: FloatArray, variance: FloatArray, expected: float, first_rate: float
 ) -> float:
-    """Variance per second that the rate of `values` (T, 3) gains; they were measured with `variance` (T,)."""
+    """Variance per second that the rate of `values` (T, 3) gains as a rule; they were measured with `variance` (T,)."""
     density = expected * 10.0**DECADES  # (G,): all at once, the axes share it
     score = -0.5 * (DECADES / DECADES_EXPECTED) ** 2
     value, rate = np.tile(values[0], (len(density), 1)), np.zeros((len(density), 3))

@@ -31,13 +31,14 @@ from motion4d_ros.objects.motion import (
     PoseMeasurement,
     ProcessNoise,
     advance,
+    again,
     begin,
     predict,
     scaled,
     smooth,
 )
 from motion4d_ros.objects.observation import ObjectObservation
-from motion4d_ros.objects.process_noise import learn_process_noise
+from motion4d_ros.objects.process_noise import LearntNoise, learn_process_noise
 from motion4d_ros.objects.track import Box, Track, ahead, carried, carried_point, told_state, visible
 from motion4d_ros.types import FloatArray, ObjectPhase, ObjectState
 
@@ -65,7 +66,7 @@ class ObjectTracker:
         self._stamp_ns: int | None = None
         self._snapshots: deque[tuple[int, dict[int, Track]]] = deque(maxlen=SNAPSHOTS)
         self._measured: dict[int, dict[int, PoseMeasurement]] = {}  # object id -> stamp, ns -> measurement
-        self._process_noise: dict[int, ProcessNoise] = {}  # learnt, by object id
+        self._process_noise: dict[int, LearntNoise] = {}  # learnt, by object id
         self.consistency = LiveConsistency()
 
     @property
@@ -75,7 +76,8 @@ class ObjectTracker:
 
     def process_noise(self, object_id: int) -> ProcessNoise:
         """How freely an object moves."""
-        return self._process_noise.get(object_id, self.expected_process_noise)
+        learnt = self._process_noise.get(object_id)
+        return self.expected_process_noise if learnt is None else learnt.ahead
 
     def update(self, stamp_ns: int, observations: Sequence[ObjectObservation]) -> list[ObjectState]:
         """States at `stamp_ns`, which must be later than the last; known objects that are not observed are predicted.
@@ -137,7 +139,14 @@ class ObjectTracker:
                 of_object.append(track.step)
                 current.append((copy.copy(track), len(of_object) - 1))
             frames.append(current)
-        smoothed = {object_id: smooth(each) for object_id, each in steps.items()}
+        self._learn_process_noise()
+        smoothed = {}
+        for object_id, each in steps.items():
+            noise = self._process_noise.get(object_id)
+            filtered = each if noise is None else again(each, noise.at)
+            smoothed[object_id] = smooth(filtered)
+            if object_id in self._tracks:
+                self._tracks[object_id].step = filtered[-1]
         boxes = {track.object_id: track.box for current in frames for track, _ in current}  # the last of each
         result = []
         for current in frames:
@@ -149,7 +158,6 @@ class ObjectTracker:
                 pose = track.T_map_base if track.posed or track.sight is not None else carried(track, motion)
                 states.append(told_state(track, motion, pose))
             result.append(states)
-        self._learn_process_noise()
         return result
 
     def lost(self, stamp_ns: int) -> list[LostObject]:

@@ -1,8 +1,9 @@
 """The probability that a tracked point is where it is told to be: within 5 px, and 5 cm where lengths are metres.
 
-A point errs as the pose of its object does, now and when it was queried, and as the surface does on which it was
-found. Beside that, some points are simply wrong: queried at an edge, or carried by another object's motion. How many
-is measured on scenes whose truth is known (`python -m motion4d_ros.evaluation.calibration`).
+A point errs as the pose of its object does, and as the surface does on which it was found. (What the pose was off by
+when the point was queried is mostly the same error.) Beside that, some points are simply wrong: queried at an edge, or
+carried by another object's motion. How many is measured on scenes whose truth is known
+(`python -m motion4d_ros.evaluation.calibration`).
 """
 
 from __future__ import annotations
@@ -46,8 +47,7 @@ def track_confidence(
     spread = np.repeat(surface[:, None], length, 1)
     for label in np.unique(labels[labels > 0]).tolist():
         mine = np.flatnonzero(labels == label)
-        of_pose = np.stack([_of_points(covariance_of(label, k), tracks_xyz[mine, k]) for k in range(length)], 1)
-        spread[mine] += of_pose + of_pose[np.arange(len(mine)), start[mine]][:, None]
+        spread[mine] += np.stack([_of_points(covariance_of(label, k), tracks_xyz[mine, k]) for k in range(length)], 1)
     ray = tracks_xyz - T_map_cams[None, :, :3, 3]
     distance = np.maximum(np.linalg.norm(ray, axis=-1), 1e-9)
     along = np.einsum("qti,qtij,qtj->qt", ray, spread, ray) / distance**2
