@@ -148,7 +148,18 @@ def _object_row(object_id: int, states: list[tuple[int, ObjectState]], log: Fram
         "path": f"{path:.2f} {unit}",
         "size": " × ".join(f"{value:.2f}" for value in sorted(size, reverse=True)) + f" {unit}",
         "existence": f"{100 * states[-1][1].existence:.0f} %",
+        "sure": _how_sure(counted, unit),
     }
+
+
+def _how_sure(states: list[tuple[int, ObjectState]], unit: str) -> str:
+    """One standard deviation of position and velocity, the middle of an object's frames."""
+    position, velocity = (
+        float(np.median([np.sqrt(np.trace(covariance(s)[:3, :3]) / 3) for _, s in states]))
+        for covariance in (lambda s: s.pose_covariance, lambda s: s.twist_covariance)
+    )
+    length = f"{1e3 * position:.0f} mm" if unit == "m" else f"{position:.3f} {unit}"
+    return f"{length}, {velocity:.2f} {unit}/s"
 
 
 def _phase_bar(object_id: int, states: dict[int, ObjectState], frames: int) -> list[tuple[float, str, str]]:

@@ -1,14 +1,16 @@
-"""What RViz draws: a box, a label, a velocity arrow and the recent trajectory of every object."""
+"""What RViz draws of every object: box, label, velocity, recent trajectory, and how sure position and velocity are."""
 
 from __future__ import annotations
 
 from collections import deque
 
+import numpy as np
 from builtin_interfaces.msg import Duration
 from geometry_msgs.msg import Point, Vector3
 from std_msgs.msg import ColorRGBA, Header
 from visualization_msgs.msg import Marker, MarkerArray
 
+from motion4d_ros.geometry.rigid import pose_matrix
 from motion4d_ros.ros.outputs.messages import header, pose_message
 from motion4d_ros.ros.outputs.overlay import object_colour
 from motion4d_ros.types import Estimate, FloatArray, ObjectPhase, ObjectState
@@ -16,6 +18,11 @@ from motion4d_ros.types import Estimate, FloatArray, ObjectPhase, ObjectState
 _FADE = {ObjectPhase.NEW: 0.35, ObjectPhase.TRACKED: 0.7, ObjectPhase.OCCLUDED: 0.35, ObjectPhase.LOST: 0.15}
 ARROW_SECONDS = 0.5
 """The arrow ends where the object will be after this time."""
+
+SIGMAS = 2.0
+"""Half axes of ellipsoids, standard deviations: each axis holds 95 %."""
+
+NAMESPACES = ("box", "label", "velocity", "trajectory", "position_uncertainty", "velocity_uncertainty")
 
 
 class MarkerMaker:
@@ -42,11 +49,12 @@ class MarkerMaker:
             while len(path) > max(self.trail, 1):
                 path.popleft()
             markers += [self._box(state, head), self._label(state, head), self._arrow(state, head)]
+            markers += [self._position_uncertainty(state, head), self._velocity_uncertainty(state, head)]
             if self.trail >= 2 and len(path) >= 2:
                 markers.append(self._path(state, head))
         for gone in self._shown - seen:
             self._paths.pop(gone, None)
-            for namespace in ("box", "label", "velocity", "trajectory"):
+            for namespace in NAMESPACES:
                 markers.append(Marker(header=head, ns=namespace, id=gone, action=Marker.DELETE))
         self._shown = seen
         return MarkerArray(markers=markers)
@@ -84,11 +92,33 @@ class MarkerMaker:
         marker.scale = Vector3(x=width, y=2 * width, z=3 * width)
         return marker
 
+    def _position_uncertainty(self, state: ObjectState, head: Header) -> Marker:
+        marker = self._base(state, head, "position_uncertainty", Marker.SPHERE, 0.5)
+        _shape(marker, state.T_map_object[:3, 3], state.pose_covariance[:3, :3])
+        return marker
+
+    def _velocity_uncertainty(self, state: ObjectState, head: Header) -> Marker:
+        """Where the arrow may end."""
+        marker = self._base(state, head, "velocity_uncertainty", Marker.SPHERE, 0.25)
+        end = state.T_map_object[:3, 3] + ARROW_SECONDS * state.twist[:3]
+        _shape(marker, end, ARROW_SECONDS**2 * state.twist_covariance[:3, :3])
+        return marker
+
     def _path(self, state: ObjectState, head: Header) -> Marker:
         marker = self._base(state, head, "trajectory", Marker.LINE_STRIP, 0.9)
         marker.points = list(self._paths[state.object_id])
         marker.scale.x = max(0.003, 0.03 * float(max(state.size_m)))
         return marker
+
+
+def _shape(marker: Marker, centre: FloatArray, covariance: FloatArray) -> None:
+    """Makes a sphere the ellipsoid of `SIGMAS` standard deviations of a (3, 3) covariance, m²."""
+    values, axes = np.linalg.eigh((covariance + covariance.T) / 2)
+    if np.linalg.det(axes) < 0:
+        axes = -axes
+    marker.pose = pose_message(pose_matrix(axes, centre))
+    x, y, z = (max(float(v), 1e-4) for v in 2 * SIGMAS * np.sqrt(np.maximum(values, 0.0)))
+    marker.scale = Vector3(x=x, y=y, z=z)
 
 
 def _point(values: FloatArray) -> Point:
