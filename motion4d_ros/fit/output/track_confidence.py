@@ -20,7 +20,7 @@ WITHIN_PX = 5.0
 WITHIN_M = 0.05
 SHARE_RIGHT = 0.98  # of visible points
 SHARE_RIGHT_HIDDEN = 0.85  # of those that are told to be hidden and are not
-SIGMA_SURFACE = 0.01  # of the depth at which a point was found, relative
+SIGMA_SURFACE = 0.006  # of the depth at which a point was found, relative
 
 CovarianceOf = Callable[[int, int], PoseCovariance | None]
 """(object id, frame column) -> how well the object's pose is known there."""
