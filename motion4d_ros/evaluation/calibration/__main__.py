@@ -77,7 +77,8 @@ def _truth(name: str, frames: int, shared: Path) -> Truth | None:
     """Of an own scene by name and seed, or of a shared one; None where that is absent."""
     title, _, seed = name.partition(":")
     if title in PRESETS:
-        return make_scene(title, int(seed or 0), frames).truth()
+        scene = make_scene(title, int(seed or 0), frames)
+        return {**scene.truth(), "in_depth": scene.in_depth_m}  # as exact as it is played elsewhere
     folder = shared / "scenes" / title
     return load_truth(folder) if (folder / "gt.npz").is_file() else None
 
