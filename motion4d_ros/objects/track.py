@@ -10,7 +10,7 @@ from motion4d_ros.geometry.pose_covariance import PoseCovariance, lever
 from motion4d_ros.geometry.rigid import pose_matrix
 from motion4d_ros.geometry.sight import Sight
 from motion4d_ros.objects.appearance import Appearance
-from motion4d_ros.objects.motion import FilterStep, MotionState
+from motion4d_ros.objects.motion import FilterStep, MotionState, ProcessNoise
 from motion4d_ros.types import FloatArray, ObjectPhase, ObjectState
 
 
@@ -112,6 +112,11 @@ def told_state(track: Track, motion: MotionState, T_map_base: FloatArray, ahead_
     if track.sight is not None:  # an error of its distance is common to all frames: no filter averages it
         away = pose[:3, 3] - track.sight.centre
         pose_covariance[:3, :3] += track.sight.sigma**2 * np.outer(away, away)
+        if not track.sight.ranged:  # what is withheld is unknown
+            ray = track.sight.direction(pose[:3, 3])
+            along = float(ray @ twist_covariance[:3, :3] @ ray)
+            missing = max(0.0, ProcessNoise.first_velocity**2 - along)
+            twist_covariance[:3, :3] += missing * np.outer(ray, ray)
     return ObjectState(
         object_id=track.object_id,
         label=track.label,

@@ -147,6 +147,7 @@ class ObjectTracker:
             smoothed[object_id] = smooth(filtered)
             if object_id in self._tracks:
                 self._tracks[object_id].step = filtered[-1]
+        self._snapshots[-1] = (history[-1][0], _copied(self._tracks))
         boxes = {track.object_id: track.box for current in frames for track, _ in current}  # the last of each
         result = []
         for current in frames:
@@ -332,6 +333,9 @@ class ObjectTracker:
         if self._snapshots:
             self._stamp_ns, tracks = self._snapshots[-1]
             self._tracks = _copied(tracks)
+            for object_id, label in self._labels.items():  # given since
+                if object_id in self._tracks:
+                    self._tracks[object_id].label = label
         else:
             self._stamp_ns, self._tracks = None, {}
 

@@ -325,6 +325,7 @@ def _status(topics: _Topics, health: Health, last: Estimate, frames: int, map_fr
         horizon=health.horizon,
         scale=last.scale.value,
         pose_status=last.pose_status.value,
+        live_consistency=float(health.live_consistency),
         device="cpu",
         warnings=list(health.warnings),
         warning_counts=np.array(list(health.warnings.values()), np.uint64),
