@@ -9,7 +9,7 @@ on the body.
 Neighbouring points do not err independently: flow is smooth, and so are its errors. If they counted as independent,
 hundreds of points would promise a tenth of the true error. Every frame therefore has an unknown field of errors of
 flow, a quadratic polynomial over the body's image whose coefficients have `sigma_flow_field` (px) as their prior. It is
-marginalised like everything else.
+marginalised like everything else. In the same way, depth errs in part alike in all frames.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ FRAME_POINTS = 30
 
 REACH = 2  # frames over which jitter is measured: nearer ones share most of their error
 POSE = 6
+COMMON_SHARE = 0.4  # of the error of depth that is expected in one frame: as much is common to all of them
+SCALE = 6  # place of the log scale error of a frame's depth among its unknowns
 TRANSLATION_FIRST = [3, 4, 5, 0, 1, 2]  # as ROS has it
 
 
@@ -69,16 +71,17 @@ class Adjusted:
         length, support = len(body.t), body.inliers.sum(0)
         rows = _enough(body.inliers)
         some = Body(body.center, body.R, body.t, body.points[rows], body.depth_scale, body.depth_offset)
-        information: Any = _reduced_information(some, select(self._seen, rows), self._options, self._sigma_flow_field)
+        information = _reduced_information(some, select(self._seen, rows), self._options, self._sigma_flow_field)
         per_frame = len(information) // length
         measured = support >= self._least
         gauge = _gauge(body, per_frame, measured)
         stiffness = np.trace(information) / len(information)
         information += stiffness / max(1.0, float(measured.sum())) * gauge @ gauge.T
         pose = np.flatnonzero(np.tile(np.arange(per_frame) < POSE, length))
-        unit = np.zeros((len(information), len(pose)))
+        whole: Any = _with_common_scale(information, per_frame, self._options.sigma_scale)
+        unit = np.zeros((len(whole), len(pose)))
         unit[pose, np.arange(len(pose))] = 1.0
-        factor = linalg.cho_factor(information, lower=True, overwrite_a=True, check_finite=False)
+        factor = linalg.cho_factor(whole, lower=True, overwrite_a=True, check_finite=False)
         solved: FloatArray = linalg.cho_solve(factor, unit, overwrite_b=True, check_finite=False)[pose]
         return solved.reshape(length, 6, length, 6)[:, TRANSLATION_FIRST][:, :, :, TRANSLATION_FIRST]
 
@@ -123,6 +126,16 @@ def _reduced_information(body: Body, seen: Observations, options: BundleOptions,
     root = np.linalg.inv(np.linalg.cholesky(H_pp)).swapaxes(1, 2)  # H_pp^-1 = root root^T
     flat = (W @ root).transpose(1, 0, 2).reshape(length * size, 3 * count)
     return np.asarray(H.reshape(length * size, -1) - flat @ flat.T)
+
+
+def _with_common_scale(information: FloatArray, per_frame: int, sigma: float) -> FloatArray:
+    """With one unknown more: what the depth of the body is wrong by in all frames alike, beside what it is in each,
+    which is expected to be `sigma`.
+    """
+    scale = np.arange(len(information)) % per_frame == SCALE
+    column = information[:, scale].sum(1) - scale / sigma**2  # each frame's own prior says nothing of it
+    common = column[scale].sum() + 1 / (COMMON_SHARE * sigma) ** 2
+    return np.block([[information, column[:, None]], [column[None], common]])
 
 
 def _fields(seen: Observations, weight: FloatArray) -> FloatArray:

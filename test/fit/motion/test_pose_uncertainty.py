@@ -8,7 +8,7 @@ from fit_builders import observe, turning_body
 from scipy.spatial.transform import Rotation
 
 from motion4d_ros.fit.motion.bundle_adjustment import Body, BundleOptions, Observations, solve
-from motion4d_ros.fit.motion.pose_uncertainty import FRAME_POINTS, Adjusted
+from motion4d_ros.fit.motion.pose_uncertainty import COMMON_SHARE, FRAME_POINTS, Adjusted
 from motion4d_ros.geometry.pose_covariance import PoseCovariance
 from motion4d_ros.types import Camera
 
@@ -29,7 +29,7 @@ def noisy_world(seed: int, field_px: float) -> tuple[Body, Body, Observations]:
     seen.uv_px = seen.uv_px + field + 0.2 * rng.standard_normal(seen.uv_px.shape)
     seen.sigma_px = np.full_like(seen.sigma_px, 0.2)
     seen.inverse_depth = seen.inverse_depth * np.exp(0.015 * rng.standard_normal(seen.inverse_depth.shape))
-    scale = OPTIONS.sigma_scale * rng.standard_normal(LENGTH)
+    scale = OPTIONS.sigma_scale * (rng.standard_normal(LENGTH) + COMMON_SHARE * rng.standard_normal())
     seen.inverse_depth = seen.inverse_depth * np.exp(-scale)
     body = Body(truth.center, truth.R, truth.t, truth.points.copy(), np.zeros(LENGTH), np.zeros(LENGTH))
     return truth, body, seen
