@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from motion4d_ros.config import GeometryConfig
 from motion4d_ros.fit.motion.articulation import Split, mean_residual, select, split, unexplained
 from motion4d_ros.fit.motion.bundle_adjustment import Body, BundleOptions, Observations, solve
+from motion4d_ros.fit.motion.mask_middle import Middle, middle_of
 from motion4d_ros.fit.motion.motion_prediction import hold_unseen, one_step_on, predicted_at
 from motion4d_ros.fit.motion.motion_prior import MotionPrior, learn_motion_prior
 from motion4d_ros.fit.motion.object_motion import ObjectMotion, Pose
@@ -194,7 +195,7 @@ class ObjectMotions:
             sigma_acceleration=motion_prior.sigma_acceleration,
             sigma_angular_acceleration=motion_prior.sigma_angular_acceleration,
         )
-        solve(body, seen, options)
+        _solve_with_middle(body, seen, options, middle_of(motion.object_id, horizon), horizon)
         body.move_center(motion.center)
         if known.sum() >= 6:
             _hold_gauge(body, old[known], body.points[known])
@@ -327,6 +328,19 @@ class ObjectMotions:
                 _hold_gauge(part_body, old[known], part_body.points[known])
             _store(part, part_body, points.ids[rows], horizon)
             hold_unseen(part, horizon, self.options.min_points)
+
+
+def _solve_with_middle(
+    body: Body, seen: Observations, options: BundleOptions, middle: Middle | None, horizon: Horizon
+) -> None:
+    """Adjusts a body to its points and to where its masks have its middle."""
+    if middle is None:
+        solve(body, seen, options)
+        return
+    place = np.einsum("tji,tj->ti", body.R, middle.lifted(horizon) - body.center - body.t) + body.center
+    body.points = np.concatenate([body.points, median_of_known(place[None], axis=1)])
+    solve(body, middle.joined_to(seen), options)
+    body.points, body.inliers, body.point_sigma_m = body.points[:-1], body.inliers[:-1], body.point_sigma_m[:-1]
 
 
 def _store(motion: ObjectMotion, body: Body, ids: NDArray[np.int64], horizon: Horizon) -> None:
