@@ -31,8 +31,6 @@ class ObjectMotion:
     detached_at: int | None = None  # first frame since which nothing links the object to its canonical frame
     doubted_at: int | None = None  # first frame since which it is only known step by step
     sought_until: int | None = None  # newest frame when it was last looked for
-    placed: dict[int, int] = field(default_factory=dict)
-    """First frame of an appearance in which it was put where its mask is -> pixels of the mask then."""
 
     def matrix(self, index: int) -> FloatArray:
         """(4, 4) motion canonical -> map at a frame."""
@@ -98,7 +96,7 @@ class ObjectMotion:
 
     def forget_before(self, index: int) -> None:
         """Drops what is older than frame `index`."""
-        for table in (self.poses, self.scale_error, self.support, self.placed):
+        for table in (self.poses, self.scale_error, self.support):
             for old in [k for k in table if k < index]:
                 del table[old]
         for part in self.parts:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from motion4d_ros.config import GeometryConfig
 from motion4d_ros.fit.motion.articulation import Split, mean_residual, select, split, unexplained
 from motion4d_ros.fit.motion.bundle_adjustment import Body, BundleOptions, Observations, solve
+from motion4d_ros.fit.motion.mask_middle import Middle, middle_of
 from motion4d_ros.fit.motion.motion_prediction import hold_unseen, one_step_on, predicted_at
 from motion4d_ros.fit.motion.motion_prior import MotionPrior, learn_motion_prior
 from motion4d_ros.fit.motion.object_motion import ObjectMotion, Pose
@@ -195,8 +197,8 @@ class ObjectMotions:
             sigma_acceleration=motion_prior.sigma_acceleration,
             sigma_angular_acceleration=motion_prior.sigma_angular_acceleration,
         )
-        solve(body, seen, options)
-        motion.adjusted = Adjusted(body, seen, options, indices, self.options.sigma_flow_field, self.options.min_points)
+        solved = _solve_with_middle(body, seen, options, middle_of(motion.object_id, horizon), horizon)
+        motion.adjusted = Adjusted(*solved, options, indices, self.options.sigma_flow_field, self.options.min_points)
         body.move_center(motion.center)
         if known.sum() >= 6:
             _hold_gauge(body, old[known], body.points[known])
@@ -329,6 +331,22 @@ class ObjectMotions:
                 _hold_gauge(part_body, old[known], part_body.points[known])
             _store(part, part_body, points.ids[rows], horizon)
             hold_unseen(part, horizon, self.options.min_points)
+
+
+def _solve_with_middle(
+    body: Body, seen: Observations, options: BundleOptions, middle: Middle | None, horizon: Horizon
+) -> tuple[Body, Observations]:
+    """Adjusts a body to its points and to where its masks have its middle; the solution of both, and what it is of."""
+    if middle is None:
+        solve(body, seen, options)
+        return copy.copy(body), seen
+    place = np.einsum("tji,tj->ti", body.R, middle.lifted(horizon) - body.center - body.t) + body.center
+    body.points = np.concatenate([body.points, median_of_known(place[None], axis=1)])
+    joined = middle.joined_to(seen)
+    solve(body, joined, options)
+    solved = copy.copy(body)
+    body.points, body.inliers = body.points[:-1], body.inliers[:-1]
+    return solved, joined
 
 
 def _store(motion: ObjectMotion, body: Body, ids: NDArray[np.int64], horizon: Horizon) -> None:

@@ -14,7 +14,6 @@ marginalised like everything else. In the same way, depth errs in part alike in 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -50,11 +49,10 @@ class Adjusted:
         sigma_flow_field: float,
         least: int,
     ) -> None:
-        """The solution `body` at the frames `indices` (T). `sigma_flow_field`, px: see above. Frames with fewer than
-        `least` inliers do not fix the canonical frame.
+        """The solution `body` at the frames `indices` (T); it must not change any more. `sigma_flow_field`, px: see
+        above. Frames with fewer than `least` inliers do not fix the canonical frame.
         """
-        self._body = copy.copy(body)  # of which others go on to choose another canonical frame
-        self._seen, self._options, self._indices = seen, options, indices
+        self._body, self._seen, self._options, self._indices = body, seen, options, indices
         self._sigma_flow_field, self._least = sigma_flow_field, least
 
     @cached_property

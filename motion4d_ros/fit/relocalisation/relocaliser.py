@@ -7,6 +7,8 @@ from collections.abc import Sequence, Set
 import numpy as np
 
 from motion4d_ros.config import GeometryConfig
+from motion4d_ros.fit.motion.bundle_adjustment import BundleOptions
+from motion4d_ros.fit.motion.mask_middle import middle_of
 from motion4d_ros.fit.motion.motion_prediction import bridge, moved_alike, onward, predict_motion
 from motion4d_ros.fit.motion.motion_prior import WELL_SEEN
 from motion4d_ros.fit.motion.object_motion import ObjectMotion
@@ -18,7 +20,6 @@ from motion4d_ros.fit.relocalisation.template_pose_search import (
     Template,
     make_template,
     needed_score,
-    placed,
     polish,
     score_of,
     search_template_pose,
@@ -36,7 +37,6 @@ CLEARLY_SEEN = 0.7  # how far their size may be from that in the keyframes, as a
 APART = 2  # frames between two that confirm each other
 BEYOND_DOUBT = 0.7  # score for an object that was never out of sight
 CLEAR_GAIN = 0.1  # score by which they must beat the pose that was predicted
-MORE_SEEN = 1.3  # factor by which a sighting must grow for an object to be placed again
 MOST_STRAYED = 8  # frames before a loss was noticed in which something may have dragged the object along
 AGREEMENT = 0.5  # radii by which they may differ
 
@@ -82,25 +82,23 @@ class Relocaliser:
         returned = visible[-1]
         while returned - 1 in visible:
             returned -= 1  # the first frame of its newest appearance
-        again = [k for k in visible if k >= returned]
-        best = max(again, key=lambda k: areas[k])
-        if areas[best] > MORE_SEEN * motion.placed.get(returned, 0):
-            motion.placed[returned] = areas[best]
-            self._place(motion, horizon, best, again, since)
+        self._place(motion, horizon, [k for k in visible if k >= returned], since)
         return False
 
     def watch(self, motion: ObjectMotion, horizon: Horizon, new: Sequence[int]) -> bool:
         """Looks whether an object is where it was tracked in the frames `new`; whether it had to be moved there. Writes
         nothing but its motion, so several objects may be watched at once.
 
-        Its points there were something else's, and are to be measured anew before anything is adjusted to them.
+        Its points there were something else's, and are to be measured anew before anything is adjusted to them. Of one
+        that was lost only keyframes since then tell how it looks: before, it was elsewhere than its motion says.
         """
-        lost = [k for k in (motion.detached_at, motion.doubted_at) if k is not None]
-        if motion.parts or lost or new[0] <= horizon.first_index:
+        if motion.parts or new[0] <= horizon.first_index:
             return False
+        since = min((k for k in (motion.detached_at, motion.doubted_at) if k is not None), default=horizon.first_index)
         views = self.keyframes.best_for(motion.object_id, horizon, new[0], TEMPLATE_VIEWS - 1)
         newest = self.keyframes.newest_before(new[0])
         views = [*views, newest] if newest is not None and newest not in views else views
+        views = [k for k in views if k >= since]
         template = make_template([(horizon.get(k), motion.matrix(k)) for k in views], motion.object_id)
         if template is None:
             return False
@@ -272,21 +270,35 @@ class Relocaliser:
             return bridged
         return onward(motion.matrix(index), motion.matrix(seen), pivot, (k - seen) / (seen - index))
 
-    def _place(self, motion: ObjectMotion, horizon: Horizon, index: int, frames: list[int], since: int) -> None:
-        """Puts an object that could not be recognised where its mask and depth are in frame `index`, turned as it would
-        have gone on turning; the same in the other `frames` of this appearance, and on the way there.
+    def _place(self, motion: ObjectMotion, horizon: Horizon, frames: list[int], since: int) -> None:
+        """Puts an object that could not be recognised where masks have its middle in `frames`, those of its newest
+        appearance, turned as it would have gone on turning; so too on the way there.
+
+        Only where an adjustment would not find there: the middle is one of its observations, with heavy tails.
         """
-        _, template = self._template(motion, horizon, since)
-        if template is None:
+        middle = middle_of(motion.object_id, horizon)
+        if middle is None:
             return
+        first, where = horizon.first_index, middle.lifted(horizon)
+        before = [k for k in motion.poses if first <= k < since and middle.seen[k - first]]
+        again = [k for k in frames if middle.seen[k - first]]
+        if not before or not again:
+            return
+        backwards = [transform_points(np.linalg.inv(motion.matrix(k)), where[k - first][None])[0] for k in before]
+        pivot = np.median(backwards, axis=0)
+        index = min(again, key=lambda k: middle.sigma_px[k - first])
         now = motion.matrix(index)
-        coasted = predict_motion(motion, template.middle, since, index)
-        pose = placed(template, horizon.get(index), motion.object_id, now if coasted is None else coasted)
-        if pose is None or _gap(template, pose, now) < 1.0:
-            return  # a half-hidden object's middle is no better known than that
+        off = float(np.linalg.norm(transform_points(now, pivot[None])[0] - where[index - first]))
+        if off < BundleOptions.cauchy * middle.sigma_m(horizon.camera)[index - first]:
+            return
+        coasted = predict_motion(motion, pivot, since, index)
+        pose = now.copy() if coasted is None else coasted
+        pose[:3, 3] += where[index - first] - transform_points(pose, pivot[None])[0]
         motion.regauge(index, pose, frames)
+        self.found.add(motion.object_id)
+        motion.points.clear()  # those picked since are where it was not; they are lifted anew
         for k in range(since, frames[0]):
-            bridged = bridge(motion, template.middle, since, frames[0], k)
+            bridged = bridge(motion, pivot, since, frames[0], k)
             if bridged is not None:
                 motion.regauge(k, bridged, [k])
 

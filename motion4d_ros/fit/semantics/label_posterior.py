@@ -19,8 +19,10 @@ Raters are not as independent as the model has it: a network that misses an arm 
   every false alarm would look impossible;
 - what a mask says d frames away is weighted by the share of information that is left in it,
   I(truth; said at lag d) / I(truth; said at lag 0), measured over all frames;
-- beside the scene, which has seen the object from everywhere, all masks together count as `INDEPENDENT` raters. Its own
-  confusion is counted on disputed pixels only, and against what the masks say without it.
+- the scene is no mask: it has seen the object from everywhere, or renders it badly. Its confusion is counted on
+  disputed pixels only, against what the masks say without it. How much its word weighs beside one of a mask is
+  measured: by what predicts best what a frame's own mask says, from the masks of other frames and from the scene.
+  Where it is rendered well that makes it worth all masks together; where it is not, about one.
 """
 
 from __future__ import annotations
@@ -30,14 +32,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import log_softmax
 
-from motion4d_ros.types import BoolArray
+from motion4d_ros.types import BoolArray, FloatArray
 
 ROUNDS = 3  # of EM; the third changes less than .001 J
 PRIOR_PIXELS = 100.0  # pixels' worth of trust in the pooled confusion when a frame's own is counted
 START_DECAY = 0.85  # worth of a neighbour per frame of distance before any information was measured
 CERTAIN = 0.98  # share of the raters from which a pixel is not disputed
-INDEPENDENT = 3.0  # raters as which the masks of all frames together count beside what the scene shows
+MOST_PIXELS = 20000  # from which the weight of the scene is measured: more change nothing
+IMPOSSIBLE = -1e3  # log-likelihood of a label that nobody says
 CONTAMINATION = 0.05  # least probability of saying any label
 CONCLUDED = -2  # rater: what was concluded about a frame that has been fitted
 
@@ -96,6 +101,7 @@ class Reliability:
     pooled: NDArray[np.float32] | None = None  # of a frame about which nothing is known
     rendered: NDArray[np.float32] | None = None
     lags: NDArray[np.float64] = field(default_factory=lambda: np.ones(1))  # worth of a mask by its distance in frames
+    scene_weight: float = 1.0  # of a word of the scene, beside one of a frame's own mask
 
     def of(self, rater: int) -> NDArray[np.float32]:
         """The log-likelihoods of a frame's mask, or of what was concluded about a frame (`CONCLUDED`)."""
@@ -103,6 +109,11 @@ class Reliability:
         if rater == CONCLUDED and self.rendered is not None:
             return self.rendered
         return self.frames.get(rater, self.pooled)
+
+    def worths(self, opinions: Sequence[Opinion]) -> NDArray[np.float32]:
+        """What each of some opinions is worth by its distance in frames."""
+        last = len(self.lags) - 1
+        return np.array([self.lags[min(opinion.lag, last)] for opinion in opinions], np.float32)
 
     def relabelled(self, before: Sequence[int], now: Sequence[int]) -> Reliability:
         """The same for other labels; of new ones, raters are believed as of those that are known, on average."""
@@ -128,6 +139,7 @@ class Reliability:
             extended(self.pooled),
             None if self.rendered is None else extended(self.rendered),
             self.lags,
+            self.scene_weight,
         )
 
 
@@ -145,6 +157,7 @@ def estimate(
     for _ in range(rounds):
         unaided = _unaided(evidence, reliability, posterior)
         reliability = _reliability(evidence, posterior, unaided, counted, labels)
+        reliability.scene_weight = _scene_weight(evidence, reliability, possible, counted)
         posterior = {index: judge(one, reliability, possible[index]) for index, one in evidence.items()}
     return posterior, reliability
 
@@ -156,16 +169,65 @@ def judge(evidence: Evidence, reliability: Reliability, possible: BoolArray | No
     if possible is None:
         possible = evidence.shares(labels) > 0
     total = np.zeros(possible.shape, np.float32)
-    worths = [np.float32(reliability.lags[min(one.lag, len(reliability.lags) - 1)]) for one in evidence.opinions]
-    for opinion, worth in zip(evidence.opinions, worths, strict=True):
+    for opinion, worth in zip(evidence.opinions, reliability.worths(evidence.opinions), strict=True):
         total += (worth * opinion.said) @ reliability.of(opinion.rater).T
     if evidence.rendered is not None and reliability.rendered is not None:
-        total *= np.float32(min(1.0, INDEPENDENT / sum(worths)))
-        total += evidence.rendered @ reliability.rendered.T
+        total += np.float32(reliability.scene_weight) * (evidence.rendered @ reliability.rendered.T)
     total[~possible] = -np.inf
     total -= total.max(1, keepdims=True)
     np.exp(total, out=total)
     return total / total.sum(1, keepdims=True)
+
+
+def _scene_weight(
+    evidence: Mapping[int, Evidence],
+    reliability: Reliability,
+    possible: Mapping[int, BoolArray],
+    counted: Mapping[int, BoolArray],
+) -> float:
+    """How much the scene's word weighs beside one of a mask, at most as all masks together: the ratio of the weights
+    with which the masks of other frames and the scene predict best what a frame's own mask says (logistic regression).
+    """
+    if reliability.rendered is None:
+        return 1.0
+    step = max(1, sum(int(counted[index].sum()) for index in evidence) // MOST_PIXELS)
+    features, said, open_to = [], [], []  # (n, K, 2) log-likelihoods by masks and scene, (n, K), (n, K)
+    everybody = [1.0]  # worth of all masks of a frame
+    for index, one in evidence.items():
+        own = next((opinion for opinion in one.opinions if opinion.lag == 0), None)
+        if one.rendered is None or own is None:
+            continue
+        rows = np.flatnonzero(counted[index])[::step]
+        worths = reliability.worths(one.opinions)
+        masks = np.zeros((len(rows), len(reliability.rendered)), np.float32)
+        for opinion, worth in zip(one.opinions, worths, strict=True):
+            if opinion.lag > 0:
+                masks += (worth * opinion.said[rows]) @ reliability.of(opinion.rater).T
+        features.append(np.stack([masks, one.rendered[rows] @ reliability.rendered.T], -1))
+        said.append(own.said[rows])
+        open_to.append(possible[index][rows])
+        everybody.append(float(worths.sum()))
+    if not features:
+        return 1.0
+    by_masks, by_scene = _weights(np.concatenate(features), np.concatenate(said), np.concatenate(open_to))
+    most = max(everybody)
+    return by_scene / by_masks if by_scene < most * by_masks else most
+
+
+def _weights(features: NDArray[np.float32], said: NDArray[np.float32], possible: BoolArray) -> FloatArray:
+    """(F,) weights, none negative, of `features` (n, K, F) with which their sum, as logits, predicts best which of the
+    K labels is `said` (n, K); `possible` (n, K) ones only.
+    """
+
+    def loss(weights: FloatArray) -> tuple[float, FloatArray]:
+        logits = np.where(possible, features @ weights, IMPOSSIBLE)
+        log_share = log_softmax(logits, axis=1)
+        miss = np.exp(log_share) * said.sum(1, keepdims=True) - said
+        return -float((said * log_share).sum()) / len(said), np.einsum("nk,nkf->f", miss, features) / len(said)
+
+    count = features.shape[-1]
+    found = minimize(loss, np.full(count, 0.3), jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * count)
+    return np.asarray(found.x, float)
 
 
 def _unaided(

@@ -105,6 +105,39 @@ def test_the_scene_is_a_rater_whose_poor_rendering_is_noticed():
     assert np.diag(np.exp(reliability.rendered))[1:].max() < 0.6
 
 
+def coarse_scene(masks: list[NDArray[np.int64]]) -> dict[int, Evidence]:
+    """What masks say beside a scene whose objects are three pixels too large on two sides."""
+    grown = np.where(TRUTH > 0, TRUTH, np.maximum(np.roll(TRUTH, 3, 0), np.roll(TRUTH, -3, 1)))
+    rendered = np.eye(LABELS)[grown.ravel()].astype(np.float32)
+    return {t: Evidence(one.opinions, rendered) for t, one in still_scene(masks, 6).items()}
+
+
+def test_a_coarse_scene_does_not_spoil_what_many_masks_say_together():
+    masks = [noisy(k, 0.4) for k in range(13)]
+    alone, _ = estimate(still_scene(masks, 6), LABELS)
+    posterior, _ = estimate(coarse_scene(masks), LABELS)
+    assert right(posterior[6]) > right(alone[6])
+
+
+def test_the_scene_weighs_what_it_tells_of_masks_beside_those_of_other_frames():
+    """Where flow fails, an exact scene is worth many masks that are carried; beside good ones a coarse scene is not."""
+    carried = {
+        t: [opinion(s, abs(s - t), np.roll(noisy(s, 0.1), 2 * (s - t), 1)) for s in range(max(0, t - 4), min(9, t + 5))]
+        for t in range(9)
+    }
+    exact = np.eye(LABELS)[TRUTH.ravel()].astype(np.float32)
+    _, trusted = estimate({t: Evidence(opinions, exact) for t, opinions in carried.items()}, LABELS)
+    _, doubted = estimate(coarse_scene([noisy(k, 0.3) for k in range(13)]), LABELS)
+    assert trusted.scene_weight > 3 > doubted.scene_weight
+
+
+def test_a_scene_that_no_mask_can_be_compared_with_is_a_rater_like_others():
+    exact = np.eye(LABELS)[TRUTH.ravel()].astype(np.float32)
+    silent = Evidence([Opinion(0, 0, np.zeros((SIDE * SIDE, LABELS), np.float32))], exact)
+    posterior, reliability = estimate({0: silent}, LABELS)
+    assert np.isfinite(reliability.scene_weight) and np.isfinite(posterior[0]).all()
+
+
 def test_the_scene_decides_what_masks_leave_open():
     half = [np.where((np.arange(SIDE) % 2 == k % 2)[:, None] & (TRUTH == 1), 0, TRUTH) for k in range(2)]
     exact = np.eye(LABELS)[TRUTH.ravel()].astype(np.float32)
