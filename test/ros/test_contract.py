@@ -16,6 +16,7 @@ from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, PointField
 from std_srvs.srv import Trigger
 
+from motion4d_ros.ros.outputs.markers import NAMESPACES
 from motion4d_ros.ros.outputs.publishers import TOPICS
 
 IN_MAP = ("tracked_objects", "camera_pose", "tracked_points", "static_points", "status")
@@ -58,7 +59,7 @@ def test_every_output_has_its_type_stamp_and_frame(harness: Callable[..., Harnes
         assert stamps[0] in heard, name
     marker = h.heard["markers"][-1].markers[0]
     assert marker.header.frame_id == "odom"
-    assert {m.ns for m in h.heard["markers"][-1].markers} == {"box", "label", "velocity", "trajectory"}
+    assert {m.ns for m in h.heard["markers"][-1].markers} == set(NAMESPACES)
 
 
 def test_stages_follow_one_another_for_the_same_stamp(harness: Callable[..., Harness]) -> None:
