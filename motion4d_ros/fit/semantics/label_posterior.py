@@ -20,9 +20,10 @@ Raters are not as independent as the model has it: a network that misses an arm 
 - what a mask says d frames away is weighted by the share of information that is left in it,
   I(truth; said at lag d) / I(truth; said at lag 0), measured over all frames;
 - the scene is no mask: it has seen the object from everywhere, or renders it badly, in some frames or in all. Its
-  confusion, per frame, is counted on disputed pixels only, against what the masks say without it. How much its word weighs beside one of a mask is
-  measured: by what predicts best what a frame's own mask says, from the masks of other frames and from the scene.
-  Where it is rendered well that makes it worth all masks together; where it is not, about one.
+  confusion, per frame, is counted on disputed pixels only, against what the masks say without it. How much its word
+  weighs beside one of a mask is measured: by what predicts best what a frame's own mask says, from the masks of other
+  frames and from the scene. Where it is rendered well that makes it worth all masks together; where it is not, about
+  one.
 """
 
 from __future__ import annotations
