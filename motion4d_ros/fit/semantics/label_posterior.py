@@ -19,10 +19,11 @@ Raters are not as independent as the model has it: a network that misses an arm 
   every false alarm would look impossible;
 - what a mask says d frames away is weighted by the share of information that is left in it,
   I(truth; said at lag d) / I(truth; said at lag 0), measured over all frames;
-- the scene is no mask: it has seen the object from everywhere, or renders it badly. Its confusion is counted on
-  disputed pixels only, against what the masks say without it. How much its word weighs beside one of a mask is
-  measured: by what predicts best what a frame's own mask says, from the masks of other frames and from the scene.
-  Where it is rendered well that makes it worth all masks together; where it is not, about one.
+- the scene is no mask: it has seen the object from everywhere, or renders it badly, in some frames or in all. Its
+  confusion, per frame, is counted on disputed pixels only, against what the masks say without it. How much its word
+  weighs beside one of a mask is measured: by what predicts best what a frame's own mask says, from the masks of other
+  frames and from the scene. Where it is rendered well that makes it worth all masks together; where it is not, about
+  one.
 """
 
 from __future__ import annotations
@@ -64,6 +65,11 @@ class Evidence:
     opinions: list[Opinion]
     rendered: NDArray[np.float32] | None = None  # (n, K) labels of the scene, in [0, 1]
 
+    @property
+    def frame(self) -> int:
+        """Index of the frame, as its own mask has it."""
+        return next((opinion.rater for opinion in self.opinions if opinion.lag == 0), CONCLUDED)
+
     def shares(self, labels: int) -> NDArray[np.float32]:
         """(n, K) of what is said, shares of each of K labels: where EM starts."""
         parts = [np.float32(START_DECAY**opinion.lag) * opinion.said for opinion in self.opinions]
@@ -99,7 +105,8 @@ class Reliability:
 
     frames: dict[int, NDArray[np.float32]] = field(default_factory=dict)
     pooled: NDArray[np.float32] | None = None  # of a frame about which nothing is known
-    rendered: NDArray[np.float32] | None = None
+    rendered: NDArray[np.float32] | None = None  # of the scene in a frame about which nothing is known
+    scenes: dict[int, NDArray[np.float32]] = field(default_factory=dict)  # of the scene as rendered in a frame
     lags: NDArray[np.float64] = field(default_factory=lambda: np.ones(1))  # worth of a mask by its distance in frames
     scene_weight: float = 1.0  # of a word of the scene, beside one of a frame's own mask
 
@@ -109,6 +116,11 @@ class Reliability:
         if rater == CONCLUDED and self.rendered is not None:
             return self.rendered
         return self.frames.get(rater, self.pooled)
+
+    def of_scene(self, evidence: Evidence) -> NDArray[np.float32]:
+        """The log-likelihoods of the scene as rendered in the frame that the evidence is about."""
+        assert self.rendered is not None
+        return self.scenes.get(evidence.frame, self.rendered)
 
     def worths(self, opinions: Sequence[Opinion]) -> NDArray[np.float32]:
         """What each of some opinions is worth by its distance in frames."""
@@ -138,6 +150,7 @@ class Reliability:
             {rater: extended(matrix) for rater, matrix in self.frames.items()},
             extended(self.pooled),
             None if self.rendered is None else extended(self.rendered),
+            {index: extended(matrix) for index, matrix in self.scenes.items()},
             self.lags,
             self.scene_weight,
         )
@@ -172,7 +185,7 @@ def judge(evidence: Evidence, reliability: Reliability, possible: BoolArray | No
     for opinion, worth in zip(evidence.opinions, reliability.worths(evidence.opinions), strict=True):
         total += (worth * opinion.said) @ reliability.of(opinion.rater).T
     if evidence.rendered is not None and reliability.rendered is not None:
-        total += np.float32(reliability.scene_weight) * (evidence.rendered @ reliability.rendered.T)
+        total += np.float32(reliability.scene_weight) * (evidence.rendered @ reliability.of_scene(evidence).T)
     total[~possible] = -np.inf
     total -= total.max(1, keepdims=True)
     np.exp(total, out=total)
@@ -203,11 +216,11 @@ def _scene_weight(
         for opinion, worth in zip(one.opinions, worths, strict=True):
             if opinion.lag > 0:
                 masks += (worth * opinion.said[rows]) @ reliability.of(opinion.rater).T
-        features.append(np.stack([masks, one.rendered[rows] @ reliability.rendered.T], -1))
+        features.append(np.stack([masks, one.rendered[rows] @ reliability.of_scene(one).T], -1))
         said.append(own.said[rows])
         open_to.append(possible[index][rows])
         everybody.append(float(worths.sum()))
-    if not features:
+    if not sum(map(len, said)):
         return 1.0
     by_masks, by_scene = _weights(np.concatenate(features), np.concatenate(said), np.concatenate(open_to))
     most = max(everybody)
@@ -255,7 +268,7 @@ def _reliability(
     longest = max((o.lag for one in evidence.values() for o in one.opinions), default=0)
     own: dict[int, NDArray[np.float64]] = {}
     by_lag = np.zeros((longest + 1, labels, labels))
-    rendered = np.zeros((labels, labels))
+    scenes: dict[int, NDArray[np.float64]] = {}
     for index, one in evidence.items():
         here = counted[index]
         truth = posterior[index][here].T
@@ -267,22 +280,25 @@ def _reliability(
             if opinion.lag == 0:
                 own[opinion.rater] = counts
         if one.rendered is not None:
-            rendered += unaided[index][here].T @ one.rendered[here]
+            scenes[one.frame] = (unaided[index][here].T @ one.rendered[here]).astype(np.float64)
     pooled = _rows(by_lag[0] + np.eye(labels))
-    frames = {
-        rater: _log((counts + PRIOR_PIXELS * pooled) / (counts.sum(1, keepdims=True) + PRIOR_PIXELS))
-        for rater, counts in own.items()
-    }
+    rendered = _rows(sum(scenes.values(), PRIOR_PIXELS * np.eye(labels)))
     left = np.array([information(counts) for counts in by_lag])
     lags: NDArray[np.float64] = START_DECAY ** np.arange(longest + 1, dtype=np.float64)
     if left[0] > 0:
         lags = np.clip(left / left[0], 0.0, 1.0)
     return Reliability(
-        frames,
+        {rater: _shrunk(counts, pooled) for rater, counts in own.items()},
         _log(pooled),
-        _log(_rows(rendered + PRIOR_PIXELS * np.eye(labels))) if rendered.any() else None,
+        _log(rendered) if scenes else None,
+        {index: _shrunk(counts, rendered) for index, counts in scenes.items()},
         lags,
     )
+
+
+def _shrunk(counts: NDArray[np.float64], pooled: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Log-likelihoods (K, K) of one frame from its counts, which those of all frames stand beside."""
+    return _log((counts + PRIOR_PIXELS * pooled) / (counts.sum(1, keepdims=True) + PRIOR_PIXELS))
 
 
 def information(counts: NDArray[np.float64]) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -103,6 +105,19 @@ def test_the_scene_is_a_rater_whose_poor_rendering_is_noticed():
     trusted = estimate({t: Evidence(one.opinions, exact) for t, one in still_scene(masks).items()}, LABELS)[1]
     assert np.diag(np.exp(trusted.rendered)).min() > 0.95
     assert np.diag(np.exp(reliability.rendered))[1:].max() < 0.6
+
+
+def test_a_frame_in_which_the_scene_is_elsewhere_does_not_count_like_the_others():
+    """An object that was lost for a while is rendered where it is not, in some frames only."""
+    masks = [noisy(k, 0.3) for k in range(9)]
+    exact = np.eye(LABELS)[TRUTH.ravel()].astype(np.float32)
+    elsewhere = np.eye(LABELS)[np.roll(TRUTH, 6, 0).ravel()].astype(np.float32)
+    evidence = {t: Evidence(one.opinions, elsewhere if t == 4 else exact) for t, one in still_scene(masks, 2).items()}
+    posterior, reliability = estimate(evidence, LABELS)
+    there, usual = (np.diag(np.exp(reliability.of_scene(evidence[t])))[1:] for t in (4, 3))
+    assert there.max() < 0.65 < 0.75 < usual.min()
+    as_usual = judge(evidence[4], replace(reliability, scenes={}))
+    assert right(posterior[4]) > right(as_usual) + 0.05
 
 
 def coarse_scene(masks: list[NDArray[np.int64]]) -> dict[int, Evidence]:
