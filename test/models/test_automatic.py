@@ -75,7 +75,9 @@ def engine_of(given: Config) -> str:
     return given.masks.source
 
 
-@pytest.mark.parametrize(("source", "chosen"), [("propagation", "sam_onnx"), ("topic",) * 2, ("none",) * 2, ("sam2",) * 2])
+@pytest.mark.parametrize(
+    ("source", "chosen"), [("propagation", "sam_onnx"), ("topic",) * 2, ("none",) * 2, ("sam2",) * 2]
+)
 def test_whoever_has_said_what_outlines_is_obeyed(
     monkeypatch: pytest.MonkeyPatch, config: Config, source: str, chosen: str
 ) -> None:
