@@ -87,7 +87,7 @@ def generate_launch_description() -> LaunchDescription:
             "preset",
             default_value="auto",
             choices=["auto", "motion4d", *PRESETS],
-            description="Settings on top of the defaults, config/<preset>.yaml; auto: a network where the cache has one",
+            description="Settings on top of the defaults, config/<preset>.yaml; auto: a network if the cache has one",
         ),
         DeclareLaunchArgument("params_file", default_value="", description="Your own settings, on top of everything"),
         DeclareLaunchArgument("autostart", default_value="true", description="Configure and activate by itself"),
