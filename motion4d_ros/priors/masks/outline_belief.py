@@ -7,6 +7,8 @@ homographies explain the camera's motion, they are laid over the newest frame (`
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +21,19 @@ from motion4d_ros.types import BoolArray, FloatArray
 
 ASKED = 4  # earlier frames that are laid over a new one
 NEAREST = 2  # frames; nearer ones show the same things covered
-STOOD = (2, 5, 8)  # frames ago, in which something that stands still was seen
+LATELY = (2, 4, 6)  # frames ago: nearer ones, to which the camera's motion is known best
 OFF_PX, OFF_SHARE = 2.0, 0.2  # by which a carried outline is off, px at the flow's size, and of its motion in a frame
-FREE = 4.0  # log-odds against the object, where a place looks as it did when it was free, and for it where it doesn't
-STANDS = 2.0  # and against it, where something stands while the object as a whole moves on
-MOST = 4.0  # log-odds
+STILL = 0.5  # px, a pace that is none
+MOST = 4.0  # log-odds of one cue
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What earlier frames say of a frame; None where they say nothing."""
+
+    unchanged: NDArray[np.float32] | None  # (h, w) in [0, 1] it looks as it did when it was free
+    changed: BoolArray | None  # (h, w) it does not
+    stands: NDArray[np.float32] | None  # (h, w) in [0, 1] it has looked so for some frames, free or not
 
 
 class OutlineBelief:
@@ -33,7 +43,7 @@ class OutlineBelief:
         self._flow = flow
         self._background = StaticBackground(flow)
         self._static: dict[int, NDArray[np.float32]] = {}  # (h, w, 2) flow of the static scene to the frame before
-        self._told: dict[tuple[int, int], tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]] = {}
+        self._told: dict[tuple[int, int], _Told] = {}  # by frame and the first that may be asked
 
     def link(self, index: int, previous: int | None, objects: BoolArray | None) -> None:
         """The next frame, and where objects (H, W) were in the one before."""
@@ -61,16 +71,19 @@ class OutlineBelief:
         """
         mask = self._small(carried > 0.5)
         inside, outside = (cv2.distanceTransform(side.astype(np.uint8), cv2.DIST_L2, 3) for side in (mask, ~mask))
-        off = OFF_PX
+        off, kin = OFF_PX, np.zeros(mask.shape, np.float32)
         if previous is not None and index in self._static and mask.any():
-            moves = length(self._flow.between(index, previous) - self._static[index])[mask]
-            off += OFF_SHARE * float(np.median(moves))
+            moves = length(self._flow.between(index, previous) - self._static[index])
+            pace = float(np.median(moves[mask]))
+            off += OFF_SHARE * pace
+            kin = np.clip(moves / max(pace, STILL), 0, 1)  # what differs, but hardly moves, is badly known background
         belief = np.clip((inside - outside) / off, -MOST, MOST)
-        told, stands = self._compared(index, since)
-        if told is not None and (mask & (told < -0.5)).sum() <= MOST_CUT * mask.sum():  # else it stood there unnoticed
-            belief = belief + FREE * told
-        if stands is not None and (mask & (stands > 0.5)).sum() <= MOST_CUT * mask.sum():
-            belief = belief - STANDS * stands
+        told = self._compared(index, since)
+        if told.changed is not None:
+            belief = belief + MOST * kin * told.changed
+        for against in (told.unchanged, told.stands):  # unless it has stood there unnoticed, or stands still as a whole
+            if against is not None and (mask & (against > 0.5)).sum() <= MOST_CUT * mask.sum():
+                belief = belief - MOST * against
         return np.asarray(belief, np.float32)
 
     def reset(self) -> None:
@@ -79,17 +92,21 @@ class OutlineBelief:
         self._static.clear()
         self._told.clear()
 
-    def _compared(self, index: int, since: int) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
+    def _compared(self, index: int, since: int) -> _Told:
         key = (index, since)
         if key not in self._told:
-            frames = [i for i in self._flow.indices if since <= i <= index - NEAREST]
-            chosen = {frames[round(k)] for k in np.linspace(0, len(frames) - 1, ASKED)} if frames else set()
-            before = self._flow.indices[: self._flow.indices.index(index)][::-1]
-            stood = [before[k - 1] for k in STOOD if k <= len(before)]
-            standing = self._background.standing(index, stood) if len(stood) == len(STOOD) else None
-            self._told[key] = self._background.beside(index, sorted(chosen)), standing
+            before = [i for i in self._flow.indices if i < index][::-1]
+            known = [i for i in before if since <= i <= index - NEAREST]
+            spread = sorted({known[round(k)] for k in np.linspace(0, len(known) - 1, ASKED)}) if known else []
+            lately = [before[k - 1] for k in LATELY if k <= len(before)]
+            self._told[key] = _Told(
+                self._background.unchanged(index, spread),
+                self._background.changed(index, [i for i in lately if i >= since]),
+                self._background.standing(index, lately) if len(lately) == len(LATELY) else None,
+            )
         return self._told[key]
 
     def _small(self, mask: BoolArray) -> BoolArray:
         height, width = self._flow.size
         return np.asarray(cv2.resize(mask.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST) > 0)
+

@@ -160,19 +160,25 @@ class StaticBackground:
             for index in [i for i in table if not self.flow.has(i)]:
                 del table[index]
 
-    def beside(self, index: int, among: Sequence[int]) -> NDArray[np.float32] | None:
-        """As `compare`, by those of the frames `among` to which homographies lead; None where there are too few.
-
-        Other things may move, too: nobody asks how much of the picture differs.
+    def unchanged(self, index: int, among: Sequence[int]) -> NDArray[np.float32] | None:
+        """(h, w) in [0, 1]: how surely a place looks as it did when it was free in those of the frames `among` to which
+        homographies lead; None where these are too few.
         """
         witnesses = self._linked(index, among)
         if len(witnesses) < LEAST_WITNESSES:
             return None
         picture = cv2.GaussianBlur(self.flow.rgb(index), (0, 0), 0.7).astype(np.float32)
+        told, seen, _ = self._ask(index, witnesses, picture, None)
+        return same(picture, (seen >= LEAST_WITNESSES) & (_median(told, seen) < SAME))
+
+    def changed(self, index: int, among: Sequence[int]) -> BoolArray | None:
+        """(h, w) where a place looks unlike it did when it was free in the frames `among`, in any light."""
+        witnesses = self._linked(index, among)
+        if len(witnesses) < LEAST_WITNESSES:
+            return None
+        picture = cv2.GaussianBlur(self.flow.rgb(index), (0, 0), 0.7).astype(np.float32)
         told, seen, behind = self._ask(index, witnesses, picture, None)
-        median, judged = _median(told, seen), seen >= LEAST_WITNESSES
-        differs = clean(judged & (median > DIFFERENT)) & ~shaded(picture, behind)
-        return np.where(differs, 1.0, -same(picture, judged & (median < SAME))).astype(np.float32)
+        return clean((seen >= LEAST_WITNESSES) & (_median(told, seen) > DIFFERENT)) & ~shaded(picture, behind)
 
     def standing(self, index: int, among: Sequence[int]) -> NDArray[np.float32] | None:
         """(h, w) in [0, 1]: how surely what is seen there now, a thing or not, was there in each of the frames `among`.
