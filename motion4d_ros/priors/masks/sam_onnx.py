@@ -157,6 +157,14 @@ class SamOnnxMasks:
         self._settle(object_id, logits, kept, frame.index, seen)
         self._replay(object_id, frame.index)
 
+    def outline(self, frame: Frame, prompt: Prompt) -> BoolArray | None:
+        """(H, W) what points and box of a prompt mean in a seen frame, nothing is started; None if it is not kept."""
+        if not self._keeps(frame):
+            return None
+        pointed = read_prompt(frame, prompt)
+        embedding = self._seen[frame.index].embedding
+        return self._sam.decode(embedding, pointed.points_px, pointed.positive, pointed.box_px).logits > 0
+
     def revised_masks(self) -> dict[int, NDArray[np.int32]]:
         """Masks of seen frames that a prompt has changed since the last call: index -> (H, W) ids."""
         revised, self._revised = self._revised, {}
