@@ -300,7 +300,7 @@ class SamOnnxMasks:
         prior = _probability(belief)
         best: Decoded | None = None
         for _ in range(1 + CLICKS):
-            at = scaled_pixels(np.array(points), mask.shape, embedding.size)
+            at = scaled_pixels(np.array(points), (mask.shape[0], mask.shape[1]), embedding.size)
             answer = self._sam.decode(embedding, at, positive, box, prior)
             if best is not None and _agreement(answer, belief) <= _agreement(best, belief):
                 break
