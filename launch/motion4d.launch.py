@@ -34,7 +34,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         return context.perform_substitution(LaunchConfiguration(name))
 
     parameters: list[object] = [str(SHARE / "config" / "motion4d.yaml")]
-    if value("preset"):
+    if value("preset") != "auto":
         parameters.append(str(SHARE / "config" / f"{value('preset')}.yaml"))
     if value("params_file"):
         parameters.append(value("params_file"))
@@ -49,6 +49,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         if value(name):
             remappings.append((name, value(name)))
             own[parameter] = source
+    own["preset"] = "auto" if value("preset") == "auto" else "none"
     for name in ("image_transport", "map_frame"):
         if value(name):
             own[name] = value(name)
@@ -84,9 +85,9 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument("namespace", default_value="", description="Namespace of the node"),
         DeclareLaunchArgument(
             "preset",
-            default_value="",
-            choices=["", *PRESETS],
-            description="Settings on top of the defaults: config/<preset>.yaml",
+            default_value="auto",
+            choices=["auto", "motion4d", *PRESETS],
+            description="Settings on top of the defaults, config/<preset>.yaml; auto: a network if the cache has one",
         ),
         DeclareLaunchArgument("params_file", default_value="", description="Your own settings, on top of everything"),
         DeclareLaunchArgument("autostart", default_value="true", description="Configure and activate by itself"),

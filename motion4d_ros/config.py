@@ -258,6 +258,11 @@ class RosConfig:
     """The ROS node alone. Its parameters carry no prefix: `ros.map_frame` here is the parameter `map_frame`."""
 
     autostart: bool = tunable(False, "Configure and activate by itself, without a lifecycle manager")
+    preset: str = tunable(
+        "auto",
+        "auto = where masks.source is propagation, a network of the cache outlines instead if this machine can run one",
+        choices=("auto", "none"),
+    )
     image_transport: str = tunable("raw", "compressed: subscribe to <image>/compressed", choices=("raw", "compressed"))
     depth_transport: str = tunable(
         "raw", "compressedDepth: subscribe to <depth>/compressedDepth", choices=("raw", "compressedDepth")

@@ -195,12 +195,12 @@ def _mask_row(clip: Clip, what: str, online: IntArray, final: IntArray, seconds:
     each = " ".join(f"{_mean_j(final, truth, i, matched.get(i)):.2f}" for i in ids)
     sizes = {int(p): int((final == p).sum((1, 2)).max()) for p in np.unique(final[final > 0])}
     false = sum(size > FALSE_OBJECT_PX for p, size in sizes.items() if p not in matched.values())
-    found = " ".join(_first_found(online, truth, i) for i in ids)
+    found = " ".join(first_found(online, truth, i) for i in ids)
     figures = [f"{now.J:.3f}", f"{later.J:.3f}", each, found, str(later.flips), str(false), f"{seconds:.2f}"]
     return [clip.name, what, *figures]
 
 
-def _first_found(online: IntArray, truth: IntArray, object_id: int) -> str:
+def first_found(online: IntArray, truth: IntArray, object_id: int) -> str:
     """Frames between an object's first appearance and the first mask that overlaps it well; `never` if none does."""
     shown = np.flatnonzero((truth == object_id).sum((1, 2)) >= LEAST_PX)
     for k in shown:

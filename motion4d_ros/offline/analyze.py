@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from motion4d_ros.config import Config
-from motion4d_ros.models.automatic import best_outliner
+from motion4d_ros.models.automatic import with_best_outliner
 from motion4d_ros.offline.carriers import AnalysisResult, AnalyzeOptions, Progress
 from motion4d_ros.offline.interrupt import Interrupt
 from motion4d_ros.offline.preflight import check_input, check_installation, check_output, read_prompt_mask
@@ -55,8 +55,8 @@ def analyze(
         try:
             check_installation()
             make, notes = engine_factory or _make_engine, list[str]()
-            if options.automatic:
-                config, engine = with_best_outliner(config, options.explicit, make, notes.append)
+            if options.automatic and "masks.source" not in options.explicit:
+                config, engine = with_best_outliner(config, make, notes.append, "--set masks.source=propagation")
             else:
                 engine = make(config)
             reading = Reading(options, source, engine, work, stop)
@@ -134,40 +134,6 @@ def with_found_inputs(config: Config, explicit: frozenset[str], report: SourceRe
         if part in report.found and path not in explicit:
             config.set(path, value)
     return config
-
-
-def with_best_outliner(
-    config: Config,
-    explicit: frozenset[str],
-    make: Callable[[Config], Motion4D],
-    say: Callable[[str], None] = logger.info,
-) -> tuple[Config, Motion4D]:
-    """The configuration with the best network for objects that machine and cache allow, and an engine of it.
-
-    Where no objects are to be outlined, or somebody has said by what, everything stays as it is. What was chosen is
-    said (`say`) in one line; a network that cannot be used after all is done without.
-    """
-    if config.masks.source != "propagation" or "masks.source" in explicit:
-        return config, make(config)
-    choice, chosen = best_outliner(config, _has_gpu), config.copy()
-    for path, value in choice.settings.items():
-        chosen.set(path, value)
-    said = choice.said
-    try:
-        engine = make(chosen)
-    except Motion4DError as error:
-        if not choice.settings:
-            raise
-        chosen, engine = config, make(config)
-        said = f"preset auto: no network outlines the objects ({error})"
-    say(said)
-    return chosen, engine
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
 
 
 def _with_config(source: SourceOptions, config: Config) -> SourceOptions:

@@ -198,6 +198,14 @@ class HearsDetections(Protocol):
 
 
 @runtime_checkable
+class Outlines(Protocol):
+    """A mask source that can be asked about a thing without following it."""
+
+    def outline(self, frame: Frame, prompt: Prompt) -> BoolArray | None:
+        """(H, W) what points and box of a prompt mean in a frame that has been seen; None if it is kept no longer."""
+
+
+@runtime_checkable
 class RevisesMasks(Protocol):
     """A mask source that changes its mind about earlier frames."""
 

@@ -50,7 +50,7 @@ def make_track_source(config: Config) -> TrackSource:
     return cast(TrackSource, _make(TRACK_SOURCES, "tracks.source", config))
 
 
-def make_mask_source(config: Config) -> MaskSource:
+def make_mask_source(config: Config) -> GuardedMasks:
     """What outlines objects (`masks.source`), behind what finds them (`masks.discovery`).
 
     What fails in it later does not end the run.

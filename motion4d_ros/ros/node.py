@@ -23,6 +23,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from motion4d_ros.config import Config
 from motion4d_ros.imagery.backends import choose_backend
 from motion4d_ros.logs import told
+from motion4d_ros.models.automatic import with_best_outliner
 from motion4d_ros.ros.diagnostics import Snapshot, assess
 from motion4d_ros.ros.engine import Engine, make_engine
 from motion4d_ros.ros.inputs.frames import Calibrations, FrameBuilder, FrameContext, ImageGroup
@@ -128,7 +129,11 @@ class Motion4DNode(LifecycleNode):
         self._transforms = transforms_for(self, config, extrinsic)
         try:
             with told(self._tell):  # kernels may be compiled now, for minutes
-                self.engine = self._engine_factory(config)
+                if config.ros.preset == "auto":
+                    say = self.get_logger().info
+                    self.config, self.engine = with_best_outliner(config, self._engine_factory, say, "preset: none")
+                else:
+                    self.engine = self._engine_factory(config)
             self.outputs = Outputs(self, publish_tf=config.ros.publish_tf, trail=config.ros.trail)
         except Exception:
             self._cleanup()

@@ -35,8 +35,8 @@ def test_an_object_counts_as_found_with_the_first_mask_that_fits() -> None:
     online = np.zeros_like(truth)
     online[2, 0:20] = 7  # far too large
     online[3, 6:15, 5:15] = 7
-    assert monocular._first_found(online, truth, 2) == "2"
-    assert monocular._first_found(np.zeros_like(online), truth, 2) == "never"
+    assert monocular.first_found(online, truth, 2) == "2"
+    assert monocular.first_found(np.zeros_like(online), truth, 2) == "never"
 
 
 def test_unknown_clips_are_one_line(tmp_path: Path) -> None:

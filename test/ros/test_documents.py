@@ -57,6 +57,7 @@ def test_presets_hold_known_parameters_of_the_right_type(repository: Path, name:
     config = Config()
     config.update_from_yaml(path)
     given = yaml.safe_load(path.read_text(encoding="utf-8"))["/**"]["ros__parameters"]
+    assert given.pop("preset", "none") == "none", "no network unless it is named"
     for section, values in given.items():
         for leaf, value in values.items():
             assert type(value) is type(config.get(f"{section}.{leaf}")), f"{section}.{leaf}: ROS is strict about types"

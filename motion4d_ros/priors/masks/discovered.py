@@ -1,9 +1,10 @@
 """Found by one, outlined and followed by another: any discovery in front of any source that takes prompts.
 
 What is found becomes a prompt: its box, and points deep inside the region in which it was seen. The answer gets a
-second look: it must cover what was seen, and not run away from it; else the thing is shown as it was found, and asked
-about again later. Frames in which the outliner does not see it show it as it was found, too. What the discovery takes
-back goes from all frames.
+second look. It must be the same thing when only the points ask: what has no outline of its own, as waves have none, is
+no thing, and is not shown. It must cover what was seen, and not run away from it; else the thing is shown as it was
+found, and asked about again later. Frames in which the outliner does not see it show it as it was found, too. What the
+discovery takes back goes from all frames.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from motion4d_ros.priors.interfaces import (
     LooksAhead,
     LooksFirst,
     MaskSource,
+    Outlines,
     PosePrior,
     RevisesMasks,
     SceneHint,
@@ -35,6 +37,7 @@ from motion4d_ros.types import BoolArray, Detection, FloatArray, Frame, IntArray
 COVERED = 0.5  # share of what was seen that an outline must cover
 RUN_AWAY = 4.0  # times the area of what was seen, from which an outline is of something else
 SAME_THING = 0.5  # share of what was seen that lies in the outline of a known object, from which it is that object
+STABLE = 0.5  # overlap (intersection over union) of the answers to two prompts, from which they are of one thing
 FIRST_WAIT = 4  # frames until a refused proposal is made again; twice as many each time
 TRIES = 4
 MOST_LINKS = 1024  # proposals whose fate is remembered, the newest ones
@@ -170,6 +173,8 @@ class DiscoveredMasks:
         if known is not None and known != link.object_id:
             link.object_id, link.outlined = known, True
             return
+        if link.object_id == 0 and not self._is_a_thing(proposal):
+            return
         object_id = link.object_id or self._next_id
         link.outlined = self._ask(proposal, object_id, newest)
         if link.outlined or proposal.region is not None:  # else nobody has ever seen the id
@@ -193,6 +198,18 @@ class DiscoveredMasks:
             return True
         self._withdraw(object_id)
         return False
+
+    def _is_a_thing(self, proposal: Proposal) -> bool:
+        """Whether its points alone mean the same as with its box; True where nobody can tell."""
+        frame, count = self._frames[proposal.index], len(proposal.points_px)
+        if count == 0 or not isinstance(self.outliner, Outlines):
+            return True
+        prompt = Prompt(frame.stamp_ns, 0, proposal.points_px, np.ones(count, bool))
+        alone = self.outliner.outline(frame, prompt)
+        boxed = self.outliner.outline(frame, replace(prompt, box_px=proposal.box_px))
+        if alone is None or boxed is None:
+            return True
+        return bool((alone & boxed).sum() >= STABLE * (alone | boxed).sum())
 
     @staticmethod
     def _stands(answer: BoolArray, box_px: FloatArray | None, region: BoolArray | None) -> bool:

@@ -22,7 +22,9 @@ from motion4d_ros.models.sam_onnx import Decoded, Embedding, SamOnnx, full_size
 from motion4d_ros.models.store import ModelStore
 from motion4d_ros.priors.flow.optical_flow import FlowCache
 from motion4d_ros.priors.interfaces import SceneHint
-from motion4d_ros.priors.masks.prompting import ObjectBook, box_of, inner_point, labels_from, read_prompt
+from motion4d_ros.priors.masks.discovery.proposals import scaled_box, scaled_pixels
+from motion4d_ros.priors.masks.outline_belief import OutlineBelief
+from motion4d_ros.priors.masks.prompting import ObjectBook, inner_point, labels_from, read_prompt
 from motion4d_ros.priors.masks.propagation.mask_cues import own_flow
 from motion4d_ros.types import BoolArray, FloatArray, Frame, IntArray, Motion4DError, Prompt
 
@@ -33,6 +35,8 @@ AREA_RATIO = 4.0  # largest jump of the area from one frame to the next
 SMALLEST_AREA = 16  # px
 SEARCH_FRAMES = 150  # frames during which a hidden object is looked for where it was last seen
 CERTAIN = 8.0  # logit of a person's mask
+CLICKS = 2  # times that the network is asked again
+SURE, DEEP = 1.0, 4.0  # log-odds, and px at the flow's size, from which an answer is told to be wrong
 
 
 @dataclass
@@ -43,6 +47,7 @@ class Followed:
     soft: NDArray[np.float32]  # (H, W) in [0, 1]: its mask where it was last seen, carried to the newest frame
     look: NDArray[np.float32]  # (C,) remembered appearance
     area: float  # px, when last seen
+    since: int  # frame in which it was first marked
     hidden_for: int = 0  # frames
 
 
@@ -74,6 +79,7 @@ class SamOnnxMasks:
         self._sam = sam or load_sam(config)
         self._keep = max(4, 2 * config.window.length)
         self._flow = flow or FlowCache(keep=self._keep)
+        self._belief = OutlineBelief(self._flow)
         self._seen: OrderedDict[int, Seen] = OrderedDict()
         self._objects: dict[int, Followed] = {}
         self._book = ObjectBook()
@@ -94,6 +100,7 @@ class SamOnnxMasks:
                 self._follow(item, frame.index, embedding, seen, hint)
             except Exception as error:  # the others are followed all the same
                 failed = error
+        self._belief.occupy(frame.index, seen.labels() > 0)
         if failed is not None:
             raise failed
         if frame.masks is not None and not self._objects:  # ids that came with the frame start the objects
@@ -150,6 +157,14 @@ class SamOnnxMasks:
         self._settle(object_id, logits, kept, frame.index, seen)
         self._replay(object_id, frame.index)
 
+    def outline(self, frame: Frame, prompt: Prompt) -> BoolArray | None:
+        """(H, W) what points and box of a prompt mean in a seen frame, nothing is started; None if it is not kept."""
+        if not self._keeps(frame):
+            return None
+        pointed = read_prompt(frame, prompt)
+        embedding = self._seen[frame.index].embedding
+        return self._sam.decode(embedding, pointed.points_px, pointed.positive, pointed.box_px).logits > 0
+
     def revised_masks(self) -> dict[int, NDArray[np.int32]]:
         """Masks of seen frames that a prompt has changed since the last call: index -> (H, W) ids."""
         revised, self._revised = self._revised, {}
@@ -158,6 +173,7 @@ class SamOnnxMasks:
     def reset(self) -> None:
         """Forgets everything; ids go on."""
         self._flow.reset()
+        self._belief.reset()
         self._seen.clear()
         self._objects.clear()
         self._revised.clear()
@@ -169,6 +185,9 @@ class SamOnnxMasks:
         self._flow.push(frame)
         if frame.index not in self._seen:
             embedding = self._sam.embed(frame.image)
+            previous = next(reversed(self._seen), None)
+            before = None if previous is None else self._seen[previous].labels() > 0
+            self._belief.link(frame.index, previous, before)
             self._seen[frame.index] = Seen(embedding.features.astype(np.float16), embedding.size)
         while len(self._seen) > self._keep:
             self._seen.popitem(last=False)
@@ -203,7 +222,7 @@ class SamOnnxMasks:
         look = seen.embedding.describe(mask)
         item = self._objects.get(object_id)
         if item is None:
-            self._objects[object_id] = Followed(object_id, _mask(logits), look, float(mask.sum()))
+            self._objects[object_id] = Followed(object_id, _mask(logits), look, float(mask.sum()), index)
             return
         item.soft, item.area, item.hidden_for = _mask(logits), float(mask.sum()), 0
         item.look = _blend(item.look, look)
@@ -224,17 +243,19 @@ class SamOnnxMasks:
         """Follows an object from the kept frame `start` to the newest, after a prompt in the past."""
         first = self._seen[start]
         self._revised[start] = first.labels()
+        self._belief.occupy(start, self._revised[start] > 0)
         if start == next(reversed(self._seen)):
             return
         logits = full_size(first.logits[object_id], first.size)
         mask = logits > 0
-        item = Followed(object_id, _mask(logits), first.embedding.describe(mask), float(mask.sum()))
+        item = Followed(object_id, _mask(logits), first.embedding.describe(mask), float(mask.sum()), start)
         self._objects[object_id] = item
         for index in [i for i in self._seen if i > start]:
             seen = self._seen[index]
             seen.logits.pop(object_id, None)
             self._follow(item, index, seen.embedding, seen, None)
             self._revised[index] = seen.labels()
+            self._belief.occupy(index, self._revised[index] > 0)
 
     def _follow(self, item: Followed, index: int, embedding: Embedding, seen: Seen, hint: SceneHint | None) -> None:
         """Finds one object in frame `index`, or notes that it is hidden.
@@ -255,7 +276,7 @@ class SamOnnxMasks:
         """Whether the object is where the mask `soft` (H, W) points in frame `index`; if so, it is taken over."""
         if (soft > 0.5).sum() < SMALLEST_AREA:
             return False
-        answer = self._ask(embedding, soft)
+        answer = self._ask(embedding, self._belief.of(index, soft, item.since, self._before(index)))
         mask = answer.logits > 0
         area = float(mask.sum())
         if not item.area / AREA_RATIO <= area <= item.area * AREA_RATIO or area < SMALLEST_AREA:
@@ -267,19 +288,45 @@ class SamOnnxMasks:
         seen.logits[item.object_id] = answer.low.astype(np.float16)
         return True
 
-    def _ask(self, embedding: Embedding, soft: NDArray[np.float32]) -> Decoded:
-        """The network's outline for a mask carried or predicted: its box, its innermost point and itself, softened."""
-        mask = soft > 0.5
-        blurred = cv2.GaussianBlur(soft, (0, 0), max(embedding.size) / 400)
-        return self._sam.decode(embedding, inner_point(mask)[None], [True], box_of(mask), blurred)
+    def _ask(self, embedding: Embedding, belief: NDArray[np.float32]) -> Decoded:
+        """The network's outline of what is believed (h, w), log-odds, to be the object: by its box, its innermost point
+        and itself. Where the answer and the belief part, it is asked again with a point there, as a person would.
+        """
+        mask = belief > 0
+        if not mask.any():
+            return Decoded(np.full(embedding.size, -CERTAIN, np.float32), np.zeros((1, 1), np.float32), 0.0)
+        points, positive = [inner_point(mask)], [True]
+        box = scaled_box(mask, embedding.size)
+        prior = _probability(belief)
+        best: Decoded | None = None
+        for _ in range(1 + CLICKS):
+            at = scaled_pixels(np.array(points), (mask.shape[0], mask.shape[1]), embedding.size)
+            answer = self._sam.decode(embedding, at, positive, box, prior)
+            if best is not None and _agreement(answer, belief) <= _agreement(best, belief):
+                break
+            best = answer
+            corrections = clicks(full_size(answer.low, (mask.shape[0], mask.shape[1])) > 0, belief)
+            if not corrections:
+                break
+            points += [point for point, _ in corrections]
+            positive += [sign for _, sign in corrections]
+            prior = _probability(answer.low)
+        assert best is not None
+        return best
 
-    def _carry(self, soft: NDArray[np.float32], index: int, hint: SceneHint | None) -> NDArray[np.float32]:
-        """(H, W) the previous frame's soft mask seen from frame `index`."""
+    def _before(self, index: int) -> int | None:
+        """The frame seen before `index`, whose flow is still held."""
         order = list(self._seen)
         position = order.index(index)
         if position == 0 or not (self._flow.has(order[position - 1]) and self._flow.has(index)):
+            return None
+        return order[position - 1]
+
+    def _carry(self, soft: NDArray[np.float32], index: int, hint: SceneHint | None) -> NDArray[np.float32]:
+        """(H, W) the previous frame's soft mask seen from frame `index`."""
+        previous = self._before(index)
+        if previous is None:
             return soft
-        previous = order[position - 1]
         height, width = self._flow.size
         small = cv2.resize(soft, (width, height), interpolation=cv2.INTER_AREA)
         back = self._flow.between(index, previous)
@@ -307,6 +354,22 @@ def load_sam(config: Config) -> SamOnnx:
     sam = SamOnnx(encoders[0], decoders[0], config)
     sam.try_out()  # nobody has checked that these belong together
     return sam
+
+
+def clicks(mask: BoolArray, belief: NDArray[np.float32]) -> list[tuple[FloatArray, bool]]:
+    """Points x, y deep inside what a mask (h, w) leaves out or takes in against the belief (h, w), and their signs."""
+    found = []
+    for wrong, sign in (((belief > SURE) & ~mask, True), ((belief < -SURE) & mask, False)):
+        depth = cv2.distanceTransform(np.pad(wrong.astype(np.uint8), 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
+        if depth.max() > DEEP:
+            found.append((inner_point(wrong), sign))
+    return found
+
+
+def _agreement(answer: Decoded, belief: NDArray[np.float32]) -> float:
+    """Log-odds of an outline, by what is believed (h, w)."""
+    mask = full_size(answer.low, (belief.shape[0], belief.shape[1])) > 0
+    return float(belief[mask].sum())
 
 
 def _probability(logits: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -19,7 +19,7 @@ pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (docs/mo
 
 from motion4d_ros.models.onnx_session import choose_providers, open_session
 from motion4d_ros.models.sam_onnx import Decoded, Embedding, SamOnnx, full_size
-from motion4d_ros.priors.masks.sam_onnx import SamOnnxMasks, load_sam
+from motion4d_ros.priors.masks.sam_onnx import SamOnnxMasks, clicks, load_sam
 
 HEIGHT, WIDTH = 120, 160
 CAMERA = Camera(120.0, 120.0, 80.0, 60.0, WIDTH, HEIGHT)
@@ -297,3 +297,15 @@ def test_real_network_follows_the_car(shared_data: Path, config: Config) -> None
         else:
             scores.append(iou(labels == 1, truth))
     assert min(scores) > 0.9
+
+
+def test_the_network_is_asked_again_where_it_leaves_out_what_is_believed_in() -> None:
+    belief = np.full((40, 60), -3.0, np.float32)
+    belief[10:30, 10:50] = 3.0
+    half = np.zeros((40, 60), bool)
+    half[10:30, 10:30] = True
+    (found,) = clicks(half, belief)
+    assert found[1] and 30 <= found[0][0] < 50 and 10 <= found[0][1] < 30
+    half[30:40] = True
+    assert [sign for _, sign in clicks(half, belief)] == [True, False]
+    assert clicks(belief > 0, belief) == []

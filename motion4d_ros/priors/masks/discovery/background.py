@@ -9,6 +9,7 @@ differs in many places where nothing moves: there the camera's motion, the depth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -110,44 +111,90 @@ class StaticBackground:
         free = np.ones((height, width), bool)
         if known is not None:
             free = cv2.dilate(known.astype(np.uint8), np.ones((2 * AROUND + 1,) * 2, np.uint8)) == 0
-        sharp = self.flow.rgb(index)
-        picture = cv2.GaussianBlur(sharp, (0, 0), 0.7).astype(np.float32)
+        picture = cv2.GaussianBlur(self.flow.rgb(index), (0, 0), 0.7).astype(np.float32)
         edge = np.zeros((height, width), bool)
         depth = None
         if index in self._views:
             depth = self._static_depth(index, witnesses, free)
             edge = depth_edges(depth) & free  # behind things depth is put together from pieces, and rough
-        told = np.full((len(witnesses), height, width), np.inf, np.float32)
-        seen = np.zeros((height, width), np.int32)
+        told, seen, behind = self._ask(index, witnesses, picture, depth)
+        median = _median(told, seen)
+        judged = (seen >= LEAST_WITNESSES) & ~edge
+        differs = clean(judged & (median > DIFFERENT))
+        if float((differs & free).mean()) > STRAY_SHARE * max(0.2, float(free.mean())):
+            return None
+        differs &= ~shaded(picture, behind)
+        return np.where(differs, 1.0, -same(picture, judged & (median < SAME))).astype(np.float32)
+
+    # ---- helpers ----------------------------------------------------------------------------------------------------
+
+    def _ask(
+        self,
+        index: int,
+        witnesses: Sequence[int],
+        picture: NDArray[np.float32],
+        depth: NDArray[np.float32] | None,
+        heed_occupied: bool = True,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]]:
+        """(N, h, w) tolerances by which `witnesses` differ from frame `index`, in order, those that did not see the
+        place (free, if that is heeded) last; (h, w) how many saw it; (h, w, 3) what the first of them saw.
+        """
+        told = np.full((len(witnesses), *picture.shape[:2]), np.inf, np.float32)
+        seen = np.zeros(picture.shape[:2], np.int32)
         behind = np.zeros_like(picture)
         for k, other in enumerate(witnesses):
             xy, visible = self._correspondence(index, other, depth)
-            if other in self._occupied:
+            if heed_occupied and other in self._occupied:
                 visible &= ~remap(self._occupied[other], xy, nearest=True)
             told[k], laid = differences(picture, remap(self.flow.rgb(other), xy), visible)
             told[k][~visible] = np.inf
             first = visible & (seen == 0)
             behind[first] = laid[first]
             seen += visible
-        told.sort(axis=0)  # those who did not see the place come last
-        median = np.take_along_axis(told, np.maximum(seen - 1, 0)[None] // 2, 0)[0]
-        judged = (seen >= LEAST_WITNESSES) & ~edge
-        differs = clean(judged & (median > DIFFERENT))
-        if float((differs & free).mean()) > STRAY_SHARE * max(0.2, float(free.mean())):
-            return None
-        detail = cv2.blur(np.abs(picture - cv2.blur(picture, (9, 9))).max(-1), (5, 5))
-        settled = cv2.blur((judged & (median < SAME)).astype(np.float32), (3, 3))
-        same = np.where(settled > 0.75, np.clip(detail / DETAIL, 0, 1), 0.0)
-        differs &= ~shaded(picture, behind)
-        return np.where(differs, 1.0, -same).astype(np.float32)
-
-    # ---- helpers ----------------------------------------------------------------------------------------------------
+        told.sort(axis=0)
+        return told, seen, behind
 
     def _forget(self) -> None:
         tables = (self._to_first, self._chain, self._views, self._occupied)
         for table in tables:
             for index in [i for i in table if not self.flow.has(i)]:
                 del table[index]
+
+    def unchanged(self, index: int, among: Sequence[int]) -> NDArray[np.float32] | None:
+        """(h, w) in [0, 1]: how surely a place looks as it did when it was free in those of the frames `among` to which
+        homographies lead; None where these are too few.
+        """
+        witnesses = self._linked(index, among)
+        if len(witnesses) < LEAST_WITNESSES:
+            return None
+        picture = cv2.GaussianBlur(self.flow.rgb(index), (0, 0), 0.7).astype(np.float32)
+        told, seen, _ = self._ask(index, witnesses, picture, None)
+        return same(picture, (seen >= LEAST_WITNESSES) & (_median(told, seen) < SAME))
+
+    def changed(self, index: int, among: Sequence[int]) -> BoolArray | None:
+        """(h, w) where a place looks unlike it did when it was free in the frames `among`, in any light."""
+        witnesses = self._linked(index, among)
+        if len(witnesses) < LEAST_WITNESSES:
+            return None
+        picture = cv2.GaussianBlur(self.flow.rgb(index), (0, 0), 0.7).astype(np.float32)
+        told, seen, behind = self._ask(index, witnesses, picture, None)
+        return clean((seen >= LEAST_WITNESSES) & (_median(told, seen) > DIFFERENT)) & ~shaded(picture, behind)
+
+    def standing(self, index: int, among: Sequence[int]) -> NDArray[np.float32] | None:
+        """(h, w) in [0, 1]: how surely what is seen there now, a thing or not, was there in each of the frames `among`.
+
+        None where homographies lead to too few of them.
+        """
+        witnesses = self._linked(index, among)
+        if len(witnesses) < LEAST_WITNESSES:
+            return None
+        picture = cv2.GaussianBlur(self.flow.rgb(index), (0, 0), 0.7).astype(np.float32)
+        told, seen, _ = self._ask(index, witnesses, picture, None, heed_occupied=False)
+        return same(picture, (seen == len(witnesses)) & (told[-1] < SAME))
+
+    def _linked(self, index: int, among: Sequence[int]) -> list[int]:
+        chain = self._chain.get(index)
+        return [i for i in among if self.flow.has(i) and chain is not None and self._chain.get(i) == chain]
 
     def _witnesses(self, index: int) -> list[int]:
         """Frames from which the static scene can be laid over frame `index`, spread evenly."""
@@ -221,6 +268,20 @@ def differences(
     kernel = np.ones((3, 3), np.uint8)
     outside = np.maximum(cv2.erode(laid, kernel) - picture, picture - cv2.dilate(laid, kernel))
     return np.asarray(np.linalg.norm(np.maximum(outside, 0.0), axis=-1) / TOLERANCE, np.float32), laid
+
+
+def _median(told: NDArray[np.float32], seen: NDArray[np.int32]) -> NDArray[np.float32]:
+    """(h, w) of (N, h, w) in order, of which the first `seen` (h, w) count."""
+    return np.take_along_axis(told, np.maximum(seen - 1, 0)[None] // 2, 0)[0]
+
+
+def same(picture: NDArray[np.float32], alike: BoolArray) -> NDArray[np.float32]:
+    """(h, w) in [0, 1]: how much it means that places of a `picture` (h, w, 3) are `alike` (h, w) in another: something
+    where there is detail.
+    """
+    detail = cv2.blur(np.abs(picture - cv2.blur(picture, (9, 9))).max(-1), (5, 5))
+    settled = cv2.blur(alike.astype(np.float32), (3, 3))
+    return np.where(settled > 0.75, np.clip(detail / DETAIL, 0, 1), 0.0).astype(np.float32)
 
 
 def shaded(picture: FloatArray, behind: FloatArray) -> BoolArray:

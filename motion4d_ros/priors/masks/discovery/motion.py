@@ -11,8 +11,7 @@ from motion4d_ros.config import Config
 from motion4d_ros.priors.flow.optical_flow import FlowCache
 from motion4d_ros.priors.interfaces import DepthPrior, PosePrior, SceneHint
 from motion4d_ros.priors.masks.discovery.motion_masks import MotionMasks
-from motion4d_ros.priors.masks.discovery.proposals import Proposal, inner_points, scaled_pixels
-from motion4d_ros.priors.masks.prompting import box_of
+from motion4d_ros.priors.masks.discovery.proposals import Proposal, inner_points, scaled_box, scaled_pixels
 from motion4d_ros.types import Detection, FloatArray, Frame, IntArray
 
 WHOLE = 0.5  # share of its usual area from which a thing is taken to be in view as a whole
@@ -108,11 +107,6 @@ class MotionDiscovery:
 
     def _proposal(self, key: int, index: int, labels: IntArray) -> Proposal:
         region = labels == key
-        box = box_of(region)
-        assert box is not None
-        edges = box.reshape(2, 2) + np.array([[-0.5, -0.5], [0.5, 0.5]])
         height, width = self._size
-        corners = scaled_pixels(edges, region.shape, self._size) + np.array([[0.5, 0.5], [-0.5, -0.5]])
-        corners = np.clip(corners, 0, [width - 1, height - 1])
         points = np.clip(scaled_pixels(inner_points(region), region.shape, self._size), 0, [width - 1, height - 1])
-        return Proposal(key, index, corners.reshape(4), points, region)
+        return Proposal(key, index, scaled_box(region, self._size), points, region)

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from motion4d_ros.priors.interfaces import DepthPrior, PosePrior, SceneHint
+from motion4d_ros.priors.masks.prompting import box_of
 from motion4d_ros.types import BoolArray, Detection, FloatArray, Frame, IntArray
 
 POINTS = 3  # on the inside of a region, as many as a semantic refinement gives
@@ -83,3 +84,12 @@ def inner_points(region: BoolArray, count: int = POINTS) -> FloatArray:
 def scaled_pixels(points: FloatArray, size: tuple[int, int], to: tuple[int, int]) -> FloatArray:
     """(P, 2) x, y in an image of `size` (height, width) -> the same places in one of size `to` (pixel centres)."""
     return (np.asarray(points, float) + 0.5) * np.array([to[1] / size[1], to[0] / size[0]]) - 0.5
+
+
+def scaled_box(region: BoolArray, to: tuple[int, int]) -> FloatArray:
+    """(4,) box of a region (h, w), not empty, in an image of size `to` (height, width)."""
+    box = box_of(region)
+    assert box is not None
+    edges = box.reshape(2, 2) + np.array([[-0.5, -0.5], [0.5, 0.5]])
+    corners = scaled_pixels(edges, (region.shape[0], region.shape[1]), to) + np.array([[0.5, 0.5], [-0.5, -0.5]])
+    return np.asarray(np.clip(corners, 0, [to[1] - 1, to[0] - 1]).reshape(4), float)
