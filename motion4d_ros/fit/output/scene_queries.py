@@ -11,10 +11,11 @@ from torch import Tensor
 
 from motion4d_ros.fit.optimisation.mapper import Mapper
 from motion4d_ros.fit.output.query_tracks import MovingGaussians, Snapshot, trace
-from motion4d_ros.fit.output.scene_readout import masks, pose_covariance, rendered_labels
+from motion4d_ros.fit.output.scene_readout import masks, rendered_labels
 from motion4d_ros.fit.output.track_correction import TrackCorrections
 from motion4d_ros.fit.window.archive import Archive, ArchivedFrame, RetiredObject
 from motion4d_ros.fit.window.horizon import FrameState, Horizon
+from motion4d_ros.geometry.pose_covariance import PoseCovariance
 from motion4d_ros.scene.storage import PLY_FILE, SCENE_FILE, export_ply, save_scene
 from motion4d_ros.types import FloatArray, Motion4DError, QueryTracks, Rendered, Scale
 
@@ -98,12 +99,18 @@ def query_scene(points_tyx: FloatArray, mapper: Mapper, horizon: Horizon, archiv
         shot,
         lambda label, index: _moving(mapper, archive, label, index, first, count),
         camera,
-        lambda label, column: pose_covariance(mapper, label, first + column),
+        lambda label, column: _known_motion(mapper, label, first + column),
         horizon.frames[-1].scale is Scale.METRIC,
     )
     result.query_points, result.first_index = points_tyx.copy(), first
     result.tracks = ((result.tracks + 0.5) / ratio[::-1] - 0.5).astype(np.float32)
     return result
+
+
+def _known_motion(mapper: Mapper, label: int, index: int) -> PoseCovariance | None:
+    """How well an object's motion is known in a frame; not how it bends, as points follow their own part of it."""
+    motion = mapper.geometry.motions.get(label)
+    return None if motion is None else motion.covariance(index)
 
 
 def write_scene(mapper: Mapper, folder: Path) -> list[str]:
