@@ -15,6 +15,7 @@ import numpy as np
 from motion4d_ros.types import FloatArray
 
 FARTHEST = 2.0  # factor by which a predicted distance may differ from the one seen last
+WIDEST = 1e3  # tangent of the angle to the camera's axis: what is predicted stays in front of the image plane
 _NEAREST = 1e-9  # map units; nearer than this to the camera there is no direction
 
 
@@ -65,7 +66,9 @@ class Sight:
         z, distance = local[:, 2:], np.linalg.norm(local, axis=1, keepdims=True)
         bearing = local[:, :2] / z
         rate = (moving[:, :2] - bearing * moving[:, 2:]) / z
-        plane = np.concatenate([bearing + seconds * rate, np.ones_like(z)], 1)
+        there = bearing + seconds * rate
+        there *= np.minimum(1.0, WIDEST / np.maximum(np.linalg.norm(there, axis=1, keepdims=True), 1.0))
+        plane = np.concatenate([there, np.ones_like(z)], 1)
         shift = np.concatenate([rate, np.zeros_like(z)], 1)
         length = np.linalg.norm(plane, axis=1, keepdims=True)
         ray = plane / length

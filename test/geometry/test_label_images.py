@@ -154,5 +154,5 @@ def test_a_source_at_working_size_is_told_and_published_without_a_shift() -> Non
 def test_a_frame_in_which_a_steady_source_fails_is_bridged() -> None:
     estimates = run(Sharp(blind=[6]))
     told = {(estimate.stage, estimate.index): quality(estimate) for estimate in estimates}
-    assert told[Stage.LIVE, 6] > 0.85 and told[Stage.WINDOW, 6] > 0.85
+    assert told[Stage.LIVE, 6] > 0.75 and told[Stage.WINDOW, 6] > 0.85
     assert told[Stage.WINDOW, 5] > 0.96

@@ -109,3 +109,11 @@ def test_measured_motion_along_the_ray_goes_on_and_levels_off() -> None:
     assert soon[0, 2] == pytest.approx(1.9, abs=0.01) and speed[0, 2] == pytest.approx(-1.0, abs=0.1)
     late, speed = sight.onward(here, velocity, 60.0)
     assert late[0, 2] == pytest.approx(2.0 / FARTHEST) and speed[0, 2] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_what_moves_out_of_sight_for_long_stays_in_front() -> None:
+    sight = Sight(np.eye(4), 0.8, ranged=True)
+    place, velocity = np.array([[0.5, 0.0, 1.0]]), np.array([[3.0, 0.4, -4.5]])
+    for _ in range(40):
+        place, velocity = sight.onward(place, velocity, 0.1)
+        assert place[0, 2] > 0 and np.isfinite(velocity).all()
