@@ -89,16 +89,14 @@ class Relocaliser:
         """Looks whether an object is where it was tracked in the frames `new`; whether it had to be moved there. Writes
         nothing but its motion, so several objects may be watched at once.
 
-        Its points there were something else's, and are to be measured anew before anything is adjusted to them. Of one
-        that was lost only keyframes since then tell how it looks: before, it was elsewhere than its motion says.
+        Its points there were something else's, and are to be measured anew before anything is adjusted to them.
         """
-        if motion.parts or new[0] <= horizon.first_index:
+        lost = [k for k in (motion.detached_at, motion.doubted_at) if k is not None]
+        if motion.parts or lost or new[0] <= horizon.first_index:
             return False
-        since = min((k for k in (motion.detached_at, motion.doubted_at) if k is not None), default=horizon.first_index)
         views = self.keyframes.best_for(motion.object_id, horizon, new[0], TEMPLATE_VIEWS - 1)
         newest = self.keyframes.newest_before(new[0])
         views = [*views, newest] if newest is not None and newest not in views else views
-        views = [k for k in views if k >= since]
         template = make_template([(horizon.get(k), motion.matrix(k)) for k in views], motion.object_id)
         if template is None:
             return False
@@ -295,7 +293,6 @@ class Relocaliser:
         pose = now.copy() if coasted is None else coasted
         pose[:3, 3] += where[index - first] - transform_points(pose, pivot[None])[0]
         motion.regauge(index, pose, frames)
-        self.found.add(motion.object_id)
         motion.points.clear()  # those picked since are where it was not; they are lifted anew
         for k in range(since, frames[0]):
             bridged = bridge(motion, pivot, since, frames[0], k)

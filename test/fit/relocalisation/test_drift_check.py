@@ -9,7 +9,6 @@ from motion4d_ros.config import Config
 from motion4d_ros.fit.motion.object_motion import ObjectMotion
 from motion4d_ros.fit.motion.object_motions import ObjectMotions
 from motion4d_ros.fit.relocalisation.drift_check import seen_elsewhere
-from motion4d_ros.fit.relocalisation.relocaliser import Relocaliser
 from motion4d_ros.fit.relocalisation.template_pose_search import Template, make_template
 from motion4d_ros.fit.tracks.keyframes import Keyframes
 from motion4d_ros.fit.tracks.point_table import PointTable
@@ -92,23 +91,6 @@ def test_one_frame_is_no_proof() -> None:
 def test_where_nothing_looks_like_it_nobody_can_tell() -> None:
     horizon, template = scene(covered=tuple(NEW))
     assert seen_elsewhere(tracked(DRAGGED), template, horizon, NEW, 100) == {}
-
-
-def test_a_board_that_was_lost_is_followed_by_how_it_has_looked_since() -> None:
-    """Where it is, relative to what it was before frame 2, is not known: 40 px off; how it moves from there is."""
-    horizon, _ = scene()
-    motion = tracked(DRAGGED)
-    for k in (0, 1):
-        motion.set_matrix(k, pose(t=(40.0 * PX_M, 0.0, 0.0)))
-    motion.detached_at = 2
-    options = Config().geometry
-    keyframes = Keyframes(options.keyframe_spacing, options.keyframe_reach)
-    keyframes.add(horizon.get(0))
-    relocaliser = Relocaliser(options, keyframes, seed=0)
-    assert not relocaliser.watch(motion, horizon, list(NEW)), "no keyframe since says how it looks"
-    keyframes.add(horizon.get(FIRST - 1))
-    assert relocaliser.watch(motion, horizon, list(NEW))
-    assert max(miss_px({k: motion.matrix(k) for k in NEW})) < 0.5
 
 
 def points(frames: int) -> PointTable:
