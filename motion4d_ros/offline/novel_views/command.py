@@ -63,9 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     video = arguments.out is not None and writing.is_video(arguments.out)
     saved = open_scene(arguments.scene)
-    for option, place in (("--out", arguments.out), ("--ply", arguments.ply)):
+    for option, place, file in (("--out", arguments.out, video), ("--ply", arguments.ply, False)):
         if place is not None:
-            writing.check_writable(place, option)
+            writing.check_writable(place, option, file=file)
     if arguments.freeze is not None:
         saved.check_time(arguments.freeze)
     if arguments.out is not None:

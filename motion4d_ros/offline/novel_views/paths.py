@@ -59,6 +59,8 @@ def plan(saved: SavedScene, options: PathOptions, rate: float) -> list[Step]:
 
 def stabilised(poses: FloatArray, sigma: float) -> FloatArray:
     """(T, 4, 4) poses smoothed over time by a Gaussian of `sigma` frames: positions, and sign-aligned quaternions."""
+    if sigma <= 0:
+        return poses
     quats = Rotation.from_matrix(poses[:, :3, :3]).as_quat()
     for k in range(1, len(quats)):
         quats[k] *= 1.0 if quats[k] @ quats[k - 1] >= 0 else -1.0

@@ -33,10 +33,12 @@ def is_video(path: Path) -> bool:
     return False
 
 
-def check_writable(path: Path, option: str) -> None:
-    """Raises `Motion4DError` where nothing can be written to `path`, a file or a folder that need not exist."""
+def check_writable(path: Path, option: str, *, file: bool) -> None:
+    """Raises `Motion4DError` where no file, or no folder of files, can be written at `path`, which need not exist."""
     try:
-        if path.is_file():  # it will be replaced
+        if file and path.is_dir():
+            raise Motion4DError(f"{option} {path}: is a folder, and its name is that of a file")
+        if file and path.exists():  # it will be replaced
             with path.open("ab"):
                 return
         folder = next(parent for parent in (path, *path.absolute().parents) if parent.exists())

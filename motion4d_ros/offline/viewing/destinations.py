@@ -67,6 +67,8 @@ def check_target(target: str) -> None:
         _need_listener(target)
     elif not target.endswith(SUFFIX):
         raise Motion4DError(f"--rerun {target}: expected FILE{SUFFIX}, {SPAWN}, or rerun+http://HOST:PORT/proxy")
+    elif not (folder := Path(target).absolute().parent).is_dir():
+        raise no_such_path(folder)
     need_viewer()
 
 
@@ -98,8 +100,6 @@ def _spawn(recording: Any) -> None:
 
 
 def _save(recording: Any, path: Path) -> None:
-    if not path.absolute().parent.is_dir():
-        raise no_such_path(path.absolute().parent, f"{path}:")
     try:
         with path.open("wb"):  # Rerun would only log that it cannot
             pass

@@ -65,6 +65,7 @@ class RerunStream:
         self._name({i: "" for i in sorted(ids - {0})} | {s.object_id: s.named for s in states})
         self._camera(camera, estimate.T_map_cam)
         small = cv2.resize(estimate.masks, (camera.width, camera.height), interpolation=cv2.INTER_NEAREST)
+        small = small.astype(np.uint8) if small.max(initial=0) < 256 else small
         self._log(layout.MASKS, self._rr.SegmentationImage(small, opacity=0.45))
         points = estimate.points
         rows = drawn.thinned(len(points.point_id), drawn.MAX_MOVING)
