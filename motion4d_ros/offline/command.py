@@ -60,7 +60,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--overwrite", action="store_true", help="accept a DIR that holds other files")
 
     parser.add_argument(
-        "--rerun", metavar="FILE.rrd|spawn|URL", help="show it while it runs in the viewer Rerun (extra [view]), or record that"
+        "--rerun", metavar="FILE.rrd|spawn|URL", help="show it in the viewer Rerun while it runs (extra [view])"
     )
 
     where = parser.add_argument_group("what to read (topics of a bag, or folders beside a video or images)")

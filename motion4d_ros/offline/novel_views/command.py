@@ -31,8 +31,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("scene", type=Path, metavar="DIR|SCENE", help="folder of `motion4d analyze`, or of a saved scene")
-    parser.add_argument("--out", type=Path, metavar="VIDEO|FOLDER", help="video (.mp4, .mkv, .mov), or folder for PNG images")
+    parser.add_argument(
+        "scene", type=Path, metavar="DIR|SCENE", help="folder of `motion4d analyze`, or of a saved scene"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="VIDEO|FOLDER", help="video (.mp4, .mkv, .mov), or folder for PNG images"
+    )
     parser.add_argument(
         "--path", choices=("given", "stabilised", "orbit"), default="given",
         help="as the camera went (the default), the same smoothed, or about the middle of what it saw",
@@ -42,7 +46,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--smooth", type=float, default=0.5, metavar="S", help="of stabilised: standard deviation, s")
     parser.add_argument("--what", choices=("rgb", "depth", "labels"), default="rgb", help="what is shown")
     parser.add_argument("--size", type=_size, metavar="WxH", help="of the pictures; left out: the images'")
-    parser.add_argument("--fps", type=float, metavar="N", help="frames per second of the video; left out: the recording's")
+    parser.add_argument(
+        "--fps", type=float, metavar="N", help="frames per second of the video; left out: the recording's"
+    )
     parser.add_argument("--ply", type=Path, metavar="FOLDER", help="what moves, one .ply a frame, with colours")
     parser.set_defaults(run=run)
     return parser
@@ -93,7 +99,11 @@ def _pictures(arguments: argparse.Namespace, saved: Any, *, video: bool) -> None
         writing.write_video(arguments.out, photographer, steps, arguments.what, rate)
     else:
         writing.write_images(arguments.out, photographer, steps, arguments.what)
-    frames = f"frame {arguments.freeze:g}" if arguments.freeze is not None else f"frames {saved.frames[0]} to {saved.frames[-1]}"
+    frames = (
+        f"frame {arguments.freeze:g}"
+        if arguments.freeze is not None
+        else f"frames {saved.frames[0]} to {saved.frames[-1]}"
+    )
     _say(f"{arguments.out}: {_many(len(steps), 'picture')} of {width}x{height} px, {frames}")
 
 

@@ -47,9 +47,13 @@ def plan(saved: SavedScene, options: PathOptions, rate: float) -> list[Step]:
     if options.path == ORBIT:
         frames = [float(index) for index in saved.frames]
         times = frames if frozen is None else [frozen] * max(2, round(FROZEN_SECONDS * rate))
-        return [Step(T, time) for T, time in zip(_orbit(saved, len(times), frozen, options.degrees), times, strict=True)]
+        return [
+            Step(T, time) for T, time in zip(_orbit(saved, len(times), frozen, options.degrees), times, strict=True)
+        ]
     if not saved.T_map_cams:
-        raise Motion4DError(f"--path {options.path} needs trajectory.tum and metrics.json beside the scene: try --path orbit")
+        raise Motion4DError(
+            f"--path {options.path} needs trajectory.tum and metrics.json beside the scene: try --path orbit"
+        )
     indices = sorted(saved.T_map_cams)
     poses = np.stack([saved.T_map_cams[index] for index in indices])
     if options.path == STABILISED:
@@ -80,7 +84,7 @@ def _orbit(saved: SavedScene, count: int, frozen: float | None, degrees: float) 
     axis = up_direction(saved.T_map_cams) if saved.T_map_cams else np.array([0.0, 0.0, 1.0])
     share = np.arange(count) / count
     angles = FULL_TURN * share if degrees >= FULL_TURN else 0.5 * degrees * np.sin(2 * np.pi * share)
-    poses = []
+    poses: list[FloatArray] = []
     for angle in angles:
         turn = np.eye(4)
         turn[:3, :3] = Rotation.from_rotvec(np.radians(angle) * axis).as_matrix()

@@ -65,8 +65,8 @@ def write_video(path: Path, photographer: Photographer, steps: Sequence[Step], k
 
 
 def write_images(folder: Path, photographer: Photographer, steps: Sequence[Step], kind: str) -> int:
-    """Writes `NNNNNN.png`: 8-bit colours, 16-bit depth in thousandths of the map's unit (mm; 0: nothing there), or 16-bit
-    ids. Returns how many.
+    """Writes `NNNNNN.png`: 8-bit colours, 16-bit depth in thousandths of the map's unit (mm; 0: nothing is there), or
+    16-bit ids. Returns how many.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for number, step in enumerate(steps):
@@ -77,8 +77,8 @@ def write_images(folder: Path, photographer: Photographer, steps: Sequence[Step]
 
 
 def write_ply_sequence(scene: Scene, folder: Path, times: Iterable[float]) -> int:
-    """Writes what stands still (`static.ply`), what moves at each of the `times` (`NNNNNN.ply`, the frame's number), and
-    all of the latter in one file (`moving.npz`). Returns how many times.
+    """Writes what stands still (`static.ply`), what moves at each of the `times` (`NNNNNN.ply`, the frame's number),
+    and all of the latter in one file (`moving.npz`). Returns how many times.
     """
     folder.mkdir(parents=True, exist_ok=True)
     export_ply(scene, folder / "static.ply", colours=True)
@@ -94,7 +94,9 @@ def _packed(scene: Scene, times: Sequence[float]) -> bytes:
     """What moves at all times: M Gaussians, T times."""
     rows = scene.moving_rows
     posed = scene.at_many(times)
-    stack = [np.stack([getattr(at, name)[rows].detach().cpu().numpy() for at in posed], 1) for name in ("means", "quats")]
+    stack = [
+        np.stack([getattr(at, name)[rows].detach().cpu().numpy() for at in posed], 1) for name in ("means", "quats")
+    ]
     colours = (scene.params["colors"].detach()[rows].clamp(0, 1).cpu().numpy() * 255).round().astype(np.uint8)
     content = io.BytesIO()
     np.savez_compressed(

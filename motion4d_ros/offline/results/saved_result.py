@@ -49,7 +49,8 @@ class SavedResult:
         """Of the images. Raises `Motion4DError` where the analysis could not say."""
         try:
             about = self.metrics["input"]
-            return Camera(*(float(about["camera"][k]) for k in ("fx", "fy", "cx", "cy")), about["width"], about["height"])
+            fx, fy, cx, cy = (float(about["camera"][name]) for name in ("fx", "fy", "cx", "cy"))
+            return Camera(fx, fy, cx, cy, int(about["width"]), int(about["height"]))
         except (KeyError, TypeError, ValueError):
             raise Motion4DError(f"{self.folder / MARKER}: does not say which camera it was: analyse again") from None
 

@@ -25,8 +25,8 @@ _ABOVE = 0.45
 
 
 def blueprint(T_map_cam: FloatArray, up: FloatArray, distance: float, unit: str) -> Any:
-    """The layout. The eye stands behind and above the camera `T_map_cam` (4, 4), and looks at what lies `distance` ahead
-    of it; `up` (3,) is the map's, `unit` the name of its lengths.
+    """The layout. The eye stands behind and above the camera `T_map_cam` (4, 4), and looks at what lies `distance`
+    ahead of it; `up` (3,) is the map's, `unit` the name of its lengths.
     """
     import rerun.blueprint as rrb
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   motion4d view out                     the viewer's own window
-  motion4d view out --web               in a browser, until Ctrl-C; works over ssh -L 9090:localhost:9090 -L 9091:localhost:9091
+  motion4d view out --web               in a browser, until Ctrl-C (over ssh: -L 9090:localhost:9090 -L 9091:localhost:9091)
   motion4d view out --save out.rrd      a recording to send to somebody: rerun out.rrd
 
 The viewer is an extra: pip install 'motion4d_ros[view]', or rerun-sdk."""
@@ -28,8 +28,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "view",
         help="look at results in the viewer Rerun",
-        description="Opens what `motion4d analyze` wrote: images with masks, the camera, the scene, tracks, boxes with\n"
-        "velocities and uncertainty, and plots of speed and cost, all on the images' time line.",
+        description="Opens what `motion4d analyze` wrote: images with masks, the camera, the scene, tracks, boxes\n"
+        "with velocities and uncertainty, and plots of speed and cost, all on the images' time line.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -37,7 +37,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--web", action="store_true", help="in a browser; the page is served until Ctrl-C")
     where.add_argument("--save", type=Path, metavar="FILE.rrd", help="write a recording of Rerun, and end")
-    parser.add_argument("--port", type=int, default=PORT, metavar="N", help=f"of --web; N+1 is used, too (default {PORT})")
+    parser.add_argument(
+        "--port", type=int, default=PORT, metavar="N", help=f"of --web; N+1 is used, too (default {PORT})"
+    )
     parser.add_argument("--no-browser", action="store_true", help="--web: say the address only")
     parser.add_argument("--input", type=Path, metavar="PATH", help="where the recording lies by now, for its images")
     parser.set_defaults(run=run)

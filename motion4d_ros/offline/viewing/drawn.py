@@ -21,7 +21,7 @@ SIGMAS = 2.0  # half an ellipsoid's axis, in standard deviations
 class Trails:
     """Points of one frame that are seen, and where each was before."""
 
-    rows: NDArray[np.intp]  # (P,) of the tracks
+    rows: IntArray  # (P,) of the tracks
     uv: NDArray[np.float32]  # (P, 2) px
     xyz: NDArray[np.float32]  # (P, 3) m; NaN where the depth is unknown
     paths_uv: list[NDArray[np.float32]]  # P times (k, 2), k >= 1

@@ -30,7 +30,7 @@ def live_show(target: str, name: str) -> Iterator[LiveShow]:
 
 
 class LiveShow:
-    """Told by a `Reading` what happens. Whatever goes wrong ends the show, and costs the analysis nothing but a line."""
+    """Told by a `Reading` what happens. What goes wrong ends the show, and costs the analysis nothing but a line."""
 
     def __init__(self, stream: RerunStream) -> None:
         self._stream: RerunStream | None = stream

@@ -20,7 +20,7 @@ from motion4d_ros.offline.report.scene_data import thin_static, up_direction
 from motion4d_ros.offline.report.words import unit
 from motion4d_ros.offline.viewing import blueprint as layout
 from motion4d_ros.offline.viewing import drawn
-from motion4d_ros.types import Camera, Estimate, FloatArray, ObjectState, QueryTracks, Scale, StaticPoints
+from motion4d_ros.types import Camera, Estimate, FloatArray, ObjectState, Scale, StaticPoints
 
 FIRST_EPOCH_NS = 10**18  # 2001: earlier stamps count from some start of their own
 VELOCITY_SECONDS = 0.5  # arrows reach to where an object will be then
@@ -62,7 +62,7 @@ class RerunStream:
             self._begin(estimate.T_map_cam)
         states = drawn.present(estimate.objects)
         ids = {s.object_id for s in states} | set(np.unique(estimate.masks).tolist())
-        self._name({i: "" for i in sorted(ids - {0})} | {s.object_id: s.named for s in states})
+        self._name(dict.fromkeys(sorted(ids - {0}), "") | {s.object_id: s.named for s in states})
         self._camera(camera, estimate.T_map_cam)
         small = cv2.resize(estimate.masks, (camera.width, camera.height), interpolation=cv2.INTER_NEAREST)
         small = small.astype(np.uint8) if small.max(initial=0) < 256 else small
@@ -193,4 +193,6 @@ def small_camera(camera: Camera, picture: NDArray[np.uint8] | cv2.typing.MatLike
     """The camera of a picture that was made smaller."""
     height, width = picture.shape[:2]
     sx, sy = width / camera.width, height / camera.height
-    return Camera(camera.fx * sx, camera.fy * sy, (camera.cx + 0.5) * sx - 0.5, (camera.cy + 0.5) * sy - 0.5, width, height)
+    return Camera(
+        camera.fx * sx, camera.fy * sy, (camera.cx + 0.5) * sx - 0.5, (camera.cy + 0.5) * sy - 0.5, width, height
+    )

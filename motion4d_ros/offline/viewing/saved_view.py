@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +19,9 @@ from motion4d_ros.offline.viewing.rerun_stream import RerunStream, small_camera
 from motion4d_ros.types import Camera, Estimate, Motion4DError
 
 
-def show_result(result: SavedResult, stream: RerunStream, say: Callable[[str], None], recording: Path | None = None) -> int:
+def show_result(
+    result: SavedResult, stream: RerunStream, say: Callable[[str], None], recording: Path | None = None
+) -> int:
     """Tells `stream` everything in a result; how many frames. Pictures come from the recording that was analysed
     (`recording`: where it lies by now); where it is gone, `say` tells, and all else is shown.
     """
@@ -57,9 +60,7 @@ def _shown_camera(camera: Camera) -> Camera:
     return small_camera(camera, small_picture(np.zeros((*camera.size, 3), np.uint8)))
 
 
-def _pictures(
-    result: SavedResult, recording: Path | None, say: Callable[[str], None]
-) -> Iterator[tuple[int, bytes]]:
+def _pictures(result: SavedResult, recording: Path | None, say: Callable[[str], None]) -> Iterator[tuple[int, bytes]]:
     """Frame number and JPEG of the frames of the recording, as far as it can be read."""
     try:
         source = _recording(result, recording)
@@ -70,7 +71,9 @@ def _pictures(
     try:
         for index, frame in enumerate(source):
             if frame.image.shape[:2] != result.camera.size:
-                raise Motion4DError(f"its images are {frame.image.shape[1]}x{frame.image.shape[0]} px, not those analysed")
+                raise Motion4DError(
+                    f"its images are {frame.image.shape[1]}x{frame.image.shape[0]} px, not those analysed"
+                )
             _, data = cv2.imencode(".jpg", small_picture(frame.image), [cv2.IMWRITE_JPEG_QUALITY, PICTURE_QUALITY])
             yield index, data.tobytes()
             if index + 1 == count:
@@ -92,5 +95,9 @@ def _recording(result: SavedResult, recording: Path | None) -> FrameSource:
     config = Config()
     for path, value in result.metrics.get("configuration", {}).items():
         config.set(path, str(value))
-    known = {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
-    return open_source(recording or Path(about["path"]), with_settings(SourceOptions(**known), config))
+    known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
+    try:
+        given = SourceOptions(**known)
+    except TypeError:
+        raise Motion4DError("its metrics.json tells of options that this version does not know") from None
+    return open_source(recording or Path(about["path"]), with_settings(given, config))

@@ -37,8 +37,10 @@ def content(path):
     reader = RrdReader(path)
     found = {}
     for chunk in reader.stream():
-        rows = chunk.to_record_batch().to_pylist()
-        for row in sorted(rows, key=lambda r: str(r.get("rerun.controls.RowId"))):
+        batch = chunk.to_record_batch()
+        kept = [name for name in batch.schema.names if ":" in name or name == "frame" or name.endswith("RowId")]
+        rows = batch.select(kept).to_pylist()
+        for row in rows:  # in the order in which they were told
             values = {k: v for k, v in row.items() if ":" in k}
             found.setdefault(chunk.entity_path, {}).setdefault(row.get("frame", "static"), {}).update(values)
     layouts = [chunk.entity_path for entry in reader.blueprints() for chunk in reader.stream(store=entry)]
@@ -113,12 +115,14 @@ def test_analysis_streams_what_it_believes(rerun, make_bag, topics, tmp_path, en
     result = analyze(options, engine_factory=engine_double)
     assert result.complete and not result.warnings[1:]
     found, layouts = content(tmp_path / "live.rrd")
-    assert ENTITIES <= set(found) and "/viewport" in layouts
+    assert set(found) >= ENTITIES and "/viewport" in layouts
     for entity in ENTITIES - {"/world/static"}:
         assert set(found[entity]) - {"static"} == set(range(10)), entity
     tracks = np.load(out / "tracks.npz")
     shown = found["/world/camera/image/tracks"][3]["Points2D:positions"]
-    assert np.allclose(sorted(p[0] for p in shown), np.sort(tracks["tracks"][:, 3, 0]) + 0.5, atol=1e-3)  # the last word
+    assert np.allclose(
+        sorted(p[0] for p in shown), np.sort(tracks["tracks"][:, 3, 0]) + 0.5, atol=1e-3
+    )  # the last word
 
 
 def test_a_failing_viewer_costs_no_analysis(rerun, make_bag, topics, tmp_path, engine_double, monkeypatch, caplog):
@@ -206,4 +210,4 @@ def test_targets(monkeypatch):
     monkeypatch.setenv("DISPLAY", ":0")
     monkeypatch.setattr(destinations, "need_viewer", lambda: None)
     destinations.check_target("spawn")
-    destinations.check_target("some/where.rrd")
+    destinations.check_target("where.rrd")
