@@ -20,7 +20,7 @@ BOXES, VELOCITIES, UNCERTAINTY = f"{WORLD}/boxes", f"{WORLD}/velocities", f"{WOR
 SPEED, COST, MEMORY = "speed", "cost/seconds", "cost/memory"
 TIMELINE, FRAMES = "image_time", "frame"
 
-_BEHIND = 0.35  # of the distance to what is looked at: how far the eye stands behind the camera
+_BEHIND = 0.45  # of the distance to what is looked at: how far the eye stands behind the camera
 _ABOVE = 0.45
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
 examples:
   motion4d view out                     the viewer's own window
-  motion4d view out --web               in a browser, until Ctrl-C (over ssh: -L 9090:localhost:9090 -L 9091:localhost:9091)
+  motion4d view out --web               in a browser, until Ctrl-C; it uses the ports 9090 and 9091 (--port)
   motion4d view out --save out.rrd      a recording to send to somebody: rerun out.rrd
 
 The viewer is an extra: pip install 'motion4d_ros[view]', or rerun-sdk."""

@@ -5,21 +5,32 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import cv2
 import numpy as np
 
-from motion4d_ros.offline.queries import objects_of_queries
+from motion4d_ros.offline.queries import OnlineTracks, objects_of_queries
+from motion4d_ros.offline.results.frame_log import FrameLog
+from motion4d_ros.offline.scenes import Scenes
 from motion4d_ros.offline.viewing import drawn
 from motion4d_ros.offline.viewing.destinations import recording_to
 from motion4d_ros.offline.viewing.rerun_stream import RerunStream, small_camera
 from motion4d_ros.types import Camera, Estimate, FloatArray, QueryTracks, Stage, StaticPoints
 
 if TYPE_CHECKING:
-    from motion4d_ros.offline.reading import Reading
+    from motion4d_ros.pipeline import Motion4D
 
 logger = logging.getLogger(__name__)
+
+
+class Shown(Protocol):
+    """What is looked at of a `Reading`."""
+
+    engine: Motion4D
+    log: FrameLog
+    online: OnlineTracks
+    scenes: Scenes
 
 
 @contextmanager
@@ -30,7 +41,7 @@ def live_show(target: str, name: str) -> Iterator[LiveShow]:
 
 
 class LiveShow:
-    """Told by a `Reading` what happens. What goes wrong ends the show, and costs the analysis nothing but a line."""
+    """Told by a reading what happens. What goes wrong ends the show, and costs the analysis nothing but a line."""
 
     def __init__(self, stream: RerunStream) -> None:
         self._stream: RerunStream | None = stream
@@ -40,7 +51,7 @@ class LiveShow:
         self._plotted: set[int] = set()
         self._ids: dict[int, int] = {}  # query -> object it lies on
 
-    def frame(self, reading: Reading, live: Estimate) -> None:
+    def frame(self, reading: Shown, live: Estimate) -> None:
         """A frame was accepted."""
         self._guarded(lambda stream: self._frame(reading, live, stream))
 
@@ -49,13 +60,11 @@ class LiveShow:
         before, self._before = self._before, (frames, seconds)
         self._guarded(lambda stream: stream.cost(frames - 1, (seconds - before[1]) / max(1, frames - before[0]), mib))
 
-    def window(self, reading: Reading, estimates: list[Estimate]) -> None:
+    def window(self, reading: Shown, estimates: list[Estimate]) -> None:
         """Frames were fitted, or fitted again."""
         self._guarded(lambda stream: self._window(reading, estimates, stream))
 
-    def end(
-        self, reading: Reading, tracks: QueryTracks, static: StaticPoints, T_map_cams: dict[int, FloatArray]
-    ) -> None:
+    def end(self, reading: Shown, tracks: QueryTracks, static: StaticPoints, T_map_cams: dict[int, FloatArray]) -> None:
         """The last word on tracks and on what stands still."""
 
         def show(stream: RerunStream) -> None:
@@ -66,7 +75,7 @@ class LiveShow:
 
         self._guarded(show)
 
-    def _frame(self, reading: Reading, live: Estimate, stream: RerunStream) -> None:
+    def _frame(self, reading: Shown, live: Estimate, stream: RerunStream) -> None:
         jpeg = reading.log.picture(live.index).read_bytes()
         if self._camera is None or live.index == reading.scenes.starts[-1]:
             picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
@@ -74,7 +83,7 @@ class LiveShow:
             self._camera = small_camera(live.camera, picture)
         stream.image(live.index, live.stamp_ns, jpeg, self._camera, live.T_map_cam)
 
-    def _window(self, reading: Reading, estimates: list[Estimate], stream: RerunStream) -> None:
+    def _window(self, reading: Shown, estimates: list[Estimate], stream: RerunStream) -> None:
         fitted = [estimate for estimate in estimates if estimate.stage is not Stage.LIVE]
         if not fitted or self._camera is None:
             return
@@ -91,7 +100,7 @@ class LiveShow:
             static = reading.engine.static_points()
             stream.static(static, start, reading.log.stamps_ns[start], fitted[0].T_map_cam)
 
-    def _show_tracks(self, reading: Reading, tracks: QueryTracks, indices: list[int], stream: RerunStream) -> None:
+    def _show_tracks(self, reading: Shown, tracks: QueryTracks, indices: list[int], stream: RerunStream) -> None:
         if self._camera is None or not len(tracks.query_points):
             return
         rows, log = drawn.chosen_tracks(len(tracks.query_points)), reading.log
