@@ -16,7 +16,7 @@ from motion4d_ros.offline.results.saved_result import SavedResult
 from motion4d_ros.offline.sources import FrameSource, SourceOptions, open_source
 from motion4d_ros.offline.viewing import drawn
 from motion4d_ros.offline.viewing.rerun_stream import RerunStream, small_camera
-from motion4d_ros.types import Camera, Estimate, Motion4DError
+from motion4d_ros.types import Camera, Motion4DError
 
 
 def show_result(
@@ -29,28 +29,29 @@ def show_result(
         say(f"{name} is not there: what it would show is left out")
     camera = result.camera
     small = _shown_camera(camera)
-    estimates = {estimate.index: estimate for estimate in result.estimates()}
     if (static := result.static_points()) is not None:
         first = min(index for index in result.T_map_cams if index >= result.newest_start)
         stream.static(static, first, result.stamps_ns[first], result.T_map_cams[first])
     for index, jpeg in _pictures(result, recording, say):
         if index in result.T_map_cams:
             stream.image(index, result.stamps_ns[index], jpeg, small, result.T_map_cams[index])
-    for estimate in estimates.values():
+    shown = []
+    for estimate in result.estimates():  # one at a time in memory
         stream.estimate(estimate, small)
-    _show_tracks(result, stream, estimates, small.width / camera.width)
+        shown.append(estimate.index)
+    _show_tracks(result, stream, shown, small.width / camera.width)
     for index, seconds, mib in result.costs():
         stream.cost(index, seconds, mib)
-    return len(estimates)
+    return len(shown)
 
 
-def _show_tracks(result: SavedResult, stream: RerunStream, estimates: dict[int, Estimate], factor: float) -> None:
+def _show_tracks(result: SavedResult, stream: RerunStream, indices: list[int], factor: float) -> None:
     if (tracks := result.tracks) is None or not len(tracks.query_points):
         return
     rows = drawn.chosen_tracks(len(tracks.query_points))
     ids = np.zeros(len(tracks.query_points), int)
     ids[rows] = objects_of_queries(tracks.query_points[rows], result.labels, len(result.stamps_ns))
-    for index in estimates:
+    for index in indices:
         shown = drawn.trails(tracks, rows, index)
         stream.tracks(shown, ids[shown.rows].tolist(), index, factor)
 
