@@ -268,7 +268,7 @@ def test_each_python_has_one_pin_of_everything(repository: Path, python: str) ->
         if requirement.marker is None or requirement.marker.evaluate({"python_version": python}):
             assert canonicalize_name(requirement.name) not in chosen, line
             chosen[canonicalize_name(requirement.name)] = str(requirement.specifier)
-    for name in ("runtime", "dev", "ros-build", "networks"):
+    for name in ("runtime", "dev", "ros-build", "networks", "view"):
         for line in (repository / "requirements" / f"{name}.txt").read_text().splitlines():
             if line.startswith(("#", "torch")):  # PyTorch is the Makefile's
                 continue

@@ -103,7 +103,7 @@ def test_metadata(metadata: Metadata, sdist: Path, repository: Path) -> None:
         assert metadata.requires_python.contains(f"3.{minor}.1")
         assert f"Programming Language :: Python :: 3.{minor}" in metadata.classifiers
     assert not metadata.requires_python.contains("3.9.18")
-    assert {"gpu", "models", "sam2"} <= set(metadata.provides_extra or [])
+    assert {"gpu", "models", "sam2", "view"} <= set(metadata.provides_extra or [])
     with tarfile.open(sdist) as archive:
         (name,) = (name for name in archive.getnames() if name.count("/") == 1 and name.endswith("/PKG-INFO"))
         content = archive.extractfile(name)

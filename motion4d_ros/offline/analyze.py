@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from motion4d_ros.config import Config
@@ -24,6 +25,7 @@ from motion4d_ros.offline.trajectory import pose_matrix
 from motion4d_ros.types import Motion4DError
 
 if TYPE_CHECKING:
+    from motion4d_ros.offline.viewing.live_show import LiveShow
     from motion4d_ros.pipeline import Motion4D
 
 
@@ -46,11 +48,15 @@ def analyze(
     """
     config = effective_config(options)
     check_input(options.input)
+    if options.rerun:
+        from motion4d_ros.offline.viewing.destinations import check_target  # an extra
+
+        check_target(options.rerun)
     check_output(options)
     queries = None if options.queries is None else read_queries(options.queries)
     prompt_labels = None if options.prompt_mask is None else read_prompt_mask(options.prompt_mask)
     with interrupt or Interrupt() as stop, Workspace(options.out, overwrite=options.overwrite) as work:
-        source = open_source(options.input, _with_config(options.source, config))
+        source = open_source(options.input, with_settings(options.source, config))
         config = with_found_inputs(config, options.explicit, source.report)
         try:
             check_installation()
@@ -62,10 +68,20 @@ def analyze(
             reading = Reading(options, source, engine, work, stop)
             reading.tell = on_progress or reading.tell
             reading.notes = notes
-            reading.read(queries, prompt_labels)
-            return Results(reading, config, work).write()
+            with _show(options) as reading.show:
+                reading.read(queries, prompt_labels)
+                return Results(reading, config, work).write()
         finally:
             source.close()
+
+
+def _show(options: AnalyzeOptions) -> AbstractContextManager[LiveShow | None]:
+    """Where the analysis is shown while it runs."""
+    if not options.rerun:
+        return nullcontext()
+    from motion4d_ros.offline.viewing.live_show import live_show  # an extra
+
+    return live_show(options.rerun, options.out.resolve().name)
 
 
 def _make_engine(config: Config) -> Motion4D:
@@ -136,7 +152,7 @@ def with_found_inputs(config: Config, explicit: frozenset[str], report: SourceRe
     return config
 
 
-def _with_config(source: SourceOptions, config: Config) -> SourceOptions:
+def with_settings(source: SourceOptions, config: Config) -> SourceOptions:
     """The source options with what the node and the offline analysis both take from the configuration."""
     from dataclasses import replace
 

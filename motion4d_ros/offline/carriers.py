@@ -23,6 +23,7 @@ class AnalyzeOptions:
     prompt_mask: Path | None = None  # label image of the first frame
     limit: int | None = None  # frames at most
     overwrite: bool = False
+    rerun: str = ""  # where to show the analysis while it runs: FILE.rrd, spawn or a viewer's URL; "": nowhere
     automatic: bool = False  # a network may be chosen by what lies in the cache (`--preset auto`)
 
 

@@ -27,6 +27,7 @@ examples:
   motion4d analyze images/ --fps 30 --intrinsics 600,600,320,240 --depth depth/ --poses path.tum --out out
   motion4d analyze bag/ --depth /camera/depth --odometry /odom --out out
   motion4d analyze clip.mp4 --out out --preset fast --limit 100   a quick look at the beginning
+  motion4d analyze clip.mp4 --out out --rerun spawn               look on in the viewer Rerun
 
 first.png: 8-bit grey PNG of the first frame's size, 0 = background, 1, 2, … = one object each.
 exit status: 0 done; 1 a file could not be written, or something unforeseen; 2 for you to mend, or the disk is full;
@@ -57,6 +58,10 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     parser.add_argument("--overwrite", action="store_true", help="accept a DIR that holds other files")
+
+    parser.add_argument(
+        "--rerun", metavar="FILE.rrd|spawn|URL", help="show it in the viewer Rerun while it runs (extra [view])"
+    )
 
     where = parser.add_argument_group("what to read (topics of a bag, or folders beside a video or images)")
     where.add_argument("--image", metavar="TOPIC", help="images; may be left out where there is only one candidate")
@@ -167,6 +172,7 @@ def run(arguments: argparse.Namespace) -> int:
         prompt_mask=arguments.prompt_mask,
         limit=arguments.limit,
         overwrite=arguments.overwrite,
+        rerun=arguments.rerun or "",
         automatic=arguments.preset in (None, AUTO) and arguments.config is None,
     )
     started = time.monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +67,25 @@ def grid_on_object(masks: IntArray, object_id: int, index: int) -> FloatArray:
     on_grid = ((rows - top) % step == 0) & ((columns - left) % step == 0)
     y, x = rows[on_grid], columns[on_grid]
     return np.stack([np.full(len(y), float(index)), y.astype(float), x.astype(float)], 1)
+
+
+def objects_of_queries(points_tyx: FloatArray, labels_of: Callable[[int], IntArray | None], frames: int) -> list[int]:
+    """The id of the object on which each of (Q, 3) points t, y, x lies, 0 for none; `labels_of` gives the (H, W) ids of
+    one of the `frames` frames.
+    """
+    found: list[int] = []
+    known: tuple[int, IntArray | None] = (-1, None)
+    for t, y, x in points_tyx:
+        index = int(t)
+        if known[0] != index:  # queries come sorted by frame, or few: one image at a time
+            known = index, labels_of(index) if index < frames else None
+        labels = known[1]
+        if labels is None:
+            found.append(0)
+            continue
+        row, column = (int(np.clip(round(v), 0, side - 1)) for v, side in zip((y, x), labels.shape, strict=True))
+        found.append(int(labels[row, column]))
+    return found
 
 
 class OnlineTracks:

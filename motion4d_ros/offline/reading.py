@@ -27,6 +27,7 @@ from motion4d_ros.offline.sources import FrameSource
 from motion4d_ros.types import Estimate, FloatArray, Frame, IntArray, Motion4DError, Prompt
 
 if TYPE_CHECKING:
+    from motion4d_ros.offline.viewing.live_show import LiveShow
     from motion4d_ros.pipeline import Motion4D
 
 
@@ -54,6 +55,7 @@ class Reading:
         self.broken = False  # the engine has failed in a way nobody foresaw: it is asked for nothing new
         self.interrupted = False
         self.stopped_by = 0  # the signal that did it
+        self.show: LiveShow | None = None
         self.tell: Callable[[Progress], None] = lambda progress: None
         self._work, self._stop = work, stop
 
@@ -117,6 +119,8 @@ class Reading:
         with self.timeline.timed("accepting"):
             live = self.engine.add_frame(frame)
         self.log.add_frame(frame, live)
+        if self.show is not None:
+            self.show.frame(self, live)
         if prompt_labels is not None:
             self._prompt(frame, prompt_labels)
         with self.timeline.timed("fitting"):
@@ -127,6 +131,8 @@ class Reading:
             if runs_out(self._work, self.log, health.gaussians_static + health.gaussians_dynamic):
                 raise OSError(errno.ENOSPC, "hardly any room is left", str(self._work.out))
         self.timeline.mark(len(self.log.stamps_ns), peak_memory_mib())
+        if self.show is not None:
+            self.show.mark(*self.timeline.marks[-1])
 
     def _close_scene(self, reason: str) -> None:
         """The engine is about to forget its scene: its last word is asked for first."""
@@ -146,6 +152,8 @@ class Reading:
                 self.online.close_window(self.engine, closed)
             with self.timeline.timed("renders"):
                 self.renders.add(self.engine, max(estimate.index for estimate in closed))
+        if self.show is not None:
+            self.show.window(self, estimates)
 
     def _prompt(self, frame: Frame, labels: IntArray) -> None:
         """One prompt for every id in the label image of the first frame."""

@@ -32,6 +32,9 @@ PLY_FIELDS = (
     *("scale_0", "scale_1", "scale_2", "rot_0", "rot_1", "rot_2", "rot_3"),
 )
 
+PLY_COLOURS = ("red", "green", "blue")
+"""uint8 columns that point viewers show; splat viewers take `f_dc_*`."""
+
 _NAME_IN_FILE = {"confidence_logits": "uncertainty"}
 """Parameters that the format calls otherwise; the others go by their own names."""
 
@@ -89,31 +92,57 @@ def load_scene(path: Path, device: torch.device | str = "cpu") -> tuple[Scene, d
     return scene, extra
 
 
-def export_ply(scene: Scene, path: Path) -> int:
+def export_ply(scene: Scene, path: Path, *, colours: bool = False) -> int:
     """Writes the Gaussians that do not move as a 3D Gaussian splatting ``.ply`` (binary little endian, no higher
     spherical harmonics), atomically. Returns how many; those that are not finite are left out.
+
+    With `colours` each has red, green, blue as well, which point viewers such as Open3D show. Some splat viewers count
+    on the columns they know, so it is not what they get by default.
     """
     still = torch.ones(scene.count, dtype=torch.bool, device=scene.device)
     still[scene.moving_rows] = False
-    values = {name: scene.params[name].detach()[still].cpu().double().numpy() for name in GAUSSIAN_PARAMETERS}
-    quats = values["quats"]
-    rows = np.concatenate(
+    values = {name: scene.params[name].detach()[still] for name in ("means", "quats")}
+    return _write_splats(scene, path, still, values["means"], values["quats"], colours=colours)
+
+
+@torch.no_grad()
+def export_moving_ply(scene: Scene, path: Path, time: float) -> int:
+    """Writes the Gaussians that move, as they lie at a (fractional) frame index; as `export_ply` with colours."""
+    posed, rows = scene.at(time), scene.moving_rows
+    return _write_splats(scene, path, rows, posed.means[rows], posed.quats[rows], colours=True)
+
+
+def _write_splats(
+    scene: Scene, path: Path, rows: torch.Tensor, means: torch.Tensor, quats: torch.Tensor, *, colours: bool
+) -> int:
+    """Writes the Gaussians `rows` (mask or indices) of the scene, lying at `means` (M, 3) and turned by `quats`."""
+    names = ("colors", "opacity_logits", "log_scales")
+    values = {name: scene.params[name].detach()[rows].cpu().double().numpy() for name in names}
+    turns, places = quats.cpu().double().numpy(), means.cpu().double().numpy()
+    columns = np.concatenate(
         [
-            values["means"],
-            np.zeros_like(values["means"]),  # normals, unused by splat viewers
+            places,
+            np.zeros_like(places),  # normals, unused by splat viewers
             (values["colors"] - 0.5) / SH_DC,
             values["opacity_logits"][:, None],
             values["log_scales"],
-            quats / np.maximum(np.linalg.norm(quats, axis=1, keepdims=True), 1e-12),
+            turns / np.maximum(np.linalg.norm(turns, axis=1, keepdims=True), 1e-12),
         ],
         axis=1,
-    ).astype("<f4")
-    rows = rows[np.isfinite(rows).all(1)]
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}"]
-    header += [f"property float {name}" for name in PLY_FIELDS] + ["end_header", ""]
-    content = "\n".join(header).encode("ascii") + rows.tobytes()
+    )
+    finite = np.isfinite(columns).all(1)
+    kinds = [(name, "<f4") for name in PLY_FIELDS] + ([(name, "u1") for name in PLY_COLOURS] if colours else [])
+    vertices = np.zeros(int(finite.sum()), kinds)
+    for name, column in zip(PLY_FIELDS, columns[finite].T, strict=True):
+        vertices[name] = column
+    if colours:
+        for name, column in zip(PLY_COLOURS, (values["colors"][finite].clip(0, 1) * 255).round().T, strict=True):
+            vertices[name] = column
+    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertices)}"]
+    header += [f"property {'float' if kind == '<f4' else 'uchar'} {name}" for name, kind in kinds] + ["end_header", ""]
+    content = "\n".join(header).encode("ascii") + vertices.tobytes()
     _write(path, lambda temporary: temporary.write_bytes(content))
-    return len(rows)
+    return len(vertices)
 
 
 def _check_version(path: Path, metadata: Mapping[str, str]) -> None:

@@ -391,6 +391,17 @@ def make_bag(tmp_path):
     return BagMaker(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def small_result(tmp_path_factory):
+    """The folder of a real analysis, made once: nine small frames of a square that moves; read only."""
+    folder = tmp_path_factory.mktemp("small")
+    bag = BagMaker(folder)(frames=9)
+    words = ["analyze", str(bag), "--image", "/camera/image_raw", "--depth", "/camera/depth", "--masks", "/camera/mask"]
+    quick = ["--preset", "fast", "--set", "window.length=4", "--set", "window.horizon=6", "--set", "run.threads=1"]
+    assert main([*words, "--odometry", "/odom", *quick, "--out", str(folder / "out")]) == 0
+    return folder / "out"
+
+
 @pytest.fixture
 def make_images(tmp_path):
     """Writes `frames` PNG images (and masks, depth) into folders; the folder of the images."""

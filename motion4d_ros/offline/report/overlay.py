@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from motion4d_ros.offline.queries import objects_of_queries
 from motion4d_ros.offline.report import palette
 from motion4d_ros.offline.results.frame_log import FrameLog
 from motion4d_ros.types import QueryTracks
@@ -139,19 +140,8 @@ def _draw_ids(bgr: cv2.typing.MatLike, labels: NDArray[np.uint16], log: FrameLog
 
 def _track_colours(log: FrameLog, tracks: QueryTracks, rows: NDArray[np.intp]) -> list[tuple[int, int, int]]:
     """The colour of the object each track starts on; a light grey for the background."""
-    colours = []
-    labels: dict[int, NDArray[np.uint16]] = {}
-    for row in rows:
-        t, y, x = tracks.query_points[row]
-        index = int(t)
-        object_id = 0
-        if index < log.finished:
-            if index not in labels:
-                labels = {index: log.masks(index)}  # queries come sorted by frame or few: one image at a time
-            height, width = labels[index].shape
-            object_id = int(labels[index][int(np.clip(round(y), 0, height - 1)), int(np.clip(round(x), 0, width - 1))])
-        colours.append(palette.rgb(object_id) if object_id else (225, 225, 220))
-    return colours
+    ids = objects_of_queries(tracks.query_points[rows], log.masks, log.finished)
+    return [palette.rgb(object_id) if object_id else (225, 225, 220) for object_id in ids]
 
 
 def data_uri(data: bytes, kind: str) -> str:

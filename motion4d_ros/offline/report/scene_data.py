@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from motion4d_ros.offline.queries import objects_of_queries
 from motion4d_ros.offline.report import palette
 from motion4d_ros.offline.results.frame_log import FrameLog
 from motion4d_ros.types import FloatArray, QueryTracks, StaticPoints
@@ -49,7 +50,7 @@ def pack_scene(
     T_map_cams = {i: T for i, T in T_map_cams.items() if i >= first}
     count = min(last + 1 - first, MAX_KEYFRAMES)
     keyframes = np.unique(np.linspace(first, last, count).round().astype(int)).tolist()
-    xyz, colours = _thin_static(static)
+    xyz, colours = thin_static(static)
     sizes, size_unit = _sizes(xyz)
     box_of = _Box(_interesting(log, T_map_cams, xyz, keyframes))
     moving, rgb, ids, counts = _moving(log, keyframes)
@@ -120,7 +121,7 @@ def _sizes(xyz: FloatArray) -> tuple[NDArray[np.uint8], float]:
     return steps.astype(np.uint8), step
 
 
-def _thin_static(static: StaticPoints) -> tuple[FloatArray, NDArray[np.uint8]]:
+def thin_static(static: StaticPoints) -> tuple[FloatArray, NDArray[np.uint8]]:
     """The surest `MAX_STATIC` points, without far outliers."""
     xyz, rgb = np.asarray(static.xyz_map, float), static.rgb
     if not len(xyz):
@@ -186,12 +187,8 @@ def _trails(log: FrameLog, tracks: QueryTracks, keyframes: list[int]) -> list[di
         else moving
     )
     found = []
-    for row in rows:
-        t, y, x = tracks.query_points[row]
-        labels = log.masks(min(int(t), log.finished - 1))
-        object_id = int(
-            labels[int(np.clip(round(y), 0, labels.shape[0] - 1)), int(np.clip(round(x), 0, labels.shape[1] - 1))]
-        )
+    ids = objects_of_queries(tracks.query_points[rows], log.masks, log.finished)
+    for row, object_id in zip(rows, ids, strict=True):
         path = [_rounded(p.tolist()) if np.isfinite(p).all() else None for p in xyz[row, keyframes]]
         found.append({"colour": list(palette.rgb(object_id)) if object_id else [150, 150, 145], "path": path})
     return found

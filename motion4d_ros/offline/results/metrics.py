@@ -17,9 +17,10 @@ import numpy as np
 
 from motion4d_ros.config import Config
 from motion4d_ros.files import write_text
+from motion4d_ros.offline.carriers import AnalyzeOptions
 from motion4d_ros.offline.resources import package_version
 from motion4d_ros.offline.results.frame_log import FrameLog
-from motion4d_ros.offline.sources import SourceReport
+from motion4d_ros.offline.sources import SourceOptions, SourceReport
 from motion4d_ros.types import NO_GROUND, Health, ObjectState, QueryTracks
 
 Item = TypeVar("Item")
@@ -69,7 +70,7 @@ class Timeline:
 
 
 def build_metrics(
-    path: Path,
+    options: AnalyzeOptions,
     report: SourceReport,
     config: Config,
     health: Health,
@@ -83,7 +84,7 @@ def build_metrics(
     visible = ~tracks.occluded
     return {
         "motion4d": {"version": package_version(), "format": 1},
-        "input": _input(path, report, log),
+        "input": _input(options, report, log),
         "scale": log.scale().value,
         "device": health.device,
         "counts": _counts(health, log, tracks) | {"bag_messages": topics},
@@ -110,11 +111,12 @@ def _object(object_id: int, states: list[tuple[int, ObjectState]]) -> dict[str, 
     return {"id": object_id, **label, "frames": len(states), "existence": _rounded(states[-1][1].existence)}
 
 
-def _input(path: Path, report: SourceReport, log: FrameLog) -> dict[str, Any]:
+def _input(options: AnalyzeOptions, report: SourceReport, log: FrameLog) -> dict[str, Any]:
     frames, camera = log.finished, log.facts[0].estimate.camera
     duration = (log.stamps_ns[-1] - log.stamps_ns[0]) / 1e9 if frames > 1 else 0.0
     return {
-        "path": str(path),
+        "path": str(options.input),
+        "options": _given(options.source),
         "used": dict(report.used),
         "missing": list(report.missing),
         "width": camera.width,
@@ -123,6 +125,13 @@ def _input(path: Path, report: SourceReport, log: FrameLog) -> dict[str, Any]:
         "duration_seconds": round(duration, 6),
         "frames_per_second": round((frames - 1) / duration, 4) if duration > 0 else None,
     }
+
+
+def _given(source: SourceOptions) -> dict[str, Any]:
+    """How the recording was told to be read: what reads it again needs the same."""
+    usual = SourceOptions()
+    plain = {name: value for name, value in vars(source).items() if isinstance(value, str | int | float | tuple)}
+    return {name: value for name, value in plain.items() if value != getattr(usual, name)}
 
 
 def _counts(health: Health, log: FrameLog, tracks: QueryTracks) -> dict[str, Any]:

@@ -50,6 +50,8 @@ class Results:
         self._write_scene()
         work.spare.clear()
         static = self._ask("the static map", lambda: engine.static_points(), _no_static_points())
+        if reading.show is not None:
+            reading.show.end(reading, tracks, static, T_map_cams)
         health = self._ask("the engine's counters", lambda: engine.status(), Health())
         self._say("the bag")
         topics = self._write("output.mcap", lambda path: self._write_bag(path, static, health)) or {}
@@ -127,7 +129,7 @@ class Results:
         reading, log = self._reading, self._reading.log
         try:
             metrics = build_metrics(
-                reading.options.input, reading.source.report, self._config, health, log, tracks, reading.timeline,
+                reading.options, reading.source.report, self._config, health, log, tracks, reading.timeline,
                 warnings, topics,
             )  # fmt: skip
             metrics["scenes"] = reading.scenes.as_metrics(log)
