@@ -320,7 +320,7 @@ def measure_inside(arguments: argparse.Namespace) -> None:
                 alone.prompt(replace(frame, index=k), prompt)
                 engine.prompt(prompt)
             known |= ids
-            found["alone"][k] = alone.revised_masks()[k] if ids else labels  # type: ignore[attr-defined]
+            found["alone"][k] = alone.revised_masks()[k] if ids else labels
             keep_masks(found, [*estimates, *engine.process_window()])
         keep_masks(found, engine.flush())
         for kind, labels_of in found.items():
