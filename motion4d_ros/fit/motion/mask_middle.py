@@ -3,7 +3,7 @@
 Where nothing links an object to what it was before, because it comes back showing only sides that were never seen, its
 points say nothing of where it was seen before relative to where it is seen now, and an adjustment would leave that to
 the prior on accelerations. But its mask still says where its middle is: as roughly as masks are, and only as far as all
-of it shows. Beside a hundred points on a body that is followed without a gap it weighs nothing.
+of it shows. It is used only while that is so: masks that swap two objects for a few frames would disturb the others.
 """
 
 from __future__ import annotations

@@ -197,7 +197,9 @@ class ObjectMotions:
             sigma_acceleration=motion_prior.sigma_acceleration,
             sigma_angular_acceleration=motion_prior.sigma_angular_acceleration,
         )
-        solved = _solve_with_middle(body, seen, options, middle_of(motion.object_id, horizon), horizon)
+        unlinked = motion.detached_at is not None or motion.doubted_at is not None
+        middle = middle_of(motion.object_id, horizon) if unlinked else None  # masks that swap would only disturb
+        solved = _solve_with_middle(body, seen, options, middle, horizon)
         motion.adjusted = Adjusted(*solved, options, indices, self.options.sigma_flow_field, self.options.min_points)
         body.move_center(motion.center)
         if known.sum() >= 6:
