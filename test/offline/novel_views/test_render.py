@@ -14,6 +14,7 @@ from motion4d_ros.offline.novel_views.paths import PathOptions, plan, stabilised
 from motion4d_ros.offline.novel_views.pictures import sized
 from motion4d_ros.offline.novel_views.saved_scene import open_scene
 from motion4d_ros.offline.report import palette
+from motion4d_ros.offline.sources.quiet import quiet_opencv
 from motion4d_ros.types import Camera
 
 
@@ -55,7 +56,8 @@ def test_video_of_the_labels_has_the_colours_of_the_objects(small_result, tmp_pa
     video = tmp_path / "new" / "labels.mp4"
     words = ["render", str(small_result), "--out", str(video), "--what", "labels", "--size", "97x65", "--fps", "5"]
     assert main(words) == 0
-    capture = cv2.VideoCapture(str(video))
+    with quiet_opencv():  # FFmpeg takes its log level from the first that is opened
+        capture = cv2.VideoCapture(str(video))
     assert capture.get(cv2.CAP_PROP_FPS) == 5 and capture.get(cv2.CAP_PROP_FRAME_WIDTH) == 98
     good, frame = capture.read()
     near = np.abs(frame[..., ::-1].astype(int) - palette.rgb(3)).max(-1) < 40
