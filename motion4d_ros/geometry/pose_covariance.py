@@ -36,9 +36,13 @@ class PoseCovariance:
 
 
 def lever(arm: FloatArray) -> FloatArray:
-    """(6, 6) from changes (position, rotation) of a body at one point to those at the point `arm` (3,) farther: what
-    turns by w moves there by w x arm.
+    """(..., 6, 6) from changes (position, rotation) of a body at one point to those at points `arm` (..., 3) farther:
+    what turns by w moves there by w x arm.
     """
-    moved = np.eye(6)
-    moved[:3, 3:] = [[0, arm[2], -arm[1]], [-arm[2], 0, arm[0]], [arm[1], -arm[0], 0]]
+    x, y, z = np.moveaxis(np.asarray(arm, float), -1, 0)
+    moved = np.zeros((*x.shape, 6, 6))
+    moved[..., range(6), range(6)] = 1.0
+    moved[..., 0, 4], moved[..., 0, 5] = z, -y
+    moved[..., 1, 3], moved[..., 1, 5] = -z, x
+    moved[..., 2, 3], moved[..., 2, 4] = y, -x
     return moved

@@ -117,7 +117,7 @@ def _row(
     R, t = poses[:, :3, :3], poses[:, :3, 3]
     point = np.median(np.einsum("kji,kj->ki", R, motion.center[index] - t), axis=0)
     place = R @ point + t
-    moved = np.stack([lever(arm) for arm in place - boxes[:, :3, 3]])
+    moved = lever(place - boxes[:, :3, 3])
     pose = moved @ np.stack([told.pose_covariance for _, told in frames]) @ moved.transpose(0, 2, 1)
     twist = moved @ np.stack([told.twist_covariance for _, told in frames]) @ moved.transpose(0, 2, 1)
     rates = np.stack([told.twist for _, told in frames])

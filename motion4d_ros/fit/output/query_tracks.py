@@ -89,10 +89,8 @@ def trace(
             outward[rows[mine]] = (both[len(mine) :] - both[: len(mine)]) / PIN_M
         labels[rows] = own
         unknown[rows] = ~np.isfinite(_at(shot.depth_m, uv))
-    tracks = np.zeros((total, count, 2))
-    occluded = np.ones((total, count), bool)
-    stamps = np.zeros(count, np.int64)
-    cameras = np.zeros((count, 4, 4))
+    tracks, occluded = np.zeros((total, count, 2)), np.ones((total, count), bool)
+    stamps, cameras = np.zeros(count, np.int64), np.zeros((count, 4, 4))
     for column in range(count):
         shot = snapshot(first_index + column)
         stamps[column], cameras[column] = shot.stamp_ns, shot.T_map_cam

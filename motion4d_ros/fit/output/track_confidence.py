@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import gammainc
 
-from motion4d_ros.geometry.pose_covariance import PoseCovariance
+from motion4d_ros.geometry.pose_covariance import PoseCovariance, lever
 from motion4d_ros.types import BoolArray, Camera, FloatArray, IntArray
 
 WITHIN_PX = 5.0
@@ -73,9 +73,5 @@ def _of_points(known: PoseCovariance | None, xyz: FloatArray) -> FloatArray:
     """(P, 3, 3) covariance that the pose gives points (P, 3) m of its body; 0 where nothing is known."""
     if known is None:
         return np.zeros((len(xyz), 3, 3))
-    x, y, z = (xyz - known.place).T
-    zero = np.zeros_like(x)
-    moved = np.zeros((len(xyz), 3, 6))
-    moved[:, :, :3] = np.eye(3)
-    moved[:, :, 3:] = np.stack([zero, z, -y, -z, zero, x, y, -x, zero], -1).reshape(-1, 3, 3)
+    moved = lever(xyz - known.place)[:, :3]
     return np.asarray(moved @ known.covariance @ moved.transpose(0, 2, 1))

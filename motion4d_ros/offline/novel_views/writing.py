@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -115,14 +115,14 @@ def _packed(scene: Scene, times: Sequence[float]) -> bytes:
 
 def _shown(photographer: Photographer, steps: Sequence[Step], kind: str) -> Iterator[NDArray[np.uint8]]:
     """(H, W, 3) RGB of every step."""
-    show: Callable[[Step], NDArray[np.uint8]] = photographer.rgb
-    if kind == LABELS:
-        show = lambda step: shown_labels(photographer.labels(step))  # noqa: E731
-    elif kind == DEPTH:
-        near, far = photographer.depth_range(steps)
-        show = lambda step: shown_depth(photographer.depth(step), near, far)  # noqa: E731
+    near, far = photographer.depth_range(steps) if kind == DEPTH else (0.0, 0.0)
     for step in steps:
-        yield show(step)
+        if kind == LABELS:
+            yield shown_labels(photographer.labels(step))
+        elif kind == DEPTH:
+            yield shown_depth(photographer.depth(step), near, far)
+        else:
+            yield photographer.rgb(step)
 
 
 def _numbers(photographer: Photographer, step: Step, kind: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
