@@ -221,20 +221,6 @@ class Priors:
 
 
 @dataclass
-class Window:
-    """L consecutive frames that are fitted together."""
-
-    frames: list[Frame]
-    priors: list[Priors]
-    tracks: PointTracks
-
-    @property
-    def indices(self) -> list[int]:
-        """Frame indices, ascending."""
-        return [frame.index for frame in self.frames]
-
-
-@dataclass
 class Prompt:
     """A person's or a network's word on one object in one frame.
 

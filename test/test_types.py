@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motion4d_ros.types import Camera, Frame, Motion4DError, PointTracks, Prompt, TrackedPoints, Window
+from motion4d_ros.types import Camera, Frame, Motion4DError, PointTracks, Prompt, TrackedPoints
 
 
 def make_camera(**changes: Any) -> Camera:
@@ -150,19 +150,6 @@ def test_tracks_know_their_extent() -> None:
         first_index=4,
     )
     assert (tracks.count, tracks.length) == (5, 3)
-
-
-def test_window_lists_its_frames() -> None:
-    frames = [make_frame().with_index(i) for i in (3, 4, 5)]
-    tracks = PointTracks(
-        np.zeros(0, np.int64),
-        np.zeros((0, 3, 2), np.float32),
-        np.zeros((0, 3), bool),
-        np.zeros((0, 3), np.float32),
-        np.zeros(0, np.int64),
-        3,
-    )
-    assert Window(frames, [], tracks).indices == [3, 4, 5]
 
 
 def test_no_points_have_the_declared_types() -> None:

@@ -27,11 +27,6 @@ class Encoding:
         return np.dtype(self.dtype).itemsize * self.channels
 
     @property
-    def planar(self) -> bool:
-        """Whether brightness and colour lie in planes, one after the other."""
-        return self.rows != 1.0
-
-    @property
     def even_width(self) -> bool:
         """Whether two pixels beside each other share their colour."""
         return self.colour in (*_SHARED_BY_TWO, *_SHARED_BY_FOUR)

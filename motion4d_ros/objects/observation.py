@@ -28,7 +28,6 @@ class ObjectObservation:
     hidden_share: float = 0.0  # share of those that something nearer hides, [0, 1]
     in_view: bool = True  # within the camera's field of view
     label: str = ""
-    colors: FloatArray | None = None  # (N, 3) RGB in [0, 1], to recognise it by when it returns
     pose_covariance: PoseCovariance | None = None  # of T_map_base, if a fit knows it
     sight: Sight | None = None  # the view it was seen in, where lengths are not metres
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from motion4d_ros.geometry.pose_covariance import PoseCovariance, lever
 from motion4d_ros.geometry.rigid import pose_matrix
 from motion4d_ros.geometry.sight import Sight
-from motion4d_ros.objects.appearance import Appearance
 from motion4d_ros.objects.motion import FilterStep, MotionState, ProcessNoise
 from motion4d_ros.types import FloatArray, ObjectPhase, ObjectState
 
@@ -56,7 +55,6 @@ class Track:
     point_count: int = 0
     known: PoseCovariance | None = None  # of the anchor, as the fit said last; None = no fit says so
     measured: bool = True  # in this frame
-    appearance: Appearance = field(default_factory=lambda: Appearance.of(np.zeros((0, 3))))
 
 
 def carried(track: Track, motion: MotionState) -> FloatArray:

@@ -16,7 +16,6 @@ import numpy as np
 from motion4d_ros.config import ObjectsConfig
 from motion4d_ros.geometry.pose_covariance import PoseCovariance
 from motion4d_ros.geometry.rigid import pose_matrix
-from motion4d_ros.objects.appearance import Appearance, LostObject
 from motion4d_ros.objects.boxes import extents, oriented_box
 from motion4d_ros.objects.lifecycle import (
     UNSEEN,
@@ -161,25 +160,6 @@ class ObjectTracker:
             result.append(states)
         return result
 
-    def lost(self, stamp_ns: int) -> list[LostObject]:
-        """Objects that are not seen now, predicted to `stamp_ns`, for `reidentify`."""
-        missing = []
-        for track in self._sorted():
-            if track.phase in (ObjectPhase.LOST, ObjectPhase.OCCLUDED):
-                later_ns = max(stamp_ns, track.step.updated.stamp_ns)
-                shared = np.zeros((6, 6)) if track.known is None else track.known.shared
-                motion = predict(track.step.updated, later_ns, self.process_noise(track.object_id), track.sight)
-                missing.append(
-                    LostObject(
-                        track.object_id,
-                        track.appearance,
-                        motion.linear.value,
-                        motion.linear.covariance[:3, :3] + shared[:3, :3],
-                        track.box.high - track.box.low,
-                    )
-                )
-        return missing
-
     def remove(self, object_id: int) -> None:
         """Forgets an object (deleted by a user, or merged into another)."""
         self._tracks.pop(object_id, None)
@@ -270,8 +250,6 @@ class ObjectTracker:
             track.label = observation.label or track.label
             if track.posed:
                 self._follow_points(track, observation)
-            if observation.colors is not None:
-                track.appearance = track.appearance.merged(Appearance.of(observation.colors))
         if observation is not None:
             track.point_count = len(observation.points_map)
         unseen = (stamp_ns - track.last_seen_ns) * 1e-9

@@ -70,10 +70,6 @@ class Scene:
         """(Nd,) int64 rows of the Gaussians that follow bases, ascending."""
         return self._motion_index()[0]
 
-    def rows_of(self, object_id: int) -> Tensor:
-        """(M,) int64 rows of the Gaussians of an object."""
-        return (self.object_id == object_id).nonzero().squeeze(1)
-
     def objects(self) -> list[int]:
         """Ids of all objects that have Gaussians or bases, ascending, without the background."""
         ids = set(self.object_id.unique().tolist()) | set(self.bases.owner.unique().tolist())
@@ -212,14 +208,6 @@ class Scene:
         self.dynamic, self.born = self.dynamic[rows], self.born[rows]
         self._moving = None
 
-    def assign(self, rows: Tensor, object_id: int, dynamic: bool) -> None:
-        """Hands the Gaussians at `rows` (indices or mask) to an object (0 = background), without moving them in the
-        canonical frame.
-        """
-        self.object_id[rows] = object_id
-        self.dynamic[rows] = dynamic
-        self._moving = None
-
     def grow_channels(self, channels: int) -> None:
         """Widens the semantic vectors to `channels`; new entries are zero."""
         added = channels - self.channels
@@ -304,24 +292,6 @@ class Scene:
     def drop_times_before(self, index: int) -> ArchivedPoses:
         """Lets the frames before `index` leave the horizon (its last frame stays) and hands back their poses."""
         return self.bases.drop_before(index)
-
-    @torch.no_grad()
-    def archived_positions(self, archived: ArchivedPoses, rows: Tensor | None = None) -> Tensor:
-        """(M, n, 3) positions, m, of Gaussians (default: all) over archived times, with today's canonical places and
-        weights. Shares of bases that did not exist then are divided among the others; NaN if none of them did.
-        """
-        rows = torch.arange(self.count, device=self.device) if rows is None else rows
-        positions = self.params["means"][rows][:, None].repeat(1, len(archived.stamps_ns), 1)
-        moving, _ = self._motion_index()
-        slot = torch.full((self.count,), -1, device=self.device)
-        slot[moving] = torch.arange(len(moving), device=self.device)
-        selected = slot[rows] >= 0
-        shared = (self.bases.ids[:, None] == archived.base_ids[None]).to(self.dtype)  # (B, B_archived)
-        weights = self.motion_weights()[slot[rows][selected]] @ shared
-        weights = weights / weights.sum(1, keepdim=True)  # 0/0 = NaN where no base existed then
-        motion = blend(weights, archived.poses())
-        positions[selected] = _apply(motion, self.params["means"][rows][selected])
-        return positions
 
     def _motion_index(self) -> tuple[Tensor, Tensor]:
         """Rows of moving Gaussians (Nd,), and which bases are not theirs (Nd, B) bool."""

@@ -282,16 +282,8 @@ def test_given_covariances_are_believed():
     assert np.trace(unsure.pose_covariance) > 100 * np.trace(sure.pose_covariance)
 
 
-def test_lost_objects_are_offered_for_recognition(tracker):
-    red = np.tile([0.8, 0.1, 0.1], (480, 1))
-    for k in range(5):
-        tracker.update(stamp(k), [observe(k, colors=red), observe(k, 2)])
-    assert tracker.lost(stamp(5)) == []
-    tracker.update(stamp(5), [observe(5, 2)])
-    (missing,) = tracker.lost(stamp(15))
-    assert missing.object_id == 1 and missing.appearance.pixels == 480
-    np.testing.assert_allclose(missing.position, START + VELOCITY * 1.5, atol=0.05)
-    np.testing.assert_allclose(missing.size_m, SIZE, atol=0.01)
+def test_an_object_is_given_a_name(tracker):
+    tracker.update(stamp(5), [observe(5)])
     tracker.rename(1, "red box")
     assert tracker.predict(stamp(6))[0].label == "red box"
 

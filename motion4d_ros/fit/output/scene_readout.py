@@ -127,7 +127,6 @@ def observations(
                 expected_pixels=max(expected, visible),
                 hidden_share=share,
                 in_view=bool(inside.any()),
-                colors=points.rgb[mine].astype(np.float64) / 255.0,
                 pose_covariance=pose_covariance(mapper, object_id, state.index),
                 sight=sight_of(state, object_id),
             )

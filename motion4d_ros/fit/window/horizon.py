@@ -96,13 +96,8 @@ class FrameState:
         """(H, W) what the mask source said last, at the input's size where it looks at that, else at working size."""
         return self.raw_labels if self.outlines is None else self.outlines.unpack()
 
-    @property
-    def named_labels(self) -> IntArray:
-        """(H, W) what the mask source said last, by the names that its masks have earned, at working size."""
-        return renamed(self.raw_labels, self.names)
-
     def named_source(self) -> IntArray:
-        """(H, W) the same at the size of `source_labels`."""
+        """(H, W) the same by the names that its masks have earned."""
         return renamed(self.source_labels(), self.names)
 
     def picture(self, size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -1,27 +1,22 @@
 """Given poses that drift or lag, mended by the images (`pose.refine`).
 
 The given poses fix the scale and the place of the map; from then on the images say how the camera moved, and the given
-poses bridge what the images can't show. A constant lag between the two is estimated from how fast each of them turns.
+poses bridge what the images can't show.
 """
 
 from __future__ import annotations
 
-from collections import deque
-
 import numpy as np
 
 from motion4d_ros.config import Config
-from motion4d_ros.geometry.rigid import inverse_pose, pose_matrix, rotation_angle
+from motion4d_ros.geometry.rigid import inverse_pose, pose_matrix
 from motion4d_ros.geometry.two_view import procrustes
 from motion4d_ros.priors.interfaces import PosePrior, SceneHint
 from motion4d_ros.priors.pose.given import GivenPose
 from motion4d_ros.priors.pose.visual_odometry import VisualPose
 from motion4d_ros.types import FloatArray, Frame, PoseStatus, Scale
 
-HISTORY = 120  # frames kept for the lag
-MAX_LAG_S = 0.5
-MIN_TURN = np.radians(0.2)  # per frame; a camera that hardly turns tells no lag
-MIN_CORRELATION = 0.7
+HISTORY = 120  # frames whose given poses are kept, to be aligned with the visual ones
 
 
 class RefinedPose:
@@ -40,13 +35,6 @@ class RefinedPose:
         self._revised: dict[int, FloatArray] = {}
         self._T_given_visual: FloatArray | None = None
         self._correction: FloatArray = np.eye(4)
-        self._turns: deque[tuple[float, float, float]] = deque(maxlen=HISTORY)  # stamp s, rad given, rad visual
-        self._before: tuple[FloatArray, FloatArray] | None = None
-
-    @property
-    def time_offset_s(self) -> float | None:
-        """By how much the given poses come late, s (negative: early); None while the motion doesn't tell."""
-        return lag(np.array(self._turns)) if len(self._turns) >= 20 else None
 
     def revised_poses(self) -> dict[int, FloatArray]:
         """Poses of earlier frames that changed since the last call: frame index -> T_map_cam (4, 4)."""
@@ -59,7 +47,6 @@ class RefinedPose:
         seen = self._visual.pose(frame, hint)
         if frame.T_map_cam is not None:
             self._given_poses[frame.index] = frame.T_map_cam
-            self._note_turn(frame.stamp_ns * 1e-9, frame.T_map_cam, seen)
         revised = self._visual.revised_poses()
         if revised and seen.scale is Scale.METRIC:
             self._T_given_visual = align(revised, self._given_poses)
@@ -75,16 +62,6 @@ class RefinedPose:
             self._correction = T @ inverse_pose(frame.T_map_cam)
         return PosePrior(T, PoseStatus.OK, Scale.METRIC, seen.sigma_m, seen.sigma_rad)
 
-    def _note_turn(self, stamp_s: float, given: FloatArray, seen: PosePrior) -> None:
-        if seen.status is not PoseStatus.OK:
-            self._before = None
-            return
-        if self._before is not None:
-            given_turn = rotation_angle(self._before[0][:3, :3].T @ given[:3, :3])
-            seen_turn = rotation_angle(self._before[1][:3, :3].T @ seen.T_map_cam[:3, :3])
-            self._turns.append((stamp_s, given_turn, seen_turn))
-        self._before = given, seen.T_map_cam
-
 
 def align(visual: dict[int, FloatArray], given: dict[int, FloatArray]) -> FloatArray | None:
     """(4, 4) T_given_visual that brings the visual poses onto the given ones of the same frames; None without any."""
@@ -95,25 +72,3 @@ def align(visual: dict[int, FloatArray], given: dict[int, FloatArray]) -> FloatA
     axes_a, axes_b = (poses[:, :3, :3].transpose(0, 2, 1).reshape(-1, 3) for poses in (a, b))
     R = procrustes(axes_a, axes_b)
     return pose_matrix(R, np.median(b[:, :3, 3] - a[:, :3, 3] @ R.T, axis=0))
-
-
-def lag(turns: FloatArray) -> float | None:
-    """Seconds by which the given turning (N, 3: stamp s, rad given, rad seen) trails the seen one.
-
-    None if there is too little turning or no clear peak of the correlation.
-    """
-    stamp, given, seen = turns.T
-    if seen.std() < MIN_TURN or given.std() < MIN_TURN:
-        return None
-    step = float(np.median(np.diff(stamp))) / 4
-    if step <= 0:
-        return None
-    shifts = np.arange(-MAX_LAG_S, MAX_LAG_S + step / 2, step)
-    scores = []
-    for shift in shifts:
-        inside = (stamp + shift >= stamp[0]) & (stamp + shift <= stamp[-1])
-        moved = np.interp(stamp[inside] + shift, stamp, given)
-        enough = inside.sum() >= 10 and moved.std() > 0 and seen[inside].std() > 0
-        scores.append(float(np.corrcoef(moved, seen[inside])[0, 1]) if enough else -1.0)
-    best = int(np.argmax(scores))
-    return float(shifts[best]) if scores[best] > MIN_CORRELATION else None

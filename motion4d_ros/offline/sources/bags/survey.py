@@ -20,7 +20,7 @@ from motion4d_ros.imagery.high_bit import Levels
 from motion4d_ros.imagery.validation import encoded_size, nanoseconds
 from motion4d_ros.offline.sources.bags.bag_reader import BagReader
 from motion4d_ros.offline.sources.bags.message_matching import as_picture, pose_of, stamp_of
-from motion4d_ros.offline.sources.bags.topic_choice import INFO_TYPES, PICTURE_TYPES, TF_TYPES, Peek
+from motion4d_ros.offline.sources.bags.topic_choice import PICTURE_TYPES, TF_TYPES, Peek
 from motion4d_ros.offline.sources.interfaces import SourceReport
 from motion4d_ros.offline.trajectory import TransformTree
 from motion4d_ros.types import FloatArray
@@ -94,11 +94,6 @@ def find_info(reader: BagReader, topic: str) -> Any:
             return message
         first = first or message
     return first
-
-
-def info_topics(reader: BagReader) -> list[str]:
-    """Topics with camera infos."""
-    return sorted(topic for topic, kind in reader.types.items() if kind in INFO_TYPES)
 
 
 Links = dict[str, tuple[str, FloatArray]]

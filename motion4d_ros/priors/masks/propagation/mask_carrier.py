@@ -117,11 +117,6 @@ class MaskCarrier:
         n, d = self._ask(item.anchor, self.lab, slice(0, height), slice(0, width), group)
         return float((item.alike[group] * denial(n, d)).mean())
 
-    def vouch(self, object_id: int) -> None:
-        """Makes the newest frame the object's anchor."""
-        assert self._last is not None
-        self.place(self._last, object_id, self.objects[object_id].soft > 0.5)
-
     def remove(self, object_id: int) -> None:
         """Forgets one object."""
         self.objects.pop(object_id, None)
