@@ -253,7 +253,7 @@ class TrackedPoints:
     xyz_map: NDArray[np.float32]  # (P, 3) m
     velocity: NDArray[np.float32]  # (P, 3) m/s
     rgb: NDArray[np.uint8]  # (P, 3)
-    confidence: NDArray[np.float32]  # (P,) in [0, 1]
+    confidence: NDArray[np.float32]  # (P,) probability to be within 5 px, and 5 cm where lengths are metres
 
     @staticmethod
     def empty() -> TrackedPoints:
@@ -274,7 +274,7 @@ class StaticPoints:
 
     xyz_map: NDArray[np.float32]  # (P, 3) m
     rgb: NDArray[np.uint8]  # (P, 3)
-    confidence: NDArray[np.float32]  # (P,) in [0, 1]
+    confidence: NDArray[np.float32]  # (P,) learnt, in [0, 1]
 
 
 @dataclass
@@ -343,6 +343,7 @@ class Rendered:
 
     rgb: NDArray[np.uint8]  # (H, W, 3)
     depth_m: NDArray[np.float32]  # (H, W); NaN where nothing is
+    depth_sigma_m: NDArray[np.float32]  # (H, W) one standard deviation of the depth; NaN where nothing is
     alpha: NDArray[np.float32]  # (H, W) in [0, 1]
     confidence: NDArray[np.float32]  # (H, W) learnt 3D confidence in [0, 1]
     masks: NDArray[np.uint16]  # (H, W) object ids

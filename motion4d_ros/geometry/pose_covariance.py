@@ -30,6 +30,11 @@ class PoseCovariance:
         moved = lever(place - self.place)
         return PoseCovariance(place, *(moved @ each @ moved.T for each in (self.covariance, self.jitter, self.twist)))
 
+    def of_points(self, xyz: FloatArray) -> FloatArray:
+        """(N, 3, 3) covariances of points (N, 3) of the body, m, map."""
+        moved = lever(xyz - self.place)[:, :3]
+        return np.asarray(moved @ self.covariance @ moved.transpose(0, 2, 1))
+
     def plus(self, pose: FloatArray, twist: FloatArray) -> PoseCovariance:
         """With covariances (6, 6) added that neighbouring frames share."""
         return PoseCovariance(self.place, self.covariance + pose, self.jitter, self.twist + twist)

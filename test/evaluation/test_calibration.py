@@ -107,11 +107,16 @@ def test_an_empty_folder_is_one_line(tmp_path, capsys) -> None:
 @pytest.mark.slow
 def test_a_small_scene_is_played_and_drawn(tmp_path, capsys) -> None:
     page = tmp_path / "page.md"
-    names = ("calibration", "reliability")
+    names = ("calibration", "reliability", "depth")
     page.write_text("\n".join(f"<!-- {name} -->\n<!-- /{name} -->" for name in names))
     words = ["--only", "bounce", "--frames", "16", "--out", str(tmp_path / "out")]
     assert main([*words, "--docs", str(page), "--plots", str(tmp_path / "img")]) == 0
     said = capsys.readouterr().out
-    assert "| global | tracked | 2 |" in said and "| tracks |" in said
+    assert (
+        "| global | tracked | 2 |" in said
+        and "| tracks |" in said
+        and "| points |" in said
+        and "| background |" in said
+    )
     assert "| window |" in page.read_text()
     assert all((tmp_path / "img" / name).stat().st_size > 5000 for name in ("nees.png", "reliability.png"))

@@ -128,7 +128,8 @@ class EngineDouble:
         frame = self.frames[index]
         height, width = frame.camera.size
         ramp = np.tile(np.linspace(0, 1, width, dtype=np.float32), (height, 1))
-        return Rendered(frame.image, 1 + ramp, np.ones((height, width), np.float32), ramp, self._masks(index))
+        solid = np.ones((height, width), np.float32)
+        return Rendered(frame.image, 1 + ramp, 0.1 * ramp, solid, ramp, self._masks(index))
 
     def static_points(self):
         generator = np.random.default_rng(0)

@@ -135,6 +135,7 @@ class DoubleEngine:
         return Rendered(
             frame.image,
             np.ones(shape, np.float32),
+            np.full(shape, 0.1, np.float32),
             np.ones(shape, np.float32),
             np.full(shape, 0.5, np.float32),
             np.zeros(shape, np.uint16),

@@ -20,7 +20,7 @@ from motion4d_ros.ros.outputs.markers import NAMESPACES
 from motion4d_ros.ros.outputs.publishers import TOPICS
 
 IN_MAP = ("tracked_objects", "camera_pose", "tracked_points", "static_points", "status")
-IN_CAMERA = ("semantic_mask", "semantic_overlay", "semantic_confidence", "render", "depth", "confidence")
+IN_CAMERA = ("semantic_mask", "semantic_overlay", "semantic_confidence", "render", "depth", "depth_sigma", "confidence")
 WITH_MASKS = {"masks.source": "topic", "pose.source": "odometry", "window.length": 4}
 
 
@@ -83,7 +83,7 @@ def test_stages_follow_one_another_for_the_same_stamp(harness: Callable[..., Har
 
 def test_pictures_and_clouds_hold_what_they_promise(harness: Callable[..., Harness]) -> None:
     h, _ = run_with_everything(harness, *IN_CAMERA, "tracked_points")
-    encodings = dict(zip(IN_CAMERA, ("16UC1", "rgb8", "32FC1", "rgb8", "32FC1", "32FC1"), strict=True))
+    encodings = dict(zip(IN_CAMERA, ("16UC1", "rgb8", "32FC1", "rgb8", "32FC1", "32FC1", "32FC1"), strict=True))
     for name, encoding in encodings.items():
         message = h.heard[name][0]
         assert (message.encoding, message.width, message.height) == (encoding, WIDTH, HEIGHT), name
@@ -92,6 +92,8 @@ def test_pictures_and_clouds_hold_what_they_promise(harness: Callable[..., Harne
     assert set(np.unique(mask)) == {0, 1, 2}
     sure = np.frombuffer(h.heard["semantic_confidence"][0].data, np.float32)
     assert sure == pytest.approx(0.8)
+    depth, sigma = (np.frombuffer(h.heard[name][0].data, np.float32) for name in ("depth", "depth_sigma"))
+    assert depth == pytest.approx(1.0) and sigma == pytest.approx(0.1)
     cloud = h.heard["tracked_points"][0]
     fields = {field.name: field.datatype for field in cloud.fields}
     real, whole = PointField.FLOAT32, PointField.UINT32

@@ -1,7 +1,8 @@
 """``python -m motion4d_ros.evaluation.calibration``: are covariances and probabilities true?
 
-Plays scenes whose truth is known and prints two tables: NEES (squared error by stated variance, per axis; 1 is honest,
-more is overconfident) of pose and twist by stage and state, and how probabilities compare with what came true. Scenes
+Plays scenes whose truth is known and prints three tables: NEES (squared error by stated variance, per axis; 1 is
+honest, more is overconfident) of pose and twist by stage and state, how probabilities compare with what came true, and
+how often rendered depth is off by no more than its standard deviation. Scenes
 are NAME or NAME:SEED, of `motion4d_ros.evaluation.synthetic` or ``../shared/data/scenes``. What was played gathers in
 OUT, one file a scene, so that scenes can be run one by one.
 """
@@ -20,14 +21,14 @@ import numpy as np
 from motion4d_ros.evaluation.calibration.consistency import QUANTITIES, Row, band, consistency, geometric_mean
 from motion4d_ros.evaluation.calibration.plots import draw
 from motion4d_ros.evaluation.calibration.recording import record
-from motion4d_ros.evaluation.calibration.reliability import Forecasts, forecasts
+from motion4d_ros.evaluation.calibration.reliability import Forecasts, depth_misses, forecasts
 from motion4d_ros.evaluation.score import Truth, load_truth
 from motion4d_ros.evaluation.suite.cases import shared_data
 from motion4d_ros.evaluation.suite.tables import fill_page
 from motion4d_ros.evaluation.synthetic import PRESETS, make_scene
 from motion4d_ros.failures import guarded
 from motion4d_ros.files import write_text
-from motion4d_ros.types import Motion4DError
+from motion4d_ros.types import FloatArray, Motion4DError
 
 KEPT_FORECASTS = 4000  # of each kind and scene
 
@@ -62,8 +63,12 @@ def _run(options: argparse.Namespace) -> int:
             continue
         print(f"{name} …", flush=True)
         _store(options.out / f"{name.replace(':', '_')}.json", name, truth, settings)
-    rows, probabilities = _load(options.out, options.only)
-    tables = {"calibration": nees_table(rows), "reliability": reliability_table(probabilities)}
+    rows, probabilities, misses = _load(options.out, options.only)
+    tables = {
+        "calibration": nees_table(rows),
+        "reliability": reliability_table(probabilities),
+        "depth": depth_table(misses),
+    }
     for text in tables.values():
         print(f"\n{text}")
     if options.docs is not None:
@@ -93,12 +98,14 @@ def _store(path: Path, name: str, truth: Truth, settings: dict[str, str]) -> Non
             each.probability[chosen].round(4).tolist(),
             each.true[chosen].astype(int).tolist(),
         ]
+    content["depth"] = {name: each.round(3).tolist() for name, each in depth_misses(truth, recording).items()}
     write_text(path, json.dumps(content))
 
 
-def _load(folder: Path, only: list[str]) -> tuple[list[Row], dict[str, Forecasts]]:
+def _load(folder: Path, only: list[str]) -> tuple[list[Row], dict[str, Forecasts], dict[str, FloatArray]]:
     rows: list[Row] = []
     probabilities: dict[str, Forecasts] = {}
+    misses: dict[str, FloatArray] = {}
     for path in sorted(folder.glob("*.json")):
         if only and path.stem not in [name.replace(":", "_") for name in only]:
             continue
@@ -107,9 +114,11 @@ def _load(folder: Path, only: list[str]) -> tuple[list[Row], dict[str, Forecasts
         for kind, (probability, true) in content["forecasts"].items():
             new = Forecasts(np.array(probability, float), np.array(true, bool))
             probabilities[kind] = probabilities[kind].joined(new) if kind in probabilities else new
+        for name, each in content["depth"].items():
+            misses[name] = np.concatenate([misses.get(name, np.zeros(0)), np.array(each, float)])
     if not rows:
         raise Motion4DError(f"{folder} holds no scene: run without --tables first")
-    return rows, probabilities
+    return rows, probabilities, misses
 
 
 def nees_table(rows: list[Row]) -> str:
@@ -140,3 +149,12 @@ def reliability_table(probabilities: dict[str, Forecasts]) -> str:
 
 if __name__ == "__main__":
     sys.exit(guarded("calibration", main))
+
+
+def depth_table(misses: dict[str, FloatArray]) -> str:
+    """Share of pixels whose depth is within one and two standard deviations (normal errors: .68 and .95)."""
+    lines = ["| depth of | pixels | within 1 σ | within 2 σ |", "|---|---|---|---|"]
+    for name, each in sorted(misses.items()):
+        if len(each):
+            lines.append(f"| {name} | {len(each)} | {np.mean(each <= 1):.2f} | {np.mean(each <= 2):.2f} |")
+    return "\n".join(lines)

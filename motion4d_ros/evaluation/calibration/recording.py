@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from motion4d_ros.config import Config
 from motion4d_ros.evaluation.score import Truth
 from motion4d_ros.pipeline import Motion4D
-from motion4d_ros.types import Camera, Estimate, Frame, IntArray, ObjectState, QueryTracks, Stage
+from motion4d_ros.types import Camera, Estimate, Frame, IntArray, ObjectState, QueryTracks, Stage, TrackedPoints
 
 PERIOD_NS = 100_000_000
 
@@ -23,6 +23,9 @@ class Recording:
     objects: dict[Stage, dict[int, list[ObjectState]]] = field(default_factory=dict)  # stage -> frame -> objects
     masks: dict[int, IntArray] = field(default_factory=dict)  # frame -> (H, W), last word
     mask_confidence: dict[int, NDArray[np.uint8]] = field(default_factory=dict)  # frame -> (H, W), 255ths
+    points: dict[int, TrackedPoints] = field(default_factory=dict)  # frame -> points, last word
+    depth: dict[int, tuple[NDArray[np.float32], NDArray[np.float32]]] = field(default_factory=dict)
+    """Frame -> rendered depth and its standard deviation (H, W), m, of the frames in view at the end."""
     tracks: QueryTracks | None = None
 
     def add(self, estimates: list[Estimate]) -> None:
@@ -31,6 +34,7 @@ class Recording:
             self.objects.setdefault(estimate.stage, {})[estimate.index] = estimate.objects
             if estimate.stage is not Stage.LIVE:
                 self.masks[estimate.index] = estimate.masks
+                self.points[estimate.index] = estimate.points
                 if estimate.mask_confidence is not None:
                     self.mask_confidence[estimate.index] = estimate.mask_confidence
 
@@ -45,6 +49,9 @@ def record(truth: Truth, settings: dict[str, str]) -> Recording:
         recording.add(engine.process_window())
     recording.add(engine.flush())
     recording.tracks = engine.query(truth["queries"])
+    for index in [state.index for state in engine.horizon.frames]:
+        rendered = engine.render(index)
+        recording.depth[index] = rendered.depth_m, rendered.depth_sigma_m
     return recording
 
 

@@ -11,6 +11,7 @@ from motion4d_ros.config import Config
 from motion4d_ros.fit.frontend.intake import Intake
 from motion4d_ros.fit.optimisation.mapper import Mapper
 from motion4d_ros.fit.output.scene_readout import observations, points_ahead, told_points, tracked_points
+from motion4d_ros.fit.output.track_confidence import point_confidence
 from motion4d_ros.fit.semantics.mask_fusion import Fused, scene_labels
 from motion4d_ros.fit.window.horizon import FrameState, Horizon
 from motion4d_ros.fit.window.scene_scale import sight_of
@@ -18,7 +19,7 @@ from motion4d_ros.geometry.label_images import PackedLabels, resize_labels
 from motion4d_ros.objects.classes import ClassBook
 from motion4d_ros.objects.observation import ObjectObservation
 from motion4d_ros.objects.tracker import ObjectTracker
-from motion4d_ros.types import Estimate, ObjectPhase, ObjectState, Stage, StaticPoints, TrackedPoints
+from motion4d_ros.types import Estimate, ObjectPhase, ObjectState, Scale, Stage, StaticPoints, TrackedPoints
 
 
 class EstimateBuilder:
@@ -114,6 +115,8 @@ class EstimateBuilder:
 def _estimate(
     state: FrameState, stage: Stage, fused: Fused, points: TrackedPoints, objects: list[ObjectState]
 ) -> Estimate:
+    metric = state.scale is Scale.METRIC
+    confidence = point_confidence(points, objects, state.T_map_cam, state.output_camera, metric)
     return Estimate(
         index=state.index,
         stamp_ns=state.frame.stamp_ns,
@@ -124,7 +127,7 @@ def _estimate(
         pose_status=state.pose_status,
         scale=state.scale,
         masks=fused.labels.astype(np.uint16),
-        points=points,
+        points=replace(points, confidence=confidence),
         objects=objects,
         warnings=tuple(state.warnings),
         mask_confidence=np.rint(255 * fused.confidence).astype(np.uint8),

@@ -10,11 +10,13 @@ import numpy as np
 from torch import Tensor
 
 from motion4d_ros.fit.optimisation.mapper import Mapper
+from motion4d_ros.fit.output.depth_uncertainty import depth_sigma
 from motion4d_ros.fit.output.query_tracks import MovingGaussians, Snapshot, trace
-from motion4d_ros.fit.output.scene_readout import masks, rendered_labels
+from motion4d_ros.fit.output.scene_readout import masks, pose_covariance, rendered_labels
 from motion4d_ros.fit.output.track_correction import TrackCorrections
 from motion4d_ros.fit.window.archive import Archive, ArchivedFrame, RetiredObject
 from motion4d_ros.fit.window.horizon import FrameState, Horizon
+from motion4d_ros.fit.window.scene_scale import sight_of
 from motion4d_ros.geometry.pose_covariance import PoseCovariance
 from motion4d_ros.scene.storage import PLY_FILE, SCENE_FILE, export_ply, save_scene
 from motion4d_ros.types import FloatArray, Motion4DError, QueryTracks, Rendered, Scale
@@ -33,14 +35,22 @@ def scene_view(mapper: Mapper, state: FrameState) -> Rendered:
 
     alpha = enlarge(view.output.alpha.cpu().numpy())
     depth = enlarge(view.output.depth.cpu().numpy()).astype(np.float32)
+    seen_masks = masks(mapper, view, state, state.output_camera)
+
+    def known(label: int) -> tuple[PoseCovariance | None, float]:
+        sight = sight_of(state, label)
+        return pose_covariance(mapper, label, state.index), 0.0 if sight is None else sight.sigma
+
+    sigma = depth_sigma(depth, enlarge(state.depth_sigma), seen_masks, state.T_map_cam, state.output_camera, known)
     confidence = enlarge((view.confidence / view.output.alpha.clamp_min(1e-3)).clamp(0, 1).cpu().numpy())
     rgb = enlarge(view.rgb.clamp(0, 1).cpu().numpy())
     return Rendered(
         (rgb * 255).round().astype(np.uint8),
         np.where(alpha > EMPTY_ALPHA, depth, np.nan).astype(np.float32),
+        np.where(alpha > EMPTY_ALPHA, sigma, np.nan).astype(np.float32),
         alpha.astype(np.float32),
         confidence.astype(np.float32),
-        masks(mapper, view, state, state.output_camera),
+        seen_masks,
     )
 
 

@@ -8,18 +8,20 @@ carried by another object's motion. How many is measured on scenes whose truth i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import gammainc
 
-from motion4d_ros.geometry.pose_covariance import PoseCovariance, lever
-from motion4d_ros.types import BoolArray, Camera, FloatArray, IntArray
+from motion4d_ros.geometry.pose_covariance import PoseCovariance
+from motion4d_ros.types import BoolArray, Camera, FloatArray, IntArray, ObjectState, TrackedPoints
 
 WITHIN_PX = 5.0
 WITHIN_M = 0.05
 SHARE_RIGHT = 0.98  # of visible points
 SHARE_RIGHT_HIDDEN = 0.85  # of those that are told to be hidden and are not
+SHARE_RIGHT_POINTS = 0.98  # of the points of a frame
 SIGMA_SURFACE = 0.006  # of the depth at which a point was found, relative
 
 CovarianceOf = Callable[[int, int], PoseCovariance | None]
@@ -42,21 +44,47 @@ def track_confidence(
     count, length = tracks_xyz.shape[:2]
     every = np.arange(count)
     away = tracks_xyz[every, start] - T_map_cams[start, :3, 3]
-    depth = np.linalg.norm(away, axis=1)
-    surface = (SIGMA_SURFACE**2 * away[:, :, None] * away[:, None, :]) + (1e-6 * depth[:, None, None]) ** 2 * np.eye(3)
-    spread = np.repeat(surface[:, None], length, 1)
+    spread = np.repeat(_of_surface(away)[:, None], length, 1)
     for label in np.unique(labels[labels > 0]).tolist():
         mine = np.flatnonzero(labels == label)
-        spread[mine] += np.stack([_of_points(covariance_of(label, k), tracks_xyz[mine, k]) for k in range(length)], 1)
-    ray = tracks_xyz - T_map_cams[None, :, :3, 3]
+        for k in range(length):
+            if (known := covariance_of(label, k)) is not None:
+                spread[mine, k] += known.of_points(tracks_xyz[mine, k])
+    right = np.where(occluded, SHARE_RIGHT_HIDDEN, SHARE_RIGHT)
+    return right * _within(tracks_xyz - T_map_cams[None, :, :3, 3], spread, camera, metric)
+
+
+def point_confidence(
+    points: TrackedPoints, objects: Sequence[ObjectState], T_map_cam: FloatArray, camera: Camera, metric: bool
+) -> NDArray[np.float32]:
+    """(P,) probabilities for the points of a frame, by what is told of their objects; 0 where nothing is."""
+    result = np.zeros(len(points.point_id), np.float32)
+    for each in objects:
+        mine = np.flatnonzero(points.object_id == each.object_id)
+        xyz = points.xyz_map[mine].astype(np.float64)
+        ray = xyz - T_map_cam[:3, 3]
+        known = PoseCovariance(each.T_map_object[:3, 3], each.pose_covariance, np.zeros((6, 6)))
+        result[mine] = SHARE_RIGHT_POINTS * _within(ray, _of_surface(ray) + known.of_points(xyz), camera, metric)
+    return result
+
+
+def _of_surface(away: FloatArray) -> FloatArray:
+    """(N, 3, 3) covariance of places on surfaces, `away` (N, 3) m from the camera that sees them."""
+    least = 1e-6 * np.linalg.norm(away, axis=1)[:, None, None]
+    return SIGMA_SURFACE**2 * away[:, :, None] * away[:, None, :] + least**2 * np.eye(3)
+
+
+def _within(ray: FloatArray, spread: FloatArray, camera: Camera, metric: bool) -> FloatArray:
+    """(...) probability that errors of covariance `spread` (..., 3, 3) m of points `ray` (..., 3) m from the camera are
+    within the limits; 0 where nothing finite is known.
+    """
     distance = np.maximum(np.linalg.norm(ray, axis=-1), 1e-9)
-    along = np.einsum("qti,qtij,qtj->qt", ray, spread, ray) / distance**2
+    along = np.einsum("...i,...ij,...j->...", ray, spread, ray) / distance**2
     across = (np.trace(spread, axis1=-2, axis2=-1) - along) / 2 * (camera.fx / distance) ** 2
     within = 1 - np.exp(-(WITHIN_PX**2) / (2 * np.maximum(across, 1e-9)))
     if metric:
         within = np.minimum(within, probability_within(WITHIN_M, spread))
-    right = np.where(occluded, SHARE_RIGHT_HIDDEN, SHARE_RIGHT) * within
-    return np.asarray(np.nan_to_num(right, nan=0.0))
+    return np.asarray(np.nan_to_num(within, nan=0.0))
 
 
 def probability_within(radius: float, covariance: FloatArray) -> FloatArray:
@@ -67,11 +95,3 @@ def probability_within(radius: float, covariance: FloatArray) -> FloatArray:
     variance = 2 * (covariance**2).sum((-2, -1))
     shape = mean**2 / np.maximum(variance, 1e-30)
     return np.asarray(gammainc(shape, radius**2 * mean / np.maximum(variance, 1e-30)))
-
-
-def _of_points(known: PoseCovariance | None, xyz: FloatArray) -> FloatArray:
-    """(P, 3, 3) covariance that the pose gives points (P, 3) m of its body; 0 where nothing is known."""
-    if known is None:
-        return np.zeros((len(xyz), 3, 3))
-    moved = lever(xyz - known.place)[:, :3]
-    return np.asarray(moved @ known.covariance @ moved.transpose(0, 2, 1))

@@ -34,6 +34,7 @@ TOPICS: dict[str, type] = {
     "semantic_confidence": Image,
     "render": Image,
     "depth": Image,
+    "depth_sigma": Image,
     "confidence": Image,
     "markers": MarkerArray,
     "status": PipelineStatus,
@@ -168,15 +169,16 @@ class Outputs:
         if estimate.mask_confidence is not None and self.wants("semantic_confidence"):
             sure = context.rectifier.unrectify(estimate.mask_confidence, nearest=True).astype(np.float32) / 255
             self._publish_image("semantic_confidence", sure, "32FC1", head)
-        wanted = [name for name in ("render", "depth", "confidence") if self.wants(name)]
+        wanted = [name for name in ("render", "depth", "depth_sigma", "confidence") if self.wants(name)]
         if not wanted or estimate.stage is not Stage.WINDOW:  # what has not been fitted yet cannot be rendered
             return
         rendered = engine.render(estimate.index)
         if "render" in wanted:
             self._publish_image("render", context.rectifier.unrectify(rendered.rgb), "rgb8", head)
-        if "depth" in wanted:
-            depth = context.rectifier.unrectify(rendered.depth_m, nearest=True, fill=float("nan"))
-            self._publish_image("depth", depth.astype(np.float32), "32FC1", head)
+        for name, image in (("depth", rendered.depth_m), ("depth_sigma", rendered.depth_sigma_m)):
+            if name in wanted:
+                shown = context.rectifier.unrectify(image, nearest=True, fill=float("nan"))
+                self._publish_image(name, shown.astype(np.float32), "32FC1", head)
         if "confidence" in wanted:
             confidence = context.rectifier.unrectify(rendered.confidence)
             self._publish_image("confidence", confidence.astype(np.float32), "32FC1", head)

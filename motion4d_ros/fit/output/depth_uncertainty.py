@@ -1,0 +1,53 @@
+"""How far the depth of a rendered frame may be off: one standard deviation of every pixel.
+
+A pixel errs as its depth source does, as far as fusing many frames does not average that out; beside an edge of depth,
+by which side of it the pixel shows; and on an object as the object's pose does. The two shares are measured on scenes
+whose truth is known (`python -m motion4d_ros.evaluation.calibration`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from motion4d_ros.geometry.pose_covariance import PoseCovariance
+from motion4d_ros.geometry.rigid import transform_points
+from motion4d_ros.types import Camera, FloatArray, IntArray
+
+SHARED = 0.22  # of the source's standard deviation, that all frames have in common
+EDGE = 0.32  # of the range of depths within a pixel of this one
+
+
+def depth_sigma(
+    depth_m: FloatArray,
+    source_sigma: FloatArray,
+    labels: IntArray,
+    T_map_cam: FloatArray,
+    camera: Camera,
+    covariance_of: Callable[[int], tuple[PoseCovariance | None, float]],
+) -> NDArray[np.float32]:
+    """(H, W) one standard deviation, m, of a rendered depth (H, W), m, seen by `camera` from `T_map_cam` (4, 4).
+
+    `source_sigma` (H, W) is the relative one that the depth source states. `covariance_of` gives for each id in
+    `labels` (H, W) how well the object's pose is known, and the relative sigma of its distance where no sensor tells.
+    """
+    image = np.asarray(depth_m, np.float32)
+    around = np.ones((3, 3), np.uint8)
+    span = cv2.dilate(image, around) - cv2.erode(image, around)
+    variance = (SHARED * source_sigma * depth_m) ** 2 + (EDGE * span.astype(np.float64)) ** 2
+    for label in np.unique(labels[labels > 0]).tolist():
+        known, distance_sigma = covariance_of(label)
+        row, column = np.nonzero((labels == label) & (depth_m > 0))
+        z = depth_m[row, column].astype(np.float64)
+        variance[row, column] += (distance_sigma * z) ** 2
+        if known is None:
+            continue
+        xyz_cam = camera.unproject(np.stack([column, row], 1).astype(float), z)
+        ray = (xyz_cam / z[:, None]) @ T_map_cam[:3, :3].T  # so that a step along it is one of depth
+        spread = known.of_points(transform_points(T_map_cam, xyz_cam))
+        square = np.maximum((ray * ray).sum(1), 1.0)
+        variance[row, column] += np.einsum("ni,nij,nj->n", ray, spread, ray) / square**2
+    return np.sqrt(variance).astype(np.float32)
