@@ -147,10 +147,6 @@ def reliability_table(probabilities: dict[str, Forecasts]) -> str:
     return "\n".join(lines)
 
 
-if __name__ == "__main__":
-    sys.exit(guarded("calibration", main))
-
-
 def depth_table(misses: dict[str, FloatArray]) -> str:
     """Share of pixels whose depth is within one and two standard deviations (normal errors: .68 and .95)."""
     lines = ["| depth of | pixels | within 1 σ | within 2 σ |", "|---|---|---|---|"]
@@ -158,3 +154,7 @@ def depth_table(misses: dict[str, FloatArray]) -> str:
         if len(each):
             lines.append(f"| {name} | {len(each)} | {np.mean(each <= 1):.2f} | {np.mean(each <= 2):.2f} |")
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(guarded("calibration", main))
