@@ -17,8 +17,8 @@ from motion4d_ros.geometry.pose_covariance import PoseCovariance
 from motion4d_ros.geometry.rigid import transform_points
 from motion4d_ros.types import Camera, FloatArray, IntArray
 
-SHARED = 0.22  # of the source's standard deviation, that all frames have in common
-EDGE = 0.32  # of the range of depths within a pixel of this one
+SHARED = 0.17  # of the source's standard deviation, that all frames have in common
+EDGE = 0.3  # of the largest step of depth within two pixels, beyond what a slope explains
 
 
 def depth_sigma(
@@ -34,10 +34,7 @@ def depth_sigma(
     `source_sigma` (H, W) is the relative one that the depth source states. `covariance_of` gives for each id in
     `labels` (H, W) how well the object's pose is known, and the relative sigma of its distance where no sensor tells.
     """
-    image = np.asarray(depth_m, np.float32)
-    around = np.ones((3, 3), np.uint8)
-    span = cv2.dilate(image, around) - cv2.erode(image, around)
-    variance = (SHARED * source_sigma * depth_m) ** 2 + (EDGE * span.astype(np.float64)) ** 2
+    variance = (SHARED * source_sigma * depth_m) ** 2 + (EDGE * _steps(depth_m)) ** 2
     for label in np.unique(labels[labels > 0]).tolist():
         known, distance_sigma = covariance_of(label)
         row, column = np.nonzero((labels == label) & (depth_m > 0))
@@ -51,3 +48,12 @@ def depth_sigma(
         square = np.maximum((ray * ray).sum(1), 1.0)
         variance[row, column] += np.einsum("ni,nij,nj->n", ray, spread, ray) / square**2
     return np.sqrt(variance).astype(np.float32)
+
+
+def _steps(depth_m: FloatArray) -> NDArray[np.float64]:
+    """(H, W) the largest second difference of a depth image within a pixel of each: 0 on planes, however steep."""
+    image = np.pad(np.asarray(depth_m, np.float64), 1, mode="edge")
+    image[0], image[-1] = 2 * image[1] - image[2], 2 * image[-2] - image[-3]  # a slope goes on beyond the border
+    image[:, 0], image[:, -1] = 2 * image[:, 1] - image[:, 2], 2 * image[:, -2] - image[:, -3]
+    bent = [np.abs(np.diff(image, 2, axis=axis)) for axis in (0, 1)]
+    return np.asarray(cv2.dilate(np.maximum(bent[0][:, 1:-1], bent[1][1:-1]), np.ones((3, 3), np.uint8)))

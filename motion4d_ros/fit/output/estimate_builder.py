@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from motion4d_ros.config import Config
 from motion4d_ros.fit.frontend.intake import Intake
 from motion4d_ros.fit.optimisation.mapper import Mapper
-from motion4d_ros.fit.output.scene_readout import observations, points_ahead, told_points, tracked_points
+from motion4d_ros.fit.output.scene_readout import (
+    known_motion,
+    observations,
+    points_ahead,
+    told_points,
+    tracked_points,
+)
 from motion4d_ros.fit.output.track_confidence import point_confidence
 from motion4d_ros.fit.semantics.mask_fusion import Fused, scene_labels
 from motion4d_ros.fit.window.horizon import FrameState, Horizon
 from motion4d_ros.fit.window.scene_scale import sight_of
 from motion4d_ros.geometry.label_images import PackedLabels, resize_labels
+from motion4d_ros.geometry.pose_covariance import PoseCovariance
 from motion4d_ros.objects.classes import ClassBook
 from motion4d_ros.objects.observation import ObjectObservation
 from motion4d_ros.objects.tracker import ObjectTracker
@@ -37,7 +45,11 @@ class EstimateBuilder:
         fitted = mapper.scene.bases.length > 0
         objects = self.tracker.predict(state.frame.stamp_ns, state.T_map_cam) if fitted else []
         points = self._live_points(mapper, state, objects) if fitted else TrackedPoints.empty()
-        return _estimate(state, Stage.LIVE, fused, points, self._named(objects))
+        known = {
+            each.object_id: PoseCovariance(each.T_map_object[:3, 3], each.pose_covariance, each.pose_covariance)
+            for each in objects
+        }
+        return _estimate(state, Stage.LIVE, fused, _judged(points, known.get, state), self._named(objects))
 
     def forget(self, object_id: int) -> None:
         """An object was deleted."""
@@ -88,7 +100,7 @@ class EstimateBuilder:
             points = told_points(tracked_points(mapper, index), sight_of(state))
             seen = observations(mapper, state, points, shown, view.output.depth.cpu().numpy())
             history.append((state.frame.stamp_ns, seen))
-            parts.append((state, told, points))
+            parts.append((state, told, _judged(points, partial(known_motion, mapper, index=index), state)))
             if index == horizon.frames[-1].index:
                 self._newest = state
         intake.look_again()
@@ -112,11 +124,18 @@ class EstimateBuilder:
         )
 
 
+def _judged(
+    points: TrackedPoints, covariance_of: Callable[[int], PoseCovariance | None], state: FrameState
+) -> TrackedPoints:
+    """Points with the probability that they are right."""
+    metric = state.scale is Scale.METRIC
+    confidence = point_confidence(points, covariance_of, state.T_map_cam, state.output_camera, metric)
+    return replace(points, confidence=confidence)
+
+
 def _estimate(
     state: FrameState, stage: Stage, fused: Fused, points: TrackedPoints, objects: list[ObjectState]
 ) -> Estimate:
-    metric = state.scale is Scale.METRIC
-    confidence = point_confidence(points, objects, state.T_map_cam, state.output_camera, metric)
     return Estimate(
         index=state.index,
         stamp_ns=state.frame.stamp_ns,
@@ -127,7 +146,7 @@ def _estimate(
         pose_status=state.pose_status,
         scale=state.scale,
         masks=fused.labels.astype(np.uint16),
-        points=replace(points, confidence=confidence),
+        points=points,
         objects=objects,
         warnings=tuple(state.warnings),
         mask_confidence=np.rint(255 * fused.confidence).astype(np.uint8),

@@ -12,7 +12,7 @@ from torch import Tensor
 from motion4d_ros.fit.optimisation.mapper import Mapper
 from motion4d_ros.fit.output.depth_uncertainty import depth_sigma
 from motion4d_ros.fit.output.query_tracks import MovingGaussians, Snapshot, trace
-from motion4d_ros.fit.output.scene_readout import masks, pose_covariance, rendered_labels
+from motion4d_ros.fit.output.scene_readout import known_motion, masks, pose_covariance, rendered_labels
 from motion4d_ros.fit.output.track_correction import TrackCorrections
 from motion4d_ros.fit.window.archive import Archive, ArchivedFrame, RetiredObject
 from motion4d_ros.fit.window.horizon import FrameState, Horizon
@@ -109,18 +109,12 @@ def query_scene(points_tyx: FloatArray, mapper: Mapper, horizon: Horizon, archiv
         shot,
         lambda label, index: _moving(mapper, archive, label, index, first, count),
         camera,
-        lambda label, column: _known_motion(mapper, label, first + column),
+        lambda label, column: known_motion(mapper, label, first + column),
         horizon.frames[-1].scale is Scale.METRIC,
     )
     result.query_points, result.first_index = points_tyx.copy(), first
     result.tracks = ((result.tracks + 0.5) / ratio[::-1] - 0.5).astype(np.float32)
     return result
-
-
-def _known_motion(mapper: Mapper, label: int, index: int) -> PoseCovariance | None:
-    """How well an object's motion is known in a frame; not how it bends, as points follow their own part of it."""
-    motion = mapper.geometry.motions.get(label)
-    return None if motion is None else motion.covariance(index)
 
 
 def write_scene(mapper: Mapper, folder: Path) -> list[str]:

@@ -142,3 +142,9 @@ def pose_covariance(mapper: Mapper, object_id: int, index: int) -> PoseCovarianc
     if known is None or bent is None:
         return known
     return known.about(bent.place).plus(bent.pose, bent.twist)
+
+
+def known_motion(mapper: Mapper, label: int, index: int) -> PoseCovariance | None:
+    """How well an object's motion is known in a frame; not how it bends, as points follow their own part of it."""
+    motion = mapper.geometry.motions.get(label)
+    return None if motion is None else motion.covariance(index)

@@ -8,14 +8,14 @@ carried by another object's motion. How many is measured on scenes whose truth i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammainc
 
 from motion4d_ros.geometry.pose_covariance import PoseCovariance
-from motion4d_ros.types import BoolArray, Camera, FloatArray, IntArray, ObjectState, TrackedPoints
+from motion4d_ros.types import BoolArray, Camera, FloatArray, IntArray, TrackedPoints
 
 WITHIN_PX = 5.0
 WITHIN_M = 0.05
@@ -55,16 +55,23 @@ def track_confidence(
 
 
 def point_confidence(
-    points: TrackedPoints, objects: Sequence[ObjectState], T_map_cam: FloatArray, camera: Camera, metric: bool
+    points: TrackedPoints,
+    covariance_of: Callable[[int], PoseCovariance | None],
+    T_map_cam: FloatArray,
+    camera: Camera,
+    metric: bool,
 ) -> NDArray[np.float32]:
-    """(P,) probabilities for the points of a frame, by what is told of their objects; 0 where nothing is."""
+    """(P,) probabilities for the points of a frame, by how well the pose of their object is known there; 0 where nobody
+    knows.
+    """
     result = np.zeros(len(points.point_id), np.float32)
-    for each in objects:
-        mine = np.flatnonzero(points.object_id == each.object_id)
-        xyz = points.xyz_map[mine].astype(np.float64)
-        ray = xyz - T_map_cam[:3, 3]
-        known = PoseCovariance(each.T_map_object[:3, 3], each.pose_covariance, np.zeros((6, 6)))
-        result[mine] = SHARE_RIGHT_POINTS * _within(ray, _of_surface(ray) + known.of_points(xyz), camera, metric)
+    for label in np.unique(points.object_id).tolist():
+        mine = np.flatnonzero(points.object_id == label)
+        known = covariance_of(label)
+        if known is not None:
+            xyz = points.xyz_map[mine].astype(np.float64)
+            ray = xyz - T_map_cam[:3, 3]
+            result[mine] = SHARE_RIGHT_POINTS * _within(ray, _of_surface(ray) + known.of_points(xyz), camera, metric)
     return result
 
 

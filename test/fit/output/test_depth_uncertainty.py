@@ -18,11 +18,12 @@ def unknown(label: int) -> tuple[None, float]:
 
 
 def test_a_plane_errs_as_its_source_and_its_edge_by_its_step() -> None:
-    depth = np.full(CAMERA.size, 2.0)
-    depth[:, 32:] = 3.0
+    depth = np.tile(np.linspace(2.0, 2.5, 64), (48, 1))  # steep, and no edge
+    depth[:, 32:] += 1.0
     sigma = depth_sigma(depth, np.full(CAMERA.size, 0.02), NOBODY, np.eye(4), CAMERA, unknown)
-    assert sigma[:, :30] == pytest.approx(SHARED * 0.04) and sigma[:, 40:] == pytest.approx(SHARED * 0.06)
-    assert sigma[10, 31] == pytest.approx(np.hypot(EDGE, SHARED * 0.04))
+    slopes = np.r_[0:30, 34:64]
+    assert sigma[:, slopes] == pytest.approx(SHARED * 0.02 * depth[:, slopes], rel=1e-5)
+    assert sigma[10, 31] == pytest.approx(np.hypot(EDGE, SHARED * 0.02 * depth[10, 31]), rel=1e-3)
 
 
 def test_an_object_errs_as_its_pose_does_along_the_ray_whatever_way_the_camera_looks() -> None:

@@ -15,7 +15,7 @@ from motion4d_ros.fit.output.track_confidence import (
     track_confidence,
 )
 from motion4d_ros.geometry.pose_covariance import PoseCovariance
-from motion4d_ros.types import Camera, ObjectPhase, ObjectState, TrackedPoints
+from motion4d_ros.types import Camera, TrackedPoints
 
 CAMERA = Camera(200.0, 200.0, 79.5, 59.5, 160, 120)
 CAMERAS = np.tile(np.eye(4), (3, 1, 1))
@@ -64,17 +64,13 @@ def test_without_metres_only_pixels_count() -> None:
     assert values[True] < 0.3 and values[False] > 0.9
 
 
-def test_points_of_a_frame_are_as_uncertain_as_what_is_told_of_their_object() -> None:
-    def told(object_id: int, sigma_m: float) -> ObjectState:
-        pose = np.eye(4)
-        pose[2, 3] = 1.0
-        covariance = np.diag([sigma_m**2] * 3 + [1e-6] * 3)
-        return ObjectState(
-            object_id, "", ObjectPhase.TRACKED, 1.0, pose, covariance, np.zeros(6), covariance, np.ones(3), 1, 0, 0
-        )
+def test_points_of_a_frame_are_as_uncertain_as_their_object() -> None:
+    def known(label: int) -> PoseCovariance | None:
+        covariance = np.diag([{1: 0.001, 2: 0.1}.get(label, 0.0) ** 2] * 3 + [1e-6] * 3)
+        return None if label == 3 else PoseCovariance(np.array([0.0, 0.0, 1.0]), covariance, covariance)
 
     ids = np.array([1, 2, 3], np.uint32)
     places, zeros = np.tile(np.float32([0.0, 0.0, 1.0]), (3, 1)), np.zeros((3, 3), np.float32)
     points = TrackedPoints(ids, ids, places, zeros, zeros.astype(np.uint8), np.ones(3, np.float32))
-    sure, unsure, untold = point_confidence(points, [told(1, 0.001), told(2, 0.1)], np.eye(4), CAMERA, True)
+    sure, unsure, untold = point_confidence(points, known, np.eye(4), CAMERA, True)
     assert sure == pytest.approx(SHARE_RIGHT_POINTS, abs=0.01) and unsure < 0.2 and untold == 0.0
