@@ -16,7 +16,7 @@ import pytest
 
 from motion4d_ros.cli import main
 from motion4d_ros.offline.analyze import AnalyzeOptions, analyze
-from motion4d_ros.offline.viewing import destinations
+from motion4d_ros.viewer import destinations
 
 ENTITIES = {
     "/world/static", "/world/camera", "/world/camera/image", "/world/camera/image/masks", "/world/moving",
@@ -129,7 +129,7 @@ def test_a_failing_viewer_costs_no_analysis(rerun, make_bag, topics, tmp_path, e
     def fail(*_, **__):
         raise RuntimeError("the viewer broke")
 
-    monkeypatch.setattr("motion4d_ros.offline.viewing.rerun_stream.RerunStream.estimate", fail)
+    monkeypatch.setattr("motion4d_ros.viewer.rerun_stream.RerunStream.estimate", fail)
     options = AnalyzeOptions(make_bag(frames=10), tmp_path / "out", topics, rerun=str(tmp_path / "live.rrd"))
     assert analyze(options, engine_factory=engine_double).complete
     assert [r.getMessage() for r in caplog.records if "viewer" in r.getMessage()] == [
