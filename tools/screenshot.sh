@@ -18,15 +18,32 @@ source "$(dirname "${BASH_SOURCE[0]}")/env.bash"
 set -u
 command -v rerun > /dev/null || stop "the viewer Rerun is not installed: pip install 'motion4d_ros[view]' (or rerun-sdk)"
 
+wait_s=120  # for one attempt
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 python -m motion4d_ros.cli view "$result" --save "$work/view.rrd"
 rerun analytics disable > /dev/null 2>&1 || true  # of this machine's user
-if ! rerun --headless --window-size "$size" --screenshot-to "$work/view.png" "$work/view.rrd" > "$work/log" 2>&1 ||
-    [[ ! -s $work/view.png ]]; then
-    stop "the viewer took no picture: $(grep -iE 'error|vulkan|adapter' "$work/log" | tail -1)" \
-        "(without a GPU: apt-get install mesa-vulkan-drivers, or a smaller SIZE)"
-fi
+
+shoot() {  # whether there is a picture now; the viewer waits for ever when drawing takes it longer than ten seconds
+    : > "$work/log"
+    rerun --headless --window-size "$size" --screenshot-to "$work/view.png" "$work/view.rrd" > "$work/log" 2>&1 &
+    local viewer=$! second
+    for ((second = 0; second < wait_s; second++)); do
+        [[ ! -s $work/view.png ]] || break
+        kill -0 $viewer 2> /dev/null || break
+        ! grep -q "Failed to render" "$work/log" || break
+        sleep 1
+    done
+    [[ ! -s $work/view.png ]] || sleep 1  # it may still be written
+    pkill -P $viewer 2> /dev/null || true  # the program behind Python's
+    kill $viewer 2> /dev/null || true
+    wait $viewer 2> /dev/null || true
+    [[ -s $work/view.png ]]
+}
+
+shoot || shoot || shoot || stop "the viewer took no picture in three attempts:" \
+    "$(grep -iE 'fail|error|vulkan|adapter' "$work/log" | tail -1 | sed 's/\x1b\[[0-9;]*m//g')" \
+    "(without a GPU: apt-get install mesa-vulkan-drivers; on a busy machine a smaller SIZE)"
 python - "$work/view.png" "$picture" << 'END'
 import sys
 

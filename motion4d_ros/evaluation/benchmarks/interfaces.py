@@ -39,8 +39,16 @@ class Benchmark(Protocol):
 
     name: str
     title: str
-    layout: str  # what `root` must hold, in words
-    columns: tuple[Column, ...]
+
+    @property
+    def layout(self) -> str:
+        """What `root` must hold, in words."""
+        ...
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Of its table."""
+        ...
 
     def sequences(self, root: Path) -> list[str]:
         """Names of the sequences under `root`; empty where it holds none. Raises `Motion4DError` for a broken list."""

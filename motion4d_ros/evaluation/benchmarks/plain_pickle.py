@@ -1,7 +1,7 @@
 """Pickles that hold nothing but arrays and plain containers, as TAP-Vid is published; anything else is refused.
 
-A pickle is a program: it names functions and calls them. Here it gets to name five, which are not NumPy's but ours:
-they take numbers, strings and bytes, and make arrays of numbers of them by `np.frombuffer`. No other code runs,
+A pickle is a program: it names functions and calls them. Here it gets to name a handful, which are not NumPy's but
+ours: they take numbers, strings and bytes, and make arrays of numbers of them by `np.frombuffer`. No other code runs,
 whatever the file says.
 """
 
@@ -104,10 +104,16 @@ def _encode(text: Any, _encoding: Any = "latin1") -> bytes:
     return str(text).encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    """`bytes()`, which is how pickles of protocol 2 say that there are none."""
+    return b""
+
+
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): _Kind,
     ("_codecs", "encode"): _encode,
+    **{(builtins, "bytes"): _no_bytes for builtins in ("__builtin__", "builtins")},
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _reconstruct for core in ("core", "_core")},
     **{(f"numpy.{core}.multiarray", "scalar"): _scalar for core in ("core", "_core")},
     **{(f"numpy.{core}.numeric", "_frombuffer"): _from_buffer for core in ("core", "_core")},

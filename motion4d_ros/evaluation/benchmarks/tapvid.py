@@ -58,17 +58,18 @@ class TapVidDavis:
         video, xy, visible = _clip(place)
         size = video.shape[1], video.shape[2]
         tracks, start = read_tracks(out), 0
+        asked = {mode: _queries(xy, visible, mode) for mode in MODES}
+        expected = (sum(len(queries) for queries, _ in asked.values()), len(video))
+        if tracks.occluded.shape != expected:
+            raise Motion4DError(f"{out}: tracks of shape {tracks.occluded.shape} for queries and frames {expected}")
         figures: Figures = {}
-        for mode in MODES:
-            queries, rows = _queries(xy, visible, mode)
+        for mode, (queries, rows) in asked.items():
             mine = slice(start, start + len(queries))
             start += len(queries)
             scores = score_tracks(
                 tracks.xy[mine], tracks.occluded[mine], xy[rows], visible[rows], queries[:, 0], size, mode
             )
             figures |= {f"{mode} AJ": scores.AJ, f"{mode} davg": scores.davg, f"{mode} OA": scores.OA}
-        if start != len(tracks.xy):
-            raise Motion4DError(f"{out}: {len(tracks.xy)} tracks for {start} queries")
         return figures
 
     def mean(self, rows: Sequence[Figures]) -> Figures:
