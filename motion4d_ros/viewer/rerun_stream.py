@@ -23,6 +23,7 @@ VELOCITY_SECONDS = 0.5  # arrows reach to where an object will be then
 FRUSTUM_SHARE = 0.12  # of the distance to the scene: how large the camera is drawn
 _BACKGROUND = (200, 200, 195)
 _REMEMBERED = 4096  # frames of a running node, of which later corrections and plots may be told
+_COLOURED = 1024  # ids
 _HIDDEN_ALPHA = 90  # of 255, of boxes that nothing of is seen now
 
 
@@ -37,6 +38,7 @@ class RerunStream:
         self._rr, self._recording, self._node = rerun, recording, node
         self._unit = Scale.METRIC.unit
         self._names: dict[int, str] = {}
+        self._coloured = 0  # ids below have colours
         self._distance: float | None = None  # from the camera to what it sees
         self._stamps: dict[int, int] = {}
         self._started = False
@@ -178,17 +180,26 @@ class RerunStream:
         )
 
     def _name(self, names: dict[int, str]) -> None:
-        """Tells the viewer what ids are called and how they are coloured, where that is news."""
+        """Tells the viewer what ids are called and how their plots are coloured, where that is news."""
         news = {i: f"{i} {name}".strip() for i, name in names.items() if name or i not in self._names}
         news = {i: name for i, name in news.items() if self._names.get(i) != name}
         if self._names and not news:
             return
         self._names |= news
-        known = [(0, "background", (0, 0, 0, 0)), *((i, name, palette.rgb(i)) for i, name in self._names.items())]
-        self._recording.log("/", self._rr.AnnotationContext(known), static=True)
+        self._colour(max(self._names, default=0))
         for i, name in news.items():
             style = self._rr.SeriesLines(names=name, colors=[palette.rgb(i)])
             self._recording.log(f"{layout.SPEED}/{i}", style, static=True)
+
+    def _colour(self, largest: int) -> None:
+        """Tells the viewer the colours of ids, `_COLOURED` at a time: told a second time while it looks on, it forgets
+        them all (Rerun 0.41).
+        """
+        if largest < self._coloured:
+            return
+        self._coloured = _COLOURED * (largest // _COLOURED + 1)
+        known = [(0, "background", (0, 0, 0, 0)), *((i, str(i), palette.rgb(i)) for i in range(1, self._coloured))]
+        self._recording.log("/", self._rr.AnnotationContext(known), static=True)
 
     def _at(self, index: int, stamp_ns: int) -> None:
         """What is said next is about frame number `index`."""
