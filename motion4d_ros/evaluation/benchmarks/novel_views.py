@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from motion4d_ros.evaluation.benchmarks.dycheck import Recording, read_camera
+from motion4d_ros.evaluation.benchmarks.dycheck_files import Recording, read_camera
 from motion4d_ros.evaluation.benchmarks.interfaces import Figures, mean_of
 from motion4d_ros.evaluation.metrics.images import masked_ssim, psnr
 from motion4d_ros.offline.novel_views.paths import Step

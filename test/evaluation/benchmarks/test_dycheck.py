@@ -14,15 +14,8 @@ from data_sets import write_dycheck
 
 from motion4d_ros.evaluation.benchmarks import novel_views
 from motion4d_ros.evaluation.benchmarks.artefacts import read_tum
-from motion4d_ros.evaluation.benchmarks.dycheck import (
-    DyCheck,
-    keypoint_queries,
-    open_recording,
-    pck_t,
-    read_camera,
-    read_depth,
-    read_keypoints,
-)
+from motion4d_ros.evaluation.benchmarks.dycheck import DyCheck, keypoint_queries, pck_t
+from motion4d_ros.evaluation.benchmarks.dycheck_files import open_recording, read_camera, read_depth, read_keypoints
 from motion4d_ros.evaluation.benchmarks.interfaces import Place
 from motion4d_ros.evaluation.metrics import masked_ssim, psnr, ssim
 from motion4d_ros.evaluation.synthetic import SyntheticScene
