@@ -124,7 +124,7 @@ def _tasks(benchmark: Benchmark, arguments: argparse.Namespace, out: Path, names
         Task(
             benchmark.name,
             Place(root, name, arguments.limit, arguments.given),
-            (out / (name.replace("/", "_") if name != "." else root.name)).resolve(),
+            (out / name.replace("/", "_")).resolve(),
             tuple(words),
         )
         for name in names

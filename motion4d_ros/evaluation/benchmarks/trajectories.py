@@ -72,7 +72,7 @@ class SevenScenes:
 
     def sequences(self, root: Path) -> list[str]:
         if any(root.glob("*.pose.txt")):
-            return ["."]
+            return [root.resolve().name]
         found = []
         for scene in sorted(path for path in root.glob("*") if path.is_dir()):
             split = scene / "TestSplit.txt"
@@ -84,10 +84,10 @@ class SevenScenes:
         return found
 
     def prepare(self, place: Place, folder: Path) -> list[str]:
-        return [str((place.root / place.name).resolve()), "--poses", "none"]
+        return [str(_frames_of(place).resolve()), "--poses", "none"]
 
     def score(self, place: Place, out: Path) -> Figures:
-        files = sorted((place.root / place.name).glob("*.pose.txt"))[: place.limit]
+        files = sorted(_frames_of(place).glob("*.pose.txt"))[: place.limit]
         found = read_tum(out / "trajectory.tum")
         if len(files) != len(found.stamps_s):
             raise Motion4DError(f"{place.name}: {len(found.stamps_s)} poses found for {len(files)} true ones")
@@ -120,6 +120,11 @@ def is_metric(out: Path) -> bool:
     """Whether lengths of an analysis are metres."""
     content = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
     return all(scene.get("scale") == Scale.METRIC.value for scene in content.get("scenes", [{}]))
+
+
+def _frames_of(place: Place) -> Path:
+    """The folder of a sequence of 7-Scenes; the root itself where that holds the frames."""
+    return place.root if any(place.root.glob("*.pose.txt")) else place.root / place.name
 
 
 def _pose(file: Path) -> FloatArray:

@@ -115,7 +115,8 @@ def test_files_of_7_scenes(tmp_path: Path) -> None:
     assert benchmark.sequences(tmp_path) == ["chess/seq-03", "chess/seq-05", "fire/seq-01"]
     for t, T in enumerate(truth):
         np.savetxt(folder / f"frame-{t:06d}.pose.txt", np.full((4, 4), np.nan) if t == 4 else T)
-    assert benchmark.sequences(folder) == ["."]
+    assert benchmark.sequences(folder) == ["seq-03"]
+    assert benchmark.prepare(Place(folder, "seq-03"), tmp_path) == [str(folder), "--poses", "none"]
     place = Place(tmp_path, "chess/seq-03", limit=10)
     found = noisy(truth)[:10]
     figures = benchmark.score(place, save(tmp_path / "out", np.arange(10) / 10, found))
