@@ -19,7 +19,7 @@ class Published:
 
 def _tracking(method: str, mode: str, AJ: float, davg: float, OA: float) -> Published:
     figures = {f"{mode} AJ": AJ / 100, f"{mode} davg": davg / 100, f"{mode} OA": OA / 100}
-    return Published(method, figures, f"{MOTION4D}; queries not said to be first or strided: put under {mode}")
+    return Published(method, figures, f"{MOTION4D}; put under {mode}, which was not checked")
 
 
 PUBLISHED: dict[str, tuple[Published, ...]] = {
