@@ -21,7 +21,7 @@ from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 LIBRARY = "libmotion4d_raster.so"
-SHARED = ("package.xml", "msg/*.msg", "srv/*.srv", "config/*.yaml", "config/*.rviz", "launch/*.py")
+SHARED = ("package.xml", "msg/*.msg", "srv/*.srv", "config/*.yaml", "config/*.rviz", "config/*.json", "launch/*.py")
 
 
 def version() -> str:

@@ -1,4 +1,4 @@
-"""The command line: `motion4d analyze | view | render | evaluate | models | doctor | version`."""
+"""The command line: `motion4d analyze | view | render | evaluate | benchmark | models | doctor | version`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ _COMMANDS = {
     "view": ("motion4d_ros.offline.viewing.command", "look at results in the viewer Rerun"),
     "render": ("motion4d_ros.offline.novel_views.command", "a saved scene from new places: video, images, .ply"),
     "evaluate": ("motion4d_ros.evaluation.command", "score results against ground truth"),
+    "benchmark": ("motion4d_ros.evaluation.benchmarks.command", "score a public data set by its own protocol"),
     "doctor": ("motion4d_ros.doctor.command", "look at this machine: what is missing, and what mends it"),
     "models": ("motion4d_ros.models.command", "list, fetch and verify network weights"),
 }
@@ -32,6 +33,7 @@ examples:
   motion4d view out                                             results in the viewer Rerun (extra [view])
   motion4d render out --out orbit.mp4 --path orbit              the scene from places where no camera was
   motion4d evaluate truth/ out                                  score the masks (and tracks) against ground truth
+  motion4d benchmark davis2017 --root DAVIS                     a public data set by its own protocol
 """
 
 

@@ -300,6 +300,10 @@ class RosConfig:
         40, "Length of the trajectories among the markers", unit="frames", minimum=0, maximum=1000, live=True
     )
     status_period: float = tunable(0.5, "Time between two status messages", unit="s", minimum=0.05, maximum=60.0)
+    rerun: str = tunable(
+        "",
+        "Stream what is found to the viewer Rerun: spawn, rerun+http://HOST:PORT/proxy, or FILE.rrd; empty = don't",
+    )
 
 
 @dataclass

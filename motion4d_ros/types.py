@@ -46,6 +46,11 @@ class Scale(enum.Enum):
     RELATIVE = "relative"  # consistent over the run, but of unknown length
     UNKNOWN = "unknown"  # not even consistent (no parallax, no depth)
 
+    @property
+    def unit(self) -> str:
+        """What to write behind a length."""
+        return "m" if self is Scale.METRIC else "units"
+
 
 class ObjectPhase(enum.Enum):
     """Life cycle of a tracked object."""

@@ -16,7 +16,7 @@ ORDER = (
     {"errors", "children", "remedies", "logs", "files", "threads"},
     {"types", "failures", "options"},
     {"tunables", "geometry", "imagery"},
-    {"config"},
+    {"config", "viewer"},
     {"scene", "models"},
     {"render", "objects", "priors"},
     {"fit"},

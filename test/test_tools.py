@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shutil
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 from types import ModuleType
@@ -276,3 +277,18 @@ def test_each_python_has_one_pin_of_everything(repository: Path, python: str) ->
             if wanted.marker is None or wanted.marker.evaluate({"python_version": python}):
                 version = chosen[canonicalize_name(wanted.name)].removeprefix("==")
                 assert wanted.specifier.contains(version), f"{line} on Python {python}: pinned is {version}"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nowhere", "a.jpg"], "nowhere: no such file or folder"),
+        (["nowhere", "a.gif"], "expected RESULT PICTURE.jpg|.png"),
+        (["nowhere", "a.png", "--size", "9"], "--size WIDTHxHEIGHT"),
+    ],
+)
+def test_screenshot_refuses_in_one_line(repository: Path, tmp_path: Path, words: list[str], said: str) -> None:
+    command = [sys.executable, str(repository / "tools" / "screenshot.py"), *words]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and said in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.iterdir())

@@ -23,10 +23,10 @@ from motion4d_ros.evaluation.synthetic import PRESETS, make_scene
 from motion4d_ros.failures import guarded
 from motion4d_ros.files import write_atomically
 from motion4d_ros.geometry.rigid import transform_points
-from motion4d_ros.offline.report import palette
 from motion4d_ros.offline.report.overlay import draw_masks
 from motion4d_ros.offline.resources import preset
 from motion4d_ros.types import Estimate, Frame, ObjectPhase, ObjectState, Stage
+from motion4d_ros.viewer import palette
 
 CAPTIONS = ("2D masks, as given", "the 4D scene: masks, ids, boxes in 3D")
 COLOURS = 32  # of a GIF's 256: fewer make it smaller

@@ -49,7 +49,7 @@ def analyze(
     config = effective_config(options)
     check_input(options.input)
     if options.rerun:
-        from motion4d_ros.offline.viewing.destinations import check_target  # an extra
+        from motion4d_ros.viewer.destinations import check_target  # an extra
 
         check_target(options.rerun)
     check_output(options)

@@ -134,7 +134,8 @@ class Motion4DNode(LifecycleNode):
                     self.config, self.engine = with_best_outliner(config, self._engine_factory, say, "preset: none")
                 else:
                     self.engine = self._engine_factory(config)
-            self.outputs = Outputs(self, publish_tf=config.ros.publish_tf, trail=config.ros.trail)
+            ros = config.ros
+            self.outputs = Outputs(self, publish_tf=ros.publish_tf, trail=ros.trail, rerun=ros.rerun)
         except Exception:
             self._cleanup()
             raise
@@ -266,9 +267,8 @@ class Motion4DNode(LifecycleNode):
         health = self.health()
         head = messages.header(self.get_clock().now().nanoseconds, self.map_frame)
         uptime = time.monotonic() - self._activated_at
-        self.outputs.publish_status(
-            status_message(head, self.queue.counts(), self._meters, health, self._before, uptime)
-        )
+        books = status_message(head, self.queue.counts(), self._meters, health, self._before, uptime)
+        self.outputs.publish_status(books)
         worker, outputs, windows = self.worker, self.outputs, health.windows
         if worker is not None and worker.newest is not None and outputs.static_is_due(windows):
             newest = worker.newest
@@ -280,8 +280,10 @@ class Motion4DNode(LifecycleNode):
         if self.inputs is not None and snapshot.image_age_s > max(snapshot.silence_s, PARTNER_S):
             self.inputs.give_up_waiting()
         head = messages.header(self.get_clock().now().nanoseconds, "")
-        state = self._state_machine.current_state[1]
-        self._diagnostics.publish(diagnostic_array(head, self.get_name(), state, snapshot, assess(snapshot)))
+        state, findings = self._state_machine.current_state[1], assess(snapshot)
+        self._diagnostics.publish(diagnostic_array(head, self.get_name(), state, snapshot, findings))
+        if self.outputs is not None:
+            self.outputs.show_findings(findings)
         self._books.append(snapshot.counts)
 
     def snapshot(self) -> Snapshot:
@@ -377,9 +379,7 @@ class Motion4DNode(LifecycleNode):
             self.get_logger().info(text)
 
     def _log(self, text: str) -> None:
-        """A warning, at most once in five seconds for texts that differ only in numbers: a bad camera must not fill the
-        disk.
-        """
+        """A warning, at most once in 5 s for texts that differ only in numbers: a bad camera must not fill the disk."""
         key, now = re.sub(r"[\d.e+-]+", "#", text)[:60], time.monotonic()
         if now - self._last_logged.get(key, float("-inf")) < 5.0:
             return

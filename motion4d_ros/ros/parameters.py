@@ -20,6 +20,7 @@ from motion4d_ros.config import ROS_ONLY_KEYS, Config, refuse_renamed
 from motion4d_ros.ros.inputs.detections import demand_messages
 from motion4d_ros.tunables import Tunable, get, put
 from motion4d_ros.types import FloatArray, Motion4DError
+from motion4d_ros.viewer.destinations import FORMS, is_target
 
 NODE_DEFAULTS: dict[str, Any] = {"budget.mode": "realtime"}
 """Where a robot wants something else than a recording does."""
@@ -135,6 +136,8 @@ def check_together(config: Config) -> None:
     if config.window.horizon < config.window.length:
         horizon, length = config.window.horizon, config.window.length
         raise Motion4DError(f"window.horizon={horizon} must hold at least one window (window.length={length})")
+    if config.ros.rerun and not is_target(config.ros.rerun):
+        raise Motion4DError(f"rerun={config.ros.rerun!r}: expected {FORMS}")
     if config.finder == "detections":
         demand_messages()
     base_to_camera(config)

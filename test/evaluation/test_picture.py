@@ -10,7 +10,6 @@ from PIL import Image
 
 from motion4d_ros.evaluation.picture import draw, write_gif
 from motion4d_ros.evaluation.synthetic import make_scene
-from motion4d_ros.offline.report import palette
 from motion4d_ros.types import (
     Estimate,
     Frame,
@@ -21,6 +20,7 @@ from motion4d_ros.types import (
     Stage,
     TrackedPoints,
 )
+from motion4d_ros.viewer import palette
 
 
 def scene_and_estimate() -> tuple[Frame, Estimate]:

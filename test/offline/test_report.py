@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 
 from motion4d_ros.offline.analyze import AnalyzeOptions, Progress, analyze
 from motion4d_ros.offline.progress import progress_display
-from motion4d_ros.offline.report import charts, overlay, palette, words
+from motion4d_ros.offline.report import charts, overlay, words
 from motion4d_ros.offline.report.charts import Line
-from motion4d_ros.offline.report.scene_data import _Box, plan_axes, up_direction
+from motion4d_ros.offline.report.scene_data import _Box, plan_axes
+from motion4d_ros.viewer import palette
+from motion4d_ros.viewer.drawn import up_direction
 
 
 @given(st.floats(-1e5, 1e5), st.floats(1e-3, 1e5))

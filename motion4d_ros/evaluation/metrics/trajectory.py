@@ -1,10 +1,14 @@
-"""Absolute trajectory error (Sturm et al., IROS 2012) after the closed-form alignment of Umeyama (PAMI 1991)."""
+"""Absolute and relative trajectory errors (Sturm et al., IROS 2012), and the closed-form alignment of Umeyama (PAMI
+1991).
+"""
 
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
-from motion4d_ros.types import FloatArray
+from motion4d_ros.geometry.rigid import inverse_pose
+from motion4d_ros.types import FloatArray, IntArray
 
 
 def align_umeyama(
@@ -36,3 +40,29 @@ def absolute_trajectory_error(T_map_cam: FloatArray, truth: FloatArray, with_sca
     scale, rotation, translation = align_umeyama(positions, expected, with_scale)
     residual = expected - (scale * positions @ rotation.T + translation)
     return float(np.sqrt((residual**2).sum(-1).mean()))
+
+
+def relative_pose_error(T_map_cam: FloatArray, truth: FloatArray, scale: float = 1.0) -> tuple[float, float]:
+    """Root mean square error of the motion from each pose to the next: m, and degrees; (T, 4, 4) poses each.
+
+    `scale` multiplies the positions of `T_map_cam` first. NaN for fewer than two poses.
+    """
+    if len(truth) < 2:
+        return float("nan"), float("nan")
+    poses = np.array(T_map_cam, float)
+    poses[:, :3, 3] *= scale
+    moved, expected = (inverse_pose(p[:-1]) @ p[1:] for p in (poses, np.asarray(truth, float)))
+    error = inverse_pose(expected) @ moved
+    angles = np.degrees(Rotation.from_matrix(error[:, :3, :3]).magnitude())
+    return float(np.sqrt((error[:, :3, 3] ** 2).sum(-1).mean())), float(np.sqrt((angles**2).mean()))
+
+
+def associate(stamps: FloatArray, others: FloatArray, most_s: float = 0.02) -> tuple[IntArray, IntArray]:
+    """Rows of two ascending lists of stamps, s, that belong together: each other's nearest, at most `most_s` apart."""
+    if not len(stamps) or not len(others):
+        return np.zeros(0, int), np.zeros(0, int)
+    gap = np.abs(np.asarray(stamps, float)[:, None] - np.asarray(others, float)[None])
+    nearest, back = gap.argmin(1), gap.argmin(0)
+    rows = np.arange(len(stamps))
+    good = (back[nearest] == rows) & (gap[rows, nearest] <= most_s)
+    return rows[good], nearest[good]

@@ -10,8 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from motion4d_ros.geometry.rigid import inverse_pose, transform_points
 from motion4d_ros.offline.novel_views.saved_scene import SavedScene
-from motion4d_ros.offline.report.scene_data import up_direction
 from motion4d_ros.types import FloatArray, Motion4DError
+from motion4d_ros.viewer.drawn import up_direction
 
 GIVEN, ORBIT, STABILISED = "given", "orbit", "stabilised"
 PATHS = (GIVEN, STABILISED, ORBIT)

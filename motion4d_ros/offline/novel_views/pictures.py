@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from motion4d_ros.geometry.rigid import inverse_pose
 from motion4d_ros.offline.novel_views.paths import Step
 from motion4d_ros.offline.novel_views.saved_scene import SavedScene
-from motion4d_ros.offline.report import palette
 from motion4d_ros.render import render
 from motion4d_ros.types import Camera, FloatArray
+from motion4d_ros.viewer import palette
 
 RGB, DEPTH, LABELS = "rgb", "depth", "labels"
 KINDS = (RGB, DEPTH, LABELS)

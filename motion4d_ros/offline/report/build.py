@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 
 from motion4d_ros.files import write_text
-from motion4d_ros.offline.report import charts, palette, words
+from motion4d_ros.offline.report import charts, words
 from motion4d_ros.offline.report.charts import Line
 from motion4d_ros.offline.report.overlay import data_uri, make_overlay
 from motion4d_ros.offline.report.scene_data import pack_scene, plan_axes
@@ -20,6 +20,7 @@ from motion4d_ros.offline.results.metrics import Timeline
 from motion4d_ros.offline.results.renders import RenderEntry, RenderLog
 from motion4d_ros.offline.sources import SourceReport
 from motion4d_ros.types import NO_GROUND, FloatArray, Motion4DError, ObjectPhase, ObjectState, QueryTracks, StaticPoints
+from motion4d_ros.viewer import palette
 
 MAX_RENDERS = 8
 _SAID_ELSEWHERE = (

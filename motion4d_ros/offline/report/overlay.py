@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.offline.queries import objects_of_queries
-from motion4d_ros.offline.report import palette
 from motion4d_ros.offline.results.frame_log import FrameLog
 from motion4d_ros.types import QueryTracks
+from motion4d_ros.viewer import palette
 
 TRAIL_FRAMES = 14
 MAX_TRAILS = 160

@@ -10,25 +10,15 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from motion4d_ros.offline.queries import objects_of_queries
-from motion4d_ros.offline.report import palette
 from motion4d_ros.offline.results.frame_log import FrameLog
 from motion4d_ros.types import FloatArray, QueryTracks, StaticPoints
+from motion4d_ros.viewer import palette
+from motion4d_ros.viewer.drawn import thin_static, up_direction
 
-MAX_STATIC = 24_000
 MAX_MOVING_TOTAL = 220_000  # over all keyframes
 MAX_KEYFRAMES = 200
 MAX_TRAILS = 120
 SIZE_STEPS = 32  # steps of a point's size up to the typical one
-
-
-def up_direction(T_map_cams: dict[int, FloatArray]) -> FloatArray:
-    """(3,) unit vector up in the map: +z where the cameras agree with REP-103, else the mean camera's up."""
-    if not T_map_cams:
-        return np.array([0.0, 0.0, 1.0])
-    ups = np.stack([-T[:3, 1] for T in T_map_cams.values()]).mean(0)
-    up = ups / max(float(np.linalg.norm(ups)), 1e-9)
-    # a camera 40 degrees off the horizon still has its up within 50 degrees of the map's z
-    return np.array([0.0, 0.0, 1.0]) if up[2] > 0.55 else up
 
 
 def plan_axes(T_map_cams: dict[int, FloatArray]) -> tuple[FloatArray, FloatArray]:
@@ -119,20 +109,6 @@ def _sizes(xyz: FloatArray) -> tuple[NDArray[np.uint8], float]:
     alone = own > 3.0 * SIZE_STEPS * step  # strays belong to no surface
     steps = np.where(alone, SIZE_STEPS // 2, np.clip(np.round(own / step), 1, 2 * SIZE_STEPS))
     return steps.astype(np.uint8), step
-
-
-def thin_static(static: StaticPoints) -> tuple[FloatArray, NDArray[np.uint8]]:
-    """The surest `MAX_STATIC` points, without far outliers."""
-    xyz, rgb = np.asarray(static.xyz_map, float), static.rgb
-    if not len(xyz):
-        return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
-    centre = np.median(xyz, 0)
-    distance = np.linalg.norm(xyz - centre, axis=1)
-    keep = np.isfinite(distance) & (distance <= 6.0 * np.median(distance) + 1e-9)
-    index = np.flatnonzero(keep)
-    if len(index) > MAX_STATIC:
-        index = np.sort(index[np.argsort(-static.confidence[index], kind="stable")[:MAX_STATIC]])
-    return xyz[index], rgb[index]
 
 
 def _moving(log: FrameLog, keyframes: list[int]) -> tuple[FloatArray, NDArray[np.uint8], NDArray[np.uint32], list[int]]:

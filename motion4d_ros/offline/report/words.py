@@ -57,7 +57,7 @@ _FOUND = {
 
 def unit(scale: str) -> str:
     """What to write behind a length."""
-    return "m" if scale == Scale.METRIC.value else "units"
+    return Scale(scale).unit
 
 
 def scale_sentence(scale: str) -> str:

@@ -7,9 +7,10 @@ import shutil
 
 import cv2
 
-from motion4d_ros.offline.results.frame_log import PICTURE_QUALITY, FrameLog, small_picture
+from motion4d_ros.offline.results.frame_log import FrameLog
 from motion4d_ros.offline.results.workspace import RESERVE_BYTES, Workspace
 from motion4d_ros.types import Frame, Motion4DError
+from motion4d_ros.viewer.drawn import PICTURE_QUALITY, small_picture
 
 FILES_PER_FRAME = 4  # two label images, a picture, points: each takes an inode
 AMPLE = 2.0  # times what is known to be needed: points, the scene and the report come on top, and are not known yet

@@ -15,9 +15,7 @@ from scipy.spatial.transform import Rotation
 from motion4d_ros.files import write_bytes
 from motion4d_ros.offline.trajectory import format_tum
 from motion4d_ros.types import Estimate, FloatArray, Frame, ObjectState, Scale, Stage, TrackedPoints
-
-OVERLAY_WIDTH = 640  # px, of the pictures kept for the report
-PICTURE_QUALITY = 90  # of 100, JPEG
+from motion4d_ros.viewer.drawn import PICTURE_QUALITY, small_picture
 
 
 @dataclass
@@ -139,15 +137,6 @@ def write_labels(path: Path, labels: NDArray[np.uint16]) -> None:
     good, data = cv2.imencode(".png", np.asarray(labels, np.uint16), [cv2.IMWRITE_PNG_COMPRESSION, 3])
     assert good, "OpenCV always encodes 16-bit PNG"
     write_bytes(path, data.tobytes())
-
-
-def small_picture(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W, 3) RGB -> (h, w, 3) BGR, at most `OVERLAY_WIDTH` wide, with the even sides that video codecs want."""
-    height, width = rgb.shape[:2]
-    scale = min(1.0, OVERLAY_WIDTH / width)
-    size = max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
-    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
-    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2BGR), np.uint8)
 
 
 def write_jpeg(path: Path, bgr: NDArray[np.uint8] | cv2.typing.MatLike, quality: int) -> int:

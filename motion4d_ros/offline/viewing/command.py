@@ -49,7 +49,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Shows a result; exit status 0. Raises `Motion4DError` for what is no result, or where no viewer can be had."""
     from motion4d_ros.offline.results.saved_result import read_result
-    from motion4d_ros.offline.viewing.destinations import SPAWN, SUFFIX, check_target, need_viewer, recording_to, served
+    from motion4d_ros.viewer.destinations import SPAWN, SUFFIX, check_target, need_viewer, recording_to, served
 
     if not 1 <= arguments.port < 65535:
         raise Motion4DError(f"--port {arguments.port}: must lie in 1 .. 65534")
@@ -73,8 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show(result: SavedResult, recording: Any, where: Path | None) -> int:
-    from motion4d_ros.offline.viewing.rerun_stream import RerunStream
     from motion4d_ros.offline.viewing.saved_view import show_result
+    from motion4d_ros.viewer.rerun_stream import RerunStream
 
     return show_result(result, RerunStream(recording), lambda text: _say(f"note: {text}"), where)
 

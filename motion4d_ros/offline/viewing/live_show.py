@@ -13,10 +13,10 @@ import numpy as np
 from motion4d_ros.offline.queries import OnlineTracks, objects_of_queries
 from motion4d_ros.offline.results.frame_log import FrameLog
 from motion4d_ros.offline.scenes import Scenes
-from motion4d_ros.offline.viewing import drawn
-from motion4d_ros.offline.viewing.destinations import recording_to
-from motion4d_ros.offline.viewing.rerun_stream import RerunStream, small_camera
 from motion4d_ros.types import Camera, Estimate, FloatArray, QueryTracks, Stage, StaticPoints
+from motion4d_ros.viewer import drawn
+from motion4d_ros.viewer.destinations import recording_to
+from motion4d_ros.viewer.rerun_stream import RerunStream, small_camera
 
 if TYPE_CHECKING:
     from motion4d_ros.pipeline import Motion4D
@@ -80,7 +80,7 @@ class LiveShow:
         if self._camera is None or live.index == reading.scenes.starts[-1]:
             picture = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
             assert picture is not None, "written by ourselves"
-            self._camera = small_camera(live.camera, picture)
+            self._camera = small_camera(live.camera, (picture.shape[0], picture.shape[1]))
         stream.image(live.index, live.stamp_ns, jpeg, self._camera, live.T_map_cam)
 
     def _window(self, reading: Shown, estimates: list[Estimate], stream: RerunStream) -> None:

@@ -6,17 +6,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from motion4d_ros.config import Config
 from motion4d_ros.offline.queries import objects_of_queries
-from motion4d_ros.offline.results.frame_log import PICTURE_QUALITY, small_picture
 from motion4d_ros.offline.results.saved_result import SavedResult
 from motion4d_ros.offline.sources import FrameSource, SourceOptions, open_source
-from motion4d_ros.offline.viewing import drawn
-from motion4d_ros.offline.viewing.rerun_stream import RerunStream, small_camera
 from motion4d_ros.types import Camera, Motion4DError
+from motion4d_ros.viewer import drawn
+from motion4d_ros.viewer.rerun_stream import RerunStream, small_camera
 
 
 def show_result(
@@ -58,7 +56,7 @@ def _show_tracks(result: SavedResult, stream: RerunStream, indices: list[int], f
 
 def _shown_camera(camera: Camera) -> Camera:
     """Of the pictures that are shown, which are made smaller as those of the report."""
-    return small_camera(camera, small_picture(np.zeros((*camera.size, 3), np.uint8)))
+    return small_camera(camera, drawn.picture_size(camera.size))
 
 
 def _pictures(result: SavedResult, recording: Path | None, say: Callable[[str], None]) -> Iterator[tuple[int, bytes]]:
@@ -75,8 +73,7 @@ def _pictures(result: SavedResult, recording: Path | None, say: Callable[[str], 
                 raise Motion4DError(
                     f"its images are {frame.image.shape[1]}x{frame.image.shape[0]} px, not those analysed"
                 )
-            _, data = cv2.imencode(".jpg", small_picture(frame.image), [cv2.IMWRITE_JPEG_QUALITY, PICTURE_QUALITY])
-            yield index, data.tobytes()
+            yield index, drawn.jpeg(frame.image)
             if index + 1 == count:
                 return
     except Motion4DError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from sensor_msgs.msg import Image, PointCloud2
 from visualization_msgs.msg import MarkerArray
 
 from motion4d_ros.msg import PipelineStatus, TrackedObjectArray
+from motion4d_ros.ros.diagnostics import Finding
 from motion4d_ros.ros.engine import Engine
 from motion4d_ros.ros.inputs.frames import FrameContext
 from motion4d_ros.ros.inputs.transforms import have_tf2
@@ -22,6 +24,8 @@ from motion4d_ros.ros.outputs import messages
 from motion4d_ros.ros.outputs.label_info import LabelInfoPublisher
 from motion4d_ros.ros.outputs.markers import MarkerMaker
 from motion4d_ros.ros.outputs.overlay import draw_overlay
+from motion4d_ros.ros.outputs.viewer_show import ViewerShow
+from motion4d_ros.ros.outputs.vision import VisionPublisher
 from motion4d_ros.types import Estimate, Stage
 
 TOPICS: dict[str, type] = {
@@ -64,8 +68,9 @@ def output_qos(topic: str) -> QoSProfile:
 class Outputs:
     """The publishers of one configured node."""
 
-    def __init__(self, node: LifecycleNode, *, publish_tf: bool, trail: int) -> None:
+    def __init__(self, node: LifecycleNode, *, publish_tf: bool, trail: int, rerun: str = "") -> None:
         self._node = node
+        self._show = ViewerShow(rerun, node.get_name(), node.get_logger().warning) if rerun else None
         self._publishers = {
             name: node.create_lifecycle_publisher(
                 kind, f"~/{name}", output_qos(name), qos_overriding_options=overridable()
@@ -73,6 +78,7 @@ class Outputs:
             for name, kind in TOPICS.items()
         }
         self._label_info = LabelInfoPublisher(node)
+        self._vision = VisionPublisher(node)
         self._markers = MarkerMaker(trail)
         self._broadcaster: Any = None
         self._static_subscribers = 0
@@ -105,6 +111,8 @@ class Outputs:
         """After a reset: trajectories begin anew, the static map is stale."""
         self._markers.clear()
         self._label_info.clear()
+        if self._show is not None:
+            self._show.begin_anew()
         self._static_windows = -1
 
     def destroy(self) -> None:
@@ -113,6 +121,9 @@ class Outputs:
             self._node.destroy_lifecycle_publisher(publisher)
         self._publishers.clear()
         self._label_info.destroy()
+        self._vision.destroy()
+        if self._show is not None:
+            self._show.close()
 
     def publish_estimate(
         self, estimate: Estimate, context: FrameContext | None, map_frame: str, engine: Engine
@@ -120,6 +131,8 @@ class Outputs:
         """Everything there is to say about one frame."""
         in_map = messages.header(estimate.stamp_ns, map_frame)
         self._label_info.publish(estimate)
+        if self._show is not None:
+            self._show.estimate(estimate, context, engine.static_points)
         if self.wants("tracked_objects"):
             self._publishers["tracked_objects"].publish(messages.objects_message(estimate, map_frame))
         if self.wants("camera_pose"):
@@ -129,6 +142,10 @@ class Outputs:
             self._publishers["tracked_points"].publish(messages.tracked_points_message(estimate.points, in_map))
         if context is not None:
             self._publish_pictures(estimate, context, engine)
+        masks = None
+        if context is not None and self._vision.wants_masks:
+            masks = context.rectifier.unrectify(estimate.masks, nearest=True)
+        self._vision.publish(estimate, masks, map_frame)
         if estimate.stage is not Stage.LIVE:
             return
         if context is not None and not self.wants("semantic_overlay"):
@@ -141,6 +158,13 @@ class Outputs:
     def publish_status(self, message: PipelineStatus) -> None:
         """The node's books."""
         self._publishers["status"].publish(message)
+        if self._show is not None:
+            self._show.status(message)
+
+    def show_findings(self, findings: Sequence[Finding]) -> None:
+        """Tells a viewer what is wrong."""
+        if self._show is not None:
+            self._show.findings(findings)
 
     def static_is_due(self, windows: int) -> bool:
         """Whether the static map has changed since it was published, or somebody new listens."""

@@ -13,9 +13,9 @@ from motion4d_ros.cli import main
 from motion4d_ros.offline.novel_views.paths import PathOptions, plan, stabilised
 from motion4d_ros.offline.novel_views.pictures import sized
 from motion4d_ros.offline.novel_views.saved_scene import open_scene
-from motion4d_ros.offline.report import palette
 from motion4d_ros.offline.sources.quiet import quiet_opencv
 from motion4d_ros.types import Camera
+from motion4d_ros.viewer import palette
 
 
 def images(folder):

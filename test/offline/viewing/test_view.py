@@ -16,7 +16,7 @@ import pytest
 
 from motion4d_ros.cli import main
 from motion4d_ros.offline.analyze import AnalyzeOptions, analyze
-from motion4d_ros.offline.viewing import destinations
+from motion4d_ros.viewer import destinations, palette
 
 ENTITIES = {
     "/world/static", "/world/camera", "/world/camera/image", "/world/camera/image/masks", "/world/moving",
@@ -69,7 +69,18 @@ def test_a_recording_holds_everything_in_every_frame(rerun, small_result, tmp_pa
     image = found["/world/camera/image"][4]
     assert bytes(image["EncodedImage:blob"][0])[:2] == b"\xff\xd8" and image["Pinhole:resolution"] == [[48.0, 32.0]]
     classes = found["/"]["static"]["AnnotationContext:context"][0]
-    assert {item["class_id"] for item in classes} == {0, 3}
+    colours = {item["class_id"]: item["class_description"]["info"]["color"] for item in classes}
+    red, green, blue = palette.rgb(3)
+    assert colours[0] == 0 and colours[3] == (red << 24) + (green << 16) + (blue << 8) + 255
+
+
+def test_colours_are_told_once(rerun, small_result, tmp_path):
+    """A viewer that looks on forgets them when they are told again."""
+    assert main(["view", str(small_result), "--save", str(tmp_path / "a.rrd")]) == 0
+    from rerun.chunk import RrdReader
+
+    told = [chunk for chunk in RrdReader(tmp_path / "a.rrd").stream() if chunk.entity_path == "/"]
+    assert sum(chunk.to_record_batch().num_rows for chunk in told) == 1
 
 
 def test_plots_say_what_the_files_say(rerun, small_result, tmp_path):
@@ -129,7 +140,7 @@ def test_a_failing_viewer_costs_no_analysis(rerun, make_bag, topics, tmp_path, e
     def fail(*_, **__):
         raise RuntimeError("the viewer broke")
 
-    monkeypatch.setattr("motion4d_ros.offline.viewing.rerun_stream.RerunStream.estimate", fail)
+    monkeypatch.setattr("motion4d_ros.viewer.rerun_stream.RerunStream.estimate", fail)
     options = AnalyzeOptions(make_bag(frames=10), tmp_path / "out", topics, rerun=str(tmp_path / "live.rrd"))
     assert analyze(options, engine_factory=engine_double).complete
     assert [r.getMessage() for r in caplog.records if "viewer" in r.getMessage()] == [

@@ -18,15 +18,17 @@ POINTS = f"{WORLD}/moving"
 TRACKS, TRAILS = f"{WORLD}/tracks", f"{WORLD}/trails"
 BOXES, VELOCITIES, UNCERTAINTY = f"{WORLD}/boxes", f"{WORLD}/velocities", f"{WORLD}/uncertainty"
 SPEED, COST, MEMORY = "speed", "cost/seconds", "cost/memory"
+LATENCY, HEALTH, FINDINGS = "latency", "health", "findings"
 TIMELINE, FRAMES = "image_time", "frame"
 
 _BEHIND = 0.45  # of the distance to what is looked at: how far the eye stands behind the camera
 _ABOVE = 0.45
 
 
-def blueprint(T_map_cam: FloatArray, up: FloatArray, distance: float, unit: str) -> Any:
+def blueprint(T_map_cam: FloatArray, up: FloatArray, distance: float, unit: str, *, node: bool = False) -> Any:
     """The layout. The eye stands behind and above the camera `T_map_cam` (4, 4), and looks at what lies `distance`
-    ahead of it; `up` (3,) is the map's, `unit` the name of its lengths.
+    ahead of it; `up` (3,) is the map's, `unit` the name of its lengths. A running `node` plots latency and health in
+    the place of the cost.
     """
     import rerun.blueprint as rrb
 
@@ -43,11 +45,18 @@ def blueprint(T_map_cam: FloatArray, up: FloatArray, distance: float, unit: str)
     )
     image = rrb.Spatial2DView(origin=IMAGE, name="Image, masks, tracks")
     speeds = rrb.TimeSeriesView(origin=SPEED, name=f"Speed of each object, {unit}/s")
-    cost = rrb.TimeSeriesView(origin=COST, name="Computing, s a frame")
+    plots = [speeds, rrb.TimeSeriesView(origin=COST, name="Computing, s a frame")]
+    shares = [3, 2]
+    if node:
+        latency = rrb.TimeSeriesView(origin=LATENCY, name="Latency, s")
+        health = rrb.Tabs(
+            rrb.TimeSeriesView(origin=HEALTH, name="Health"), rrb.TextLogView(origin=FINDINGS, name="What is wrong")
+        )
+        plots, shares = [speeds, latency, health], [2, 1, 1]
     return rrb.Blueprint(
         rrb.Vertical(
             rrb.Horizontal(scene, image, column_shares=[3, 2]),
-            rrb.Horizontal(speeds, cost, column_shares=[3, 2]),
+            rrb.Horizontal(*plots, column_shares=shares),
             row_shares=[3, 1],
         ),
         rrb.TimePanel(state="collapsed", timeline=TIMELINE),

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from motion4d_ros.types import FloatArray, IntArray, ObjectPhase, ObjectState, QueryTracks
+from motion4d_ros.types import FloatArray, IntArray, ObjectPhase, ObjectState, QueryTracks, StaticPoints
 
 TRAIL_FRAMES = 14
 MAX_TRACKS = 160
 MAX_MOVING = 4000  # points on moving things, a frame
+MAX_STATIC = 24_000
+PICTURE_WIDTH = 640  # px at most, of the pictures kept to be looked at
+PICTURE_QUALITY = 90  # of 100, JPEG
 SIGMAS = 2.0  # half an ellipsoid's axis, in standard deviations
 
 
@@ -75,3 +79,47 @@ def present(states: Sequence[ObjectState]) -> list[ObjectState]:
 def thinned(count: int, most: int) -> IntArray:
     """At most `most` of `count` rows, evenly spread."""
     return np.linspace(0, count - 1, min(most, count)).round().astype(int)
+
+
+def up_direction(T_map_cams: dict[int, FloatArray]) -> FloatArray:
+    """(3,) unit vector up in the map: +z where the cameras agree with REP-103, else the mean camera's up."""
+    if not T_map_cams:
+        return np.array([0.0, 0.0, 1.0])
+    ups = np.stack([-T[:3, 1] for T in T_map_cams.values()]).mean(0)
+    up = ups / max(float(np.linalg.norm(ups)), 1e-9)
+    # a camera 40 degrees off the horizon still has its up within 50 degrees of the map's z
+    return np.array([0.0, 0.0, 1.0]) if up[2] > 0.55 else up
+
+
+def thin_static(static: StaticPoints) -> tuple[FloatArray, NDArray[np.uint8]]:
+    """The surest `MAX_STATIC` points, without far outliers."""
+    xyz, rgb = np.asarray(static.xyz_map, float), static.rgb
+    if not len(xyz):
+        return np.zeros((0, 3)), np.zeros((0, 3), np.uint8)
+    centre = np.median(xyz, 0)
+    distance = np.linalg.norm(xyz - centre, axis=1)
+    keep = np.isfinite(distance) & (distance <= 6.0 * np.median(distance) + 1e-9)
+    index = np.flatnonzero(keep)
+    if len(index) > MAX_STATIC:
+        index = np.sort(index[np.argsort(-static.confidence[index], kind="stable")[:MAX_STATIC]])
+    return xyz[index], rgb[index]
+
+
+def picture_size(size: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of an image's small picture."""
+    height, width = size
+    scale = min(1.0, PICTURE_WIDTH / width)
+    return max(2, round(height * scale / 2) * 2), max(2, round(width * scale / 2) * 2)
+
+
+def small_picture(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB -> (h, w, 3) BGR, at most `PICTURE_WIDTH` wide, with the even sides that video codecs want."""
+    height, width = picture_size((rgb.shape[0], rgb.shape[1]))
+    small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2BGR), np.uint8)
+
+
+def jpeg(rgb: NDArray[np.uint8]) -> bytes:
+    """(H, W, 3) RGB as the small JPEG that a viewer is shown."""
+    _, data = cv2.imencode(".jpg", small_picture(rgb), [cv2.IMWRITE_JPEG_QUALITY, PICTURE_QUALITY])
+    return data.tobytes()

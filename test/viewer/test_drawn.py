@@ -6,8 +6,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from motion4d_ros.offline.queries import objects_of_queries
-from motion4d_ros.offline.viewing import drawn
 from motion4d_ros.types import ObjectPhase, ObjectState, QueryTracks
+from motion4d_ros.viewer import drawn
 
 
 def state(object_id=1, covariance=None, phase=ObjectPhase.TRACKED):

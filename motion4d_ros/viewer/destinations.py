@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,14 @@ from motion4d_ros.types import Motion4DError
 SPAWN = "spawn"
 SUFFIX = ".rrd"
 APPLICATION = "motion4d"
+FORMS = f"FILE{SUFFIX}, {SPAWN}, or rerun+http://HOST:PORT/proxy"
 _ANSWER_S = 3.0  # within which a viewer elsewhere must answer
 _DELIVERY_S = 10.0  # within which it must have taken everything at the end
+
+
+def is_target(target: str) -> bool:
+    """Whether `target` is one of the `FORMS`, whatever is found there."""
+    return target == SPAWN or target.endswith(SUFFIX) or ("://" in target and _address(target) is not None)
 
 
 def need_viewer() -> Any:
@@ -34,11 +40,18 @@ def need_viewer() -> Any:
     return rerun
 
 
+def _note(text: str) -> None:
+    sys.stderr.write(f"note: {text}\n")
+
+
 @contextmanager
-def recording_to(target: str, name: str) -> Iterator[Any]:
+def recording_to(
+    target: str, name: str, *, delivery_s: float = _DELIVERY_S, say: Callable[[str], None] = _note
+) -> Iterator[Any]:
     """A recording of Rerun that goes to `target`: `FILE.rrd`, `spawn`, or the URL of a viewer (rerun+http://HOST:PORT/proxy).
 
-    Everything has arrived when the block ends. Raises `Motion4DError` where it cannot go there.
+    Everything has arrived when the block ends, unless that takes longer than `delivery_s`; `say` tells then. Raises
+    `Motion4DError` where it cannot go there.
     """
     check_target(target)
     recording = need_viewer().RecordingStream(APPLICATION)
@@ -53,9 +66,9 @@ def recording_to(target: str, name: str) -> Iterator[Any]:
         yield recording
     finally:
         try:
-            recording.flush(timeout_sec=_DELIVERY_S)
+            recording.flush(timeout_sec=delivery_s)
         except Exception as error:  # of the viewer's making: it has gone away, or the disk is full
-            sys.stderr.write(f"note: not everything reached {target} ({' '.join(str(error).split())})\n")
+            say(f"not everything reached {target} ({' '.join(str(error).split())})")
         recording.disconnect()
 
 
@@ -66,7 +79,7 @@ def check_target(target: str) -> None:
     elif "://" in target:
         _need_listener(target)
     elif not target.endswith(SUFFIX):
-        raise Motion4DError(f"--rerun {target}: expected FILE{SUFFIX}, {SPAWN}, or rerun+http://HOST:PORT/proxy")
+        raise Motion4DError(f"--rerun {target}: expected {FORMS}")
     elif not (folder := Path(target).absolute().parent).is_dir():
         raise no_such_path(folder)
     need_viewer()
@@ -114,13 +127,22 @@ def _need_display() -> None:
         raise Motion4DError(f"there is no display for the viewer's window here: use --web, or write a FILE{SUFFIX}")
 
 
+def _address(url: str) -> tuple[str, int] | None:
+    """Host and port of a viewer's URL; None where it is none."""
+    try:
+        parts = urlparse(url)
+        host, port = parts.hostname, parts.port or 9876
+    except ValueError:
+        return None
+    return (host, port) if host and parts.scheme.startswith("rerun") else None
+
+
 def _need_listener(url: str) -> None:
     """Rerun itself would wait, and lose everything in the end."""
-    parts = urlparse(url)
+    address = _address(url)
+    if address is None:
+        raise Motion4DError(f"--rerun {url}: expected rerun+http://HOST:PORT/proxy")
     try:
-        address = parts.hostname or "", parts.port or 9876
-        if not parts.scheme.startswith("rerun") or not address[0]:
-            raise Motion4DError(f"--rerun {url}: expected rerun+http://HOST:PORT/proxy")
         socket.create_connection(address, timeout=_ANSWER_S).close()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error

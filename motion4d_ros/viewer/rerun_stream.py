@@ -6,38 +6,39 @@ it believes as it goes, and corrects it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from motion4d_ros.geometry.rigid import inverse_pose, transform_points
-from motion4d_ros.offline.report import palette
-from motion4d_ros.offline.report.scene_data import thin_static, up_direction
-from motion4d_ros.offline.report.words import unit
-from motion4d_ros.offline.viewing import blueprint as layout
-from motion4d_ros.offline.viewing import drawn
 from motion4d_ros.types import Camera, Estimate, FloatArray, ObjectState, Scale, StaticPoints
+from motion4d_ros.viewer import blueprint as layout
+from motion4d_ros.viewer import drawn, palette
 
 FIRST_EPOCH_NS = 10**18  # 2001: earlier stamps count from some start of their own
 VELOCITY_SECONDS = 0.5  # arrows reach to where an object will be then
 FRUSTUM_SHARE = 0.12  # of the distance to the scene: how large the camera is drawn
 _BACKGROUND = (200, 200, 195)
+_REMEMBERED = 4096  # frames of a running node, of which later corrections and plots may be told
+_COLOURED = 1024  # ids
 _HIDDEN_ALPHA = 90  # of 255, of boxes that nothing of is seen now
 
 
 class RerunStream:
-    """Says what is known to one recording of Rerun. Frames may come in any order, and more than once."""
+    """Says what is known to one recording of Rerun. Frames may come in any order, and more than once. `node`: they are
+    a running node's, which has no end and tells of its health.
+    """
 
-    def __init__(self, recording: Any) -> None:
+    def __init__(self, recording: Any, *, node: bool = False) -> None:
         import rerun
 
-        self._rr, self._recording = rerun, recording
-        self._unit = unit(Scale.METRIC.value)
+        self._rr, self._recording, self._node = rerun, recording, node
+        self._unit = Scale.METRIC.unit
         self._names: dict[int, str] = {}
+        self._coloured = 0  # ids below have colours
         self._distance: float | None = None  # from the camera to what it sees
         self._stamps: dict[int, int] = {}
         self._started = False
@@ -57,7 +58,7 @@ class RerunStream:
         speeds are `plotted` once.
         """
         self._at(estimate.index, estimate.stamp_ns)
-        self._unit = unit(estimate.scale.value)
+        self._unit = estimate.scale.unit
         if not self._started:
             self._begin(estimate.T_map_cam)
         states = drawn.present(estimate.objects)
@@ -103,10 +104,24 @@ class RerunStream:
             self._log(layout.COST, self._rr.Scalars([seconds]))
             self._log(layout.MEMORY, self._rr.Scalars([mib]))
 
+    def health(self, index: int, latency_s: Mapping[str, float], numbers: Mapping[str, float]) -> None:
+        """How a running node is, as of a frame: seconds of latency by stage, and whatever counts, by name."""
+        if index in self._stamps:
+            self._at(index, self._stamps[index])
+            for origin, values in ((layout.LATENCY, latency_s), (layout.HEALTH, numbers)):
+                for name, value in values.items():
+                    self._log(f"{origin}/{name}", self._rr.Scalars([value]))
+
+    def finding(self, index: int, level: str, text: str) -> None:
+        """What a node says is wrong, as of a frame; `level`: INFO, WARN or ERROR."""
+        if index in self._stamps:
+            self._at(index, self._stamps[index])
+            self._log(layout.FINDINGS, self._rr.TextLog(text, level=level))
+
     def static(self, points: StaticPoints, index: int, stamp_ns: int, T_map_cam: FloatArray) -> None:
         """The map of what stands still, from frame `index` on, where the camera was at `T_map_cam` (4, 4)."""
         self._at(index, stamp_ns)
-        xyz, rgb = thin_static(points)
+        xyz, rgb = drawn.thin_static(points)
         self._log(layout.STATIC, self._rr.Points3D(xyz, colors=rgb, radii=self._rr.Radius.ui_points(1.5)))
         depth = transform_points(inverse_pose(T_map_cam), xyz)[:, 2]
         if self._distance is None and (depth > 0).any():  # once: a layout that comes again undoes what a person did
@@ -117,7 +132,7 @@ class RerunStream:
 
     def _begin(self, T_map_cam: FloatArray) -> None:
         self._started = True
-        level = up_direction({0: T_map_cam})[2] == 1.0
+        level = drawn.up_direction({0: T_map_cam})[2] == 1.0
         axes = self._rr.ViewCoordinates.RIGHT_HAND_Z_UP if level else self._rr.ViewCoordinates.RIGHT_HAND_Y_DOWN
         self._recording.log(layout.WORLD, axes, static=True)
         style = self._rr.SeriesLines(names="s a frame", colors=[[120, 170, 240]])
@@ -127,8 +142,9 @@ class RerunStream:
 
     def _lay_out(self, T_map_cam: FloatArray) -> None:
         """Lays the views out for a map of which the size is known by now."""
-        up = up_direction({0: T_map_cam})
-        self._recording.send_blueprint(layout.blueprint(T_map_cam, up, self._distance or 1.0, self._unit))
+        up = drawn.up_direction({0: T_map_cam})
+        where = layout.blueprint(T_map_cam, up, self._distance or 1.0, self._unit, node=self._node)
+        self._recording.send_blueprint(where)
 
     def _camera(self, camera: Camera, T_map_cam: FloatArray) -> None:
         rr = self._rr
@@ -164,21 +180,33 @@ class RerunStream:
         )
 
     def _name(self, names: dict[int, str]) -> None:
-        """Tells the viewer what ids are called and how they are coloured, where that is news."""
+        """Tells the viewer what ids are called and how their plots are coloured, where that is news."""
         news = {i: f"{i} {name}".strip() for i, name in names.items() if name or i not in self._names}
         news = {i: name for i, name in news.items() if self._names.get(i) != name}
         if self._names and not news:
             return
         self._names |= news
-        known = [(0, "background", (0, 0, 0, 0)), *((i, name, palette.rgb(i)) for i, name in self._names.items())]
-        self._recording.log("/", self._rr.AnnotationContext(known), static=True)
+        self._colour(max(self._names, default=0))
         for i, name in news.items():
             style = self._rr.SeriesLines(names=name, colors=[palette.rgb(i)])
             self._recording.log(f"{layout.SPEED}/{i}", style, static=True)
 
+    def _colour(self, largest: int) -> None:
+        """Tells the viewer the colours of ids, `_COLOURED` at a time: told a second time while it looks on, it forgets
+        them all (Rerun 0.41).
+        """
+        if largest < self._coloured:
+            return
+        self._coloured = _COLOURED * (largest // _COLOURED + 1)
+        known = [(0, "background", (0, 0, 0, 0)), *((i, str(i), palette.rgb(i)) for i in range(1, self._coloured))]
+        self._recording.log("/", self._rr.AnnotationContext(known), static=True)
+
     def _at(self, index: int, stamp_ns: int) -> None:
         """What is said next is about frame number `index`."""
+        self._stamps.pop(index, None)
         self._stamps[index] = stamp_ns
+        if self._node and len(self._stamps) > _REMEMBERED:
+            del self._stamps[next(iter(self._stamps))]
         self._recording.set_time(layout.FRAMES, sequence=index)
         if stamp_ns >= FIRST_EPOCH_NS:
             self._recording.set_time(layout.TIMELINE, timestamp=np.datetime64(stamp_ns, "ns"))
@@ -189,9 +217,9 @@ class RerunStream:
         self._recording.log(entity, what)
 
 
-def small_camera(camera: Camera, picture: NDArray[np.uint8] | cv2.typing.MatLike) -> Camera:
-    """The camera of a picture that was made smaller."""
-    height, width = picture.shape[:2]
+def small_camera(camera: Camera, size: tuple[int, int]) -> Camera:
+    """The camera of a picture that was made smaller, to (height, width)."""
+    height, width = size
     sx, sy = width / camera.width, height / camera.height
     return Camera(
         camera.fx * sx, camera.fy * sy, (camera.cx + 0.5) * sx - 0.5, (camera.cy + 0.5) * sy - 0.5, width, height
