@@ -9,7 +9,7 @@ OK, FAILED, OPEN = "ok", "failed", "open"
 """States of a recording; open: this call ended before its turn."""
 DONE = "done.json"
 AGAIN = ("crash", "lost", "full", "place", "transfer")
-"""Kinds of failure that another attempt may escape. Those of the recording itself, its time and its memory would come again."""
+"""Kinds of failure that another attempt may escape; those of the recording itself, its time or memory come again."""
 OF_THE_NODE = ("full", "place")
 """Kinds of failure that belong to a machine: no more work goes there."""
 
@@ -46,6 +46,8 @@ class Task:
     token: str  # what stands in the place's lock, so that a worker knows that it sees the same place; "" = URLs
     key: dict[str, str]
     version: str
+    attempt: int = 1
+    gpus: float = 0.0  # 0 = the process sees none
     memory: int = 0
     timeout_s: float = 0.0
 

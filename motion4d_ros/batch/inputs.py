@@ -1,4 +1,4 @@
-"""INPUTS… → recordings: paths, URLs, globs of both, lists (.txt) and manifests (.csv, .json) with options of their own."""
+"""INPUTS… → recordings: paths, URLs, globs of both, lists (.txt) and manifests with options (.csv, .json)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from motion4d_ros.batch.carriers import Recording
-from motion4d_ros.batch.places import filesystem
-from motion4d_ros.batch.recording_options import is_url, words_of_row
+from motion4d_ros.batch.places import filesystem, is_url
+from motion4d_ros.batch.recording_options import words_of_row
 from motion4d_ros.errors import Motion4DError
 from motion4d_ros.options import no_such_path
 
@@ -23,7 +23,7 @@ _MAGIC = set("*?[")
 def read_inputs(inputs: Sequence[str], common: Sequence[str]) -> list[Recording]:
     """Every recording that is named, in order; `common`: options for all of them, which a manifest's own follow.
 
-    What is wrong with one is noted in it (`problem`). Raises `Motion4DError` for a list or manifest that cannot be read.
+    What is wrong with one is noted in it (`problem`). Raises `Motion4DError` for a list that cannot be read.
     """
     found: list[Recording] = []
     for text in inputs:
@@ -47,7 +47,7 @@ def _expand(text: str) -> list[str]:
         path = str(Path(text).expanduser().absolute())
         if Path(path).exists() or not _MAGIC & set(path):
             return [_absolute(path)]
-        names = [_absolute(name) for name in sorted(glob.glob(path, recursive=True))]
+        names = [_absolute(name) for name in sorted(glob.glob(path, recursive=True))]  # noqa: PTH207 (absolute patterns)
     if not names:
         raise Motion4DError(f"{text}: nothing matches")
     return names
@@ -116,7 +116,7 @@ def _json_rows(path: Path, text: str) -> list[tuple[int, Mapping[str, Any]]]:
     for number, row in enumerate(rows, 1):
         row = {"input": row} if isinstance(row, str) else row
         if not isinstance(row, dict):
-            raise Motion4DError(f"{path}:{number}: expected a recording, {{\"input\": …}}")
+            raise Motion4DError(f'{path}:{number}: expected a recording, {{"input": …}}')
         found.append((number, row))
     return found
 

@@ -12,15 +12,19 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from motion4d_ros.batch.carriers import DONE
-from motion4d_ros.batch.recording_options import is_url
 from motion4d_ros.errors import Motion4DError
 from motion4d_ros.failures import is_full
-from motion4d_ros.files import write_text
+from motion4d_ros.files import write_atomically, write_text
 from motion4d_ros.remedies import pip_install
 
 HIDDEN = ".batch"
 """Folder within a local place: the lock, and what is being worked on."""
 WEB = ("http://", "https://")
+
+
+def is_url(text: str) -> bool:
+    """Whether fsspec is to read it."""
+    return "://" in text
 
 
 class Place(Protocol):
@@ -76,7 +80,7 @@ class LocalPlace:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 self.close()
-                raise Motion4DError(f"--out {self.name}: another batch writes to it; wait for it, or choose another") from None
+                raise Motion4DError(f"--out {self.name}: another batch writes to it; wait, or choose another") from None
             except OSError:  # some network file systems have no locks
                 pass
             self.token = uuid.uuid4().hex
@@ -90,12 +94,17 @@ class LocalPlace:
             raise Motion4DError(f"--out {self.name}: {_cannot(error, self.name)}; choose another folder") from None
 
     def close(self) -> None:
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
-            if self.token:
-                shutil.rmtree(self._folder / HIDDEN, ignore_errors=True)
-                with_nothing_in_it(self._folder)
+        if self._lock is None:
+            return
+        hidden = self._folder / HIDDEN
+        if self.token:
+            for name in ("work", "old"):
+                shutil.rmtree(hidden / name, ignore_errors=True)
+            (hidden / "lock").unlink(missing_ok=True)
+            for folder in (hidden, self._folder):
+                remove_empty(folder)
+        self._lock.close()
+        self._lock = None
 
     def check_same(self) -> None:
         """Raises `Motion4DError` where this machine does not see the folder that the batch was started for."""
@@ -124,10 +133,8 @@ class LocalPlace:
 
     def put_file(self, name: str, file: Path) -> None:
         try:
-            with tempfile.NamedTemporaryFile(dir=self._folder / HIDDEN, delete=False) as copy, file.open("rb") as source:
-                shutil.copyfileobj(source, copy)
-            Path(copy.name).chmod(0o644)
-            Path(copy.name).replace(self._folder / name)
+            with file.open("rb") as source:
+                write_atomically(self._folder / name, lambda stream: shutil.copyfileobj(source, stream))
         except OSError as error:
             raise Motion4DError(f"{self._folder / name}: {_cannot(error, self.name)}") from None
 
@@ -208,7 +215,7 @@ class RemotePlace:
         return Path(tempfile.gettempdir())
 
 
-def with_nothing_in_it(folder: Path) -> None:
+def remove_empty(folder: Path) -> None:
     """Removes a folder that is empty; others stay."""
     try:
         folder.rmdir()

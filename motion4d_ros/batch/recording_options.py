@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from motion4d_ros.batch.places import is_url
 from motion4d_ros.errors import Motion4DError
 from motion4d_ros.offline.command import add_recording_options, analyze_options
 from motion4d_ros.options import Parser, check_words
@@ -18,11 +19,6 @@ PATHS = ("camera_info", "depth", "masks", "detections", "poses", "prompt_mask", 
 _FREE = ("run.threads",)
 """Settings that results do not depend on."""
 _REPEATED_BY = ";"
-
-
-def is_url(text: str) -> bool:
-    """Whether fsspec is to read it."""
-    return "://" in text
 
 
 def parser_of_options() -> Parser:
