@@ -31,7 +31,7 @@ examples:
   motion4d batch list.json --out /shared/all --launcher slurm --slurm partition=long --jobs 100
 
 The same command again does what is not done: finished recordings are left alone, failed ones are tried again.
-exit status: 0 all are ok; 1 some failed, or the cluster went away; 2 for you to mend; 130 Ctrl-C (what is done is kept)"""
+exit status: 0 all are ok; 1 some failed, or the cluster went away; 2 for you to mend; 130 Ctrl-C (done is done)"""
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -113,7 +113,9 @@ def make_launcher(arguments: argparse.Namespace, needs: Needs, out: str) -> Laun
         settings[key.strip()] = value.strip()
     folder = settings.pop("folder", "")
     if not folder and is_url(out):
-        raise Motion4DError("--launcher slurm with a URL as --out needs a folder that all nodes share: --slurm folder=DIR")
+        raise Motion4DError(
+            "--launcher slurm with a URL as --out needs a folder that all nodes see: --slurm folder=DIR"
+        )
     from motion4d_ros.batch.launchers.slurm_launcher import SlurmLauncher
 
     return SlurmLauncher(needs, Path(folder or Path(out) / HIDDEN / "slurm").absolute(), settings, arguments.jobs)

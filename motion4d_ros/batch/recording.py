@@ -67,7 +67,7 @@ def die_with(parent: int) -> None:
 def record(task: Task, scratch: Path) -> Outcome:
     """The whole attempt; never raises."""
     started = time.monotonic()
-    outcome = Outcome(OK)
+    outcome = Outcome(OK, node=os.uname().nodename)
     try:
         place = place_at(task.place, task.token)
         if isinstance(place, LocalPlace):

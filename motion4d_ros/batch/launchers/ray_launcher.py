@@ -51,7 +51,11 @@ class RayLauncher:
             raise Motion4DError(f"batch needs Ray: {pip_install('ray')} (or motion4d_ros[batch])")
         if self._address and self._address != "auto":
             _check_address(self._address)
-        extra = environment(RAY_USAGE_STATS_ENABLED="0", RAY_gcs_rpc_server_reconnect_timeout_s="15")
+        extra = environment(
+            RAY_USAGE_STATS_ENABLED="0",
+            RAY_gcs_rpc_server_reconnect_timeout_s="15",
+            RAY_worker_niceness="0",  # Ray's 15 leaves next to nothing beside other programs
+        )
         self._process = subprocess.Popen(
             module_command("motion4d_ros.batch.launchers.ray_process"), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             stderr=self._errors, env=extra, text=True, start_new_session=True,

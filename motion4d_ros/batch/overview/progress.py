@@ -75,9 +75,7 @@ class BatchProgress:
 
 
 @contextmanager
-def batch_progress(
-    stream: TextIO, total: int, clock: Callable[[], float] = time.monotonic
-) -> Iterator[BatchProgress]:
+def batch_progress(stream: TextIO, total: int, clock: Callable[[], float] = time.monotonic) -> Iterator[BatchProgress]:
     """Shows progress on `stream` while the block runs."""
     if not stream.isatty() or os.environ.get("TERM", "") in ("dumb", "unknown", ""):
         yield BatchProgress(stream, total, None, clock)
