@@ -29,6 +29,7 @@ import cv2
 import numpy as np
 import psutil
 
+from motion4d_ros.batch.carriers import Needs, Outcome
 from motion4d_ros.children import environment, module_command
 
 SIZE = 48, 64  # px
@@ -118,8 +119,8 @@ def throughput(arguments: argparse.Namespace) -> None:
         for nodes in (1, 2):
             costs[f"batch, {nodes} node{'s' if nodes > 1 else ''}"] = on_nodes(recordings, work / f"n{nodes}", nodes)
     loop = costs["shell loop"]
-    print(f"{arguments.count} recordings of {arguments.frames} frames of {SIZE[1]}x{SIZE[0]} px; load {os.getloadavg()}")
-    print(f"{'':16}{'wall, s':>10}{'CPU, s':>10}{'CPU s each':>12}{'more than loop':>16}{'nodes busy':>12}{'x loop':>8}")
+    print(f"{arguments.count} recordings of {arguments.frames} frames, {SIZE[1]}x{SIZE[0]} px; load {os.getloadavg()}")
+    print(f"{'':16}{'wall, s':>10}{'CPU, s':>10}{'each':>12}{'more than loop':>16}{'nodes busy':>12}{'x loop':>8}")
     for name, cost in costs.items():
         more = (cost.cpu_s - loop.cpu_s) / arguments.count
         print(
@@ -131,41 +132,46 @@ def throughput(arguments: argparse.Namespace) -> None:
 
 def simulated(task: dict[str, Any]) -> dict[str, Any]:
     """In place of an attempt: the answer of one."""
-    return {"state": "ok", "frames": 100, "objects": 3, "seconds": 9.9, "top_speed": 1.5, "unit": "m", "node": "simulated"}
+    figures = {"frames": 100, "objects": 3, "seconds": 9.9, "cpu_seconds": 9.5, "top_speed": 1.5, "unit": "m"}
+    return {"state": "ok", "node": "simulated", **figures}
 
 
 def memory(arguments: argparse.Namespace) -> None:
     """Resident memory of the driver and of the process that speaks with Ray, as recordings come to their end."""
-    from motion4d_ros.batch.carriers import Needs
     from motion4d_ros.batch.command import Batch, run_batch
-    from motion4d_ros.batch.driver import Driver
     from motion4d_ros.batch.launchers.ray_launcher import RayLauncher
+
+    class Counting(RayLauncher):
+        """Counts what has come to its end."""
+
+        ended = 0
+
+        def collect(self, wait_s: float) -> list[tuple[int, Outcome]]:
+            found = super().collect(wait_s)
+            self.ended += len(found)
+            return found
 
     marks: list[tuple[int, float, float]] = []
     ended = threading.Event()
-    finish, counted = Driver._end, [0]
-
-    def counting(*words: Any) -> None:
-        counted[0] += 1
-        finish(*words)
+    needs = Needs(cpus=0.25)  # several at once: they only answer
+    launcher = Counting(needs, function="measure_batch:simulated")
 
     def watch() -> None:
         own = psutil.Process()
         while not ended.wait(0.2):
             speakers = [child for child in own.children() if "ray_process" in " ".join(child.cmdline())]
             other = sum(child.memory_info().rss for child in speakers)
-            marks.append((counted[0], own.memory_info().rss / MIB, other / MIB))
+            marks.append((launcher.ended, own.memory_info().rss / MIB, other / MIB))
 
-    Driver._end = counting  # type: ignore[method-assign]
     with tempfile.TemporaryDirectory(prefix="measure-batch-") as folder:
         inputs = Path(folder) / "in"
         inputs.mkdir()
         for number in range(arguments.count):
             (inputs / f"ride{number:06d}.mp4").touch()
         threading.Thread(target=watch, daemon=True).start()
-        needs, started = Needs(), time.monotonic()
+        started = time.monotonic()
         batch = Batch([f"{inputs}/*.mp4"], f"{folder}/out", [], needs)
-        status = run_batch(batch, RayLauncher(needs, function="measure_batch:simulated"))
+        status = run_batch(batch, launcher)
         ended.set()
         page = (Path(folder) / "out" / "index.html").stat().st_size
     print(f"status {status}, {time.monotonic() - started:.0f} s, index.html {page / MIB:.1f} MiB")
