@@ -16,9 +16,9 @@ from motion4d_ros.batch.places import LocalPlace
 
 ODD = "<script>alert(1)</script> & \"é\" '\udcff'"
 GOOD = {
-    "input": "/a.mp4", "folder": "a", "state": "ok", "reason": "", "frames": 9, "objects": 2, "seconds": 61.5, "unit": "m",
-    "top_speed": 1.25, "seconds_per_frame": 0.5, "cpu_seconds": 50.0, "peak_mib": 300.0, "node": "one", "attempts": 1,
-    "more": "than is kept",
+    "input": "/a.mp4", "folder": "a", "state": "ok", "reason": "", "frames": 9, "objects": 2, "seconds": 61.5,
+    "unit": "m", "top_speed": 1.25, "seconds_per_frame": 0.5, "cpu_seconds": 50.0, "peak_mib": 300.0, "node": "one",
+    "attempts": 1, "more": "than is kept",
 }  # fmt: skip
 BAD = {"input": ODD, "folder": "b c", "state": "failed", "reason": ODD}
 

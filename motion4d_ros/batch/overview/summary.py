@@ -67,4 +67,10 @@ def _parquet(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
         iterator = iter(rows)
         while part := list(islice(iterator, _ROWS_AT_ONCE)):
-            writer.write_table(pyarrow.Table.from_pylist(part, schema))
+            writer.write_table(pyarrow.Table.from_pylist([_legal(row) for row in part], schema))
+
+
+def _legal(row: Mapping[str, Any]) -> dict[str, Any]:
+    """File names need not be UTF-8; what is not is written as `\\udc..`."""
+    texts = {name: value for name, value in row.items() if isinstance(value, str)}
+    return {**row, **{name: text.encode("utf-8", "backslashreplace").decode() for name, text in texts.items()}}
