@@ -25,8 +25,7 @@ if "motion4d_ros.batch.recording" in sys.orig_argv:
     def hook(event, arguments, seen=set()):
         if event not in ("os.listdir", "os.scandir"):
             return
-        name = os.fspath(arguments[0]) if arguments[0] is not None else ""
-        name = name.decode() if isinstance(name, bytes) else str(name)
+        name = str(arguments[0])  # a path, or the number of an open folder
         if not name.endswith("images") or name in seen:
             return
         seen.add(name)

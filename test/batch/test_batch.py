@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from batch_helpers import QUICK, finish, start, summary, wait_for, write_recording
+from safetensors.numpy import load_file
 
 from motion4d_ros.cli import main
 
@@ -23,7 +24,7 @@ SAME = (
     "objects.csv",
     "trajectory.tum",
     "scene.ply",
-    "scene/*",
+    "scene/*.json",
 )
 
 
@@ -70,6 +71,11 @@ def test_results_are_the_same_bits_as_those_of_analyze_alone(batch, tmp_path):
             assert (folder / "out" / "one" / name).read_bytes() == path.read_bytes(), name
             compared += 1
     assert compared >= 2 * 5 + 5
+    mine, other = (
+        load_file(place / "scene" / "scene.safetensors") for place in (tmp_path / "alone", folder / "out" / "one")
+    )
+    assert mine.keys() == other.keys()  # the file's header has them in any order
+    assert all(mine[name].tobytes() == other[name].tobytes() for name in mine)
 
 
 def test_the_same_command_again_does_only_what_is_not_done(batch):

@@ -71,6 +71,6 @@ def _parquet(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _legal(row: Mapping[str, Any]) -> dict[str, Any]:
-    """File names need not be UTF-8; what is not is written as `\\udc..`."""
+    """File names need not be UTF-8: what is not is written as an escape."""
     texts = {name: value for name, value in row.items() if isinstance(value, str)}
     return {**row, **{name: text.encode("utf-8", "backslashreplace").decode() for name, text in texts.items()}}
