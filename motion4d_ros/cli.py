@@ -31,7 +31,7 @@ examples:
   motion4d analyze clip.mp4 --out out                           track what moves; out/report.html shows it
   motion4d analyze clip.mp4 --out out --prompt-mask first.png   what to follow is marked in the first frame
   motion4d analyze --help                                       all options, more examples, the presets
-  motion4d batch 'clips/*.mp4' --out all                        many recordings; all/index.html shows them (extra [batch])
+  motion4d batch 'clips/*.mp4' --out all                        many recordings, a page over all (extra [batch])
   motion4d view out                                             results in the viewer Rerun (extra [view])
   motion4d render out --out orbit.mp4 --path orbit              the scene from places where no camera was
   motion4d evaluate truth/ out                                  score the masks (and tracks) against ground truth

@@ -20,8 +20,8 @@ KEYS = {
 WITHOUT_KEY = {"imageio_ffmpeg": "imageio-ffmpeg", "rosbags": "rosbags", "safetensors": "safetensors"}
 """Module -> name on PyPI of what rosdep does not know."""
 OPTIONAL = {
-    "fsspec", "gsplat", "huggingface_hub", "hydra", "omegaconf", "onnxruntime", "ray", "rerun", "sam2", "submitit", "tapnet",
-    "transformers",
+    "fsspec", "gsplat", "huggingface_hub", "hydra", "omegaconf", "onnxruntime", "pyarrow", "ray", "rerun", "sam2",
+    "submitit", "tapnet", "transformers",
 }  # fmt: skip
 """GPU, 2D networks, the viewer and Ray, installed where they are wanted (pyproject.toml, docs/models.md)."""
 NOT_IMPORTED = {"rosidl_default_runtime", "ros2bag", "vision_msgs"}

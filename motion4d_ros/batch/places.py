@@ -20,6 +20,8 @@ from motion4d_ros.remedies import pip_install
 HIDDEN = ".batch"
 """Folder within a local place: the lock, and what is being worked on."""
 WEB = ("http://", "https://")
+BUCKETS = ("s3", "s3a", "gs", "gcs", "abfs", "az", "oss")
+"""Storage without folders."""
 
 
 def is_url(text: str) -> bool:
@@ -160,6 +162,8 @@ class RemotePlace:
         self.name = url.rstrip("/")
         self.token = ""
         self._files, self._root = filesystem(self.name)
+        protocol = self._files.protocol
+        self._protocols = (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
     def open(self) -> None:
         name = f"{HIDDEN}-{uuid.uuid4().hex}"
@@ -167,7 +171,7 @@ class RemotePlace:
             self.write_text(name, "may this be written to?\n")
             self._files.rm_file(f"{self._root}/{name}")
         except Motion4DError as error:
-            raise Motion4DError(f"--out {error}") from None
+            raise Motion4DError(f"--out {str(error).replace(f'/{name}', '')}") from None
         except Exception as error:
             raise _told(error, f"--out {self.name}", "written to") from None
 
@@ -185,7 +189,7 @@ class RemotePlace:
     def write_text(self, name: str, text: str) -> None:
         path = f"{self._root}/{name}"
         try:
-            self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self._make_folder(path.rpartition("/")[0])
             self._files.pipe_file(path, text.encode())
         except Exception as error:
             raise _told(error, f"{self.name}/{name}", "written") from None
@@ -193,7 +197,7 @@ class RemotePlace:
     def put_file(self, name: str, file: Path) -> None:
         path = f"{self._root}/{name}"
         try:
-            self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self._make_folder(path.rpartition("/")[0])
             self._files.put_file(str(file), path)
         except Exception as error:
             raise _told(error, f"{self.name}/{name}", "written") from None
@@ -213,6 +217,11 @@ class RemotePlace:
 
     def scratch(self) -> Path:
         return Path(tempfile.gettempdir())
+
+    def _make_folder(self, path: str) -> None:
+        """Where there are folders: an object store would make a bucket of a misspelt name."""
+        if not set(BUCKETS) & set(self._protocols):
+            self._files.makedirs(path, exist_ok=True)
 
 
 def remove_empty(folder: Path) -> None:
