@@ -12,6 +12,7 @@ Every figure of docs/batch.md names its command.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import resource
@@ -159,8 +160,10 @@ def memory(arguments: argparse.Namespace) -> None:
     def watch() -> None:
         own = psutil.Process()
         while not ended.wait(0.2):
-            speakers = [child for child in own.children() if "ray_process" in " ".join(child.cmdline())]
-            other = sum(child.memory_info().rss for child in speakers)
+            other = 0
+            with contextlib.suppress(psutil.Error):  # it has ended
+                speakers = [child for child in own.children() if "ray_process" in " ".join(child.cmdline())]
+                other = sum(child.memory_info().rss for child in speakers)
             marks.append((launcher.ended, own.memory_info().rss / MIB, other / MIB))
 
     with tempfile.TemporaryDirectory(prefix="measure-batch-") as folder:

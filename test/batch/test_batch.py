@@ -91,6 +91,7 @@ def test_the_same_command_again_does_only_what_is_not_done(batch):
     assert "2 ok (2 of them before)" in finish(start(*words, "--set", "window.length=5", "--changed", "keep"))[1]
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_done(breaker, make_recordings, tmp_path, reaped):
     recordings = make_recordings("ride", "hangs")
     process = start(*recordings, "--out", tmp_path / "out", "--jobs", 1, *QUICK)
