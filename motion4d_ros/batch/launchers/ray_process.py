@@ -42,6 +42,7 @@ class RayProcess:
 
     def __init__(self, ray: Any, answers: TextIO, start: dict[str, Any]) -> None:
         self._ray, self._answers, self._start = ray, answers, start
+        self._remote = ray.remote(attempt)  # once: Ray keeps every function it is given
         self._numbers: dict[Any, int] = {}  # reference -> number
         self._avoided: set[str] = set()
         self._looked = self._fitted = 0.0
@@ -103,7 +104,7 @@ class RayProcess:
         options |= {"scheduling_strategy": "SPREAD", "name": wish["task"].get("folder", "")}
         if self._avoided and self._fitting():  # else there is no other machine
             options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self._avoided))})"}
-        remote = self._ray.remote(attempt).options(**options)
+        remote = self._remote.options(**options)
         self._numbers[remote.remote(self._start["function"], json.dumps(wish["task"]))] = wish["number"]
 
     def _answer(self) -> None:
