@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from motion4d_ros.batch.carriers import FAILED, Outcome, Task, outcome_of
-from motion4d_ros.batch.places import place_at
+from motion4d_ros.batch.places import LocalPlace, place_at
 from motion4d_ros.children import environment, module_command
 from motion4d_ros.errors import Motion4DError
 from motion4d_ros.failures import is_full
@@ -54,7 +54,10 @@ def _watched(task: Task) -> Outcome:
     if (here := package_version()) != task.version:
         reason = f"{os.uname().nodename} has motion4d_ros {here}, not {task.version} as here: install the same there"
         return Outcome(FAILED, "place", reason)
-    with _scratch(place_at(task.place, task.token).scratch()) as scratch:
+    place = place_at(task.place, task.token)
+    if isinstance(place, LocalPlace):
+        place.check_same()
+    with _scratch(place.scratch()) as scratch:
         how = _run(task, scratch)
         if how.reason:
             return how

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from motion4d_ros.batch.carriers import DONE, FAILED, OK, Outcome, Planned, Recording, Task, outcome_of
-from motion4d_ros.batch.places import LocalPlace, Place, fetch, is_url, place_at
+from motion4d_ros.batch.places import Place, fetch, is_url, place_at
 from motion4d_ros.batch.plan import done_text, read_done
 from motion4d_ros.batch.recording_options import parse, side_paths
 from motion4d_ros.errors import Motion4DError
@@ -66,16 +67,13 @@ def die_with(parent: int) -> None:
 
 def record(task: Task, scratch: Path) -> Outcome:
     """The whole attempt; never raises."""
-    started = time.monotonic()
     outcome = Outcome(OK, node=os.uname().nodename)
     try:
         place = place_at(task.place, task.token)
-        if isinstance(place, LocalPlace):
-            _same(place)
         former = read_done(place, task.folder)
         if former is not None and former.get("parts") == task.key and former.get("state") == OK:
             return outcome_of(former)  # another attempt came to its end after all
-        _analyze(task, place, scratch, outcome, started)
+        _analyze(task, place, scratch, outcome)
     except _Failed as failed:
         outcome.state, outcome.kind, outcome.reason = FAILED, failed.kind, str(failed)
     except Exception as error:
@@ -83,18 +81,11 @@ def record(task: Task, scratch: Path) -> Outcome:
         outcome.kind = "full" if is_full(error) else "input" if is_users(error) else "defect"
     if "no space left on" in outcome.reason and outcome.kind != "transfer":
         outcome.kind = "full"
-    _costs(outcome, started)
+    _costs(outcome)
     return outcome
 
 
-def _same(place: LocalPlace) -> None:
-    try:
-        place.check_same()
-    except Motion4DError as error:
-        raise _Failed("place", str(error)) from None
-
-
-def _analyze(task: Task, place: Place, scratch: Path, outcome: Outcome, started: float) -> None:
+def _analyze(task: Task, place: Place, scratch: Path, outcome: Outcome) -> None:
     recording, words = _brought(task, scratch)
     results = scratch / "results"
     try:
@@ -119,7 +110,7 @@ def _analyze(task: Task, place: Place, scratch: Path, outcome: Outcome, started:
         (results / LOG).write_bytes(log.read_bytes())
     kept = (read_done(place, task.folder) or {}).get("state") == OK
     if outcome.state == OK or not kept:
-        _costs(outcome, started)
+        _costs(outcome)
         _publish(task, place, results, outcome)
 
 
@@ -182,9 +173,10 @@ def _thumbnail(arguments: Any, results: Path) -> None:
         (results / THUMBNAIL).write_bytes(make_thumbnail(arguments, results))
 
 
-def _costs(outcome: Outcome, started: float) -> None:
+def _costs(outcome: Outcome) -> None:
+    """Of this process, from its very beginning: to import PyTorch takes its time, too."""
     own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    outcome.seconds = round(time.monotonic() - started, 2)
+    outcome.seconds = round(max(0.0, time.time() - psutil.Process().create_time()), 2)
     outcome.cpu_seconds = round(own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime, 2)
     outcome.peak_mib = round(own.ru_maxrss / 1024)
 

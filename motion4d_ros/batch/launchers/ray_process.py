@@ -45,6 +45,7 @@ class RayProcess:
         self._remote = ray.remote(attempt)  # once: Ray keeps every function it is given
         self._numbers: dict[Any, int] = {}  # reference -> number
         self._avoided: set[str] = set()
+        self._choosy: set[Any] = set()  # references to what must not run on those
         self._looked = self._fitted = 0.0
         self._room = -1
         self._folder: Path | None = None
@@ -99,13 +100,20 @@ class RayProcess:
             self._looked = 0.0
             return
         needs = self._start["needs"]
-        options: dict[str, Any] = {"num_cpus": needs["cpus"], "num_gpus": needs["gpus"], "max_retries": 0}
+        options: dict[str, Any] = {
+            "num_cpus": needs["cpus"],
+            "num_gpus": needs["gpus"],
+            "max_retries": 0,
+            "enable_task_events": False,
+        }
         options |= {"memory": needs["memory"]} if needs["memory"] else {}
         options |= {"scheduling_strategy": "SPREAD", "name": wish["task"].get("folder", "")}
         if self._avoided and self._fitting():  # else there is no other machine
             options["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(self._avoided))})"}
-        remote = self._remote.options(**options)
-        self._numbers[remote.remote(self._start["function"], json.dumps(wish["task"]))] = wish["number"]
+        reference = self._remote.options(**options).remote(self._start["function"], json.dumps(wish["task"]))
+        self._numbers[reference] = wish["number"]
+        if "label_selector" in options:
+            self._choosy.add(reference)
 
     def _answer(self) -> None:
         if not self._numbers:
@@ -113,6 +121,7 @@ class RayProcess:
         ended, _ = self._ray.wait(list(self._numbers), timeout=WAIT_S)
         for reference in ended:
             number = self._numbers.pop(reference)
+            self._choosy.discard(reference)
             try:
                 outcome = json.loads(self._ray.get(reference))
             except Exception as error:
@@ -125,11 +134,13 @@ class RayProcess:
         if now - self._looked < LOOK_EVERY_S:
             return
         self._looked = now
-        fitting = self._fitting() or self._fitting(everywhere=True)
+        good = self._fitting()
+        fitting = good or self._fitting(everywhere=True)
         if sum(fitting) != self._room:
             self._room = sum(fitting)
             self._tell(room=self._room)
-        self._fitted = now if fitting or not self._numbers or not self._fitted else self._fitted
+        waits = (self._choosy and not good) or (self._numbers and not fitting)
+        self._fitted = self._fitted if waits and self._fitted else now
         if now - self._fitted > SILENT_S:
             self._fitted = now
             self._tell(note=f"no node can take a recording now ({self._largest()}): waiting for one")
