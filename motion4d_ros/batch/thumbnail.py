@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from motion4d_ros.offline.analyze import effective_config, with_settings
 from motion4d_ros.offline.command import analyze_options
-from motion4d_ros.offline.report import palette
 from motion4d_ros.offline.sources import open_source
 from motion4d_ros.types import IntArray
+from motion4d_ros.viewer import palette
 
 WIDTH = 224  # px
 FARTHEST = 40  # frames that are read to get to the picture
