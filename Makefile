@@ -42,8 +42,8 @@ help:  ## This list
 
 # --- set-up ---------------------------------------------------------------------------------------------------------------
 $(ENVIRONMENT): requirements/constraints.txt requirements/runtime.txt requirements/dev.txt requirements/ros-build.txt \
-                $(wildcard requirements/ros-wheels-*.txt) requirements/networks.txt requirements/view.txt tools/setup_venv.sh \
-                tools/repair_ros_wheels.py
+                $(wildcard requirements/ros-wheels-*.txt) requirements/networks.txt requirements/view.txt \
+                requirements/batch.txt tools/setup_venv.sh tools/repair_ros_wheels.py
 	@bash tools/setup_venv.sh "$(VENV)"
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""The command line: `motion4d analyze | view | render | evaluate | benchmark | models | doctor | version`."""
+"""The command line: `motion4d analyze | batch | view | render | evaluate | benchmark | models | doctor | version`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from motion4d_ros.options import Parser, check_words
 # costs one command and not all of them
 _COMMANDS = {
     "analyze": ("motion4d_ros.offline.command", "track everything in a bag, a video or a folder of images"),
+    "batch": ("motion4d_ros.batch.command", "analyze many recordings, on one machine or a cluster"),
     "view": ("motion4d_ros.offline.viewing.command", "look at results in the viewer Rerun"),
     "render": ("motion4d_ros.offline.novel_views.command", "a saved scene from new places: video, images, .ply"),
     "evaluate": ("motion4d_ros.evaluation.command", "score results against ground truth"),
@@ -30,6 +31,7 @@ examples:
   motion4d analyze clip.mp4 --out out                           track what moves; out/report.html shows it
   motion4d analyze clip.mp4 --out out --prompt-mask first.png   what to follow is marked in the first frame
   motion4d analyze --help                                       all options, more examples, the presets
+  motion4d batch 'clips/*.mp4' --out all                        many recordings, a page over all (extra [batch])
   motion4d view out                                             results in the viewer Rerun (extra [view])
   motion4d render out --out orbit.mp4 --path orbit              the scene from places where no camera was
   motion4d evaluate truth/ out                                  score the masks (and tracks) against ground truth

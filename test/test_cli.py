@@ -57,7 +57,7 @@ def test_user_errors_are_one_line_and_status_2(capsys, tmp_path, monkeypatch, wo
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["nonsense"], "there is no command 'nonsense'; choose one of analyze, view, render, evaluate"),
+        (["nonsense"], "there is no command 'nonsense'; choose one of analyze, batch, view, render, evaluate"),
         (["analyse", "x"], "there is no command 'analyse': did you mean analyze?"),
         (["models", "fecth", "x"], "there is no command 'fecth': did you mean fetch? (motion4d models --help)"),
         (["."], ". is no command; did you mean motion4d analyze . --out DIR?"),

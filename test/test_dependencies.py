@@ -19,8 +19,11 @@ KEYS = {
 """Module -> rosdep key, where they differ."""
 WITHOUT_KEY = {"imageio_ffmpeg": "imageio-ffmpeg", "rosbags": "rosbags", "safetensors": "safetensors"}
 """Module -> name on PyPI of what rosdep does not know."""
-OPTIONAL = {"gsplat", "huggingface_hub", "hydra", "omegaconf", "onnxruntime", "rerun", "sam2", "tapnet", "transformers"}
-"""GPU, 2D networks and the viewer, installed where they are wanted (pyproject.toml, docs/models.md)."""
+OPTIONAL = {
+    "fsspec", "gsplat", "huggingface_hub", "hydra", "omegaconf", "onnxruntime", "pyarrow", "ray", "rerun", "sam2",
+    "submitit", "tapnet", "transformers",
+}  # fmt: skip
+"""GPU, 2D networks, the viewer and Ray, installed where they are wanted (pyproject.toml, docs/models.md)."""
 NOT_IMPORTED = {"rosidl_default_runtime", "ros2bag", "vision_msgs"}
 """Used all the same: by the generated messages, and as a command in a launch file."""
 

@@ -22,6 +22,7 @@ ORDER = (
     {"fit"},
     {"pipeline"},
     {"offline", "ros"},
+    {"batch"},
     {"evaluation", "doctor", "cli"},
     {"ros_tools"},
 )

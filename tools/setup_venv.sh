@@ -202,9 +202,9 @@ install_all() {
         fi
         pip_install "PyTorch ($torch)" "$torch"
     fi
-    pip_install "libraries, tools for tests and building, 2D networks, viewer" -r "$requirements/runtime.txt" \
+    pip_install "libraries, tools for tests and building, 2D networks, viewer, Ray" -r "$requirements/runtime.txt" \
         -r "$requirements/dev.txt" -r "$requirements/ros-build.txt" -r "$requirements/networks.txt" \
-        -r "$requirements/view.txt"
+        -r "$requirements/view.txt" -r "$requirements/batch.txt"
     if [[ -z $_ros_root ]]; then
         pip_install "$_ros_said" -r "$requirements/ros-wheels-$_ros_distro.txt"
         "$venv/bin/python" "$here/repair_ros_wheels.py"

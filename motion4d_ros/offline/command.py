@@ -7,16 +7,14 @@ import contextlib
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from motion4d_ros.config import Config
 from motion4d_ros.failures import DEFECT, USER_ERROR
+from motion4d_ros.offline.carriers import AnalysisResult, AnalyzeOptions
 from motion4d_ros.offline.resources import find_files, preset
 from motion4d_ros.offline.sources.interfaces import SourceOptions
 from motion4d_ros.types import Motion4DError
-
-if TYPE_CHECKING:
-    from motion4d_ros.offline.carriers import AnalysisResult
 
 AUTO = "auto"  # the preset that is none: defaults, and a network where one lies in the cache
 DEFAULTS_FILE = "motion4d"  # of the files beside the presets, the one that holds the defaults
@@ -63,6 +61,13 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "--rerun", metavar="FILE.rrd|spawn|URL", help="show it in the viewer Rerun while it runs (extra [view])"
     )
 
+    add_recording_options(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_recording_options(parser: argparse.ArgumentParser) -> None:
+    """Adds how a recording is read, what to follow in it, and with which settings: the same for one and for many."""
     where = parser.add_argument_group("what to read (topics of a bag, or folders beside a video or images)")
     where.add_argument("--image", metavar="TOPIC", help="images; may be left out where there is only one candidate")
     where.add_argument("--camera-info", metavar="TOPIC|FILE", help="camera info; files: a calibration (YAML); found")
@@ -95,8 +100,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
 
     add_config_options(parser.add_argument_group("settings (docs/interface.md lists them all)"))
-    parser.set_defaults(run=run)
-    return parser
 
 
 def add_config_options(group: Any) -> None:
@@ -143,12 +146,10 @@ def read_config(arguments: argparse.Namespace) -> tuple[Config, frozenset[str]]:
     return config, frozenset(explicit)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Runs the analysis; the exit status. Raises `Motion4DError` for the user's errors."""
+def analyze_options(arguments: argparse.Namespace) -> AnalyzeOptions:
+    """What the command line asks for. Raises `Motion4DError`."""
     config, explicit = read_config(arguments)
-    from motion4d_ros.offline.analyze import AnalyzeOptions, analyze
-
-    options = AnalyzeOptions(
+    return AnalyzeOptions(
         input=arguments.input,
         out=arguments.out,
         source=SourceOptions(
@@ -175,6 +176,13 @@ def run(arguments: argparse.Namespace) -> int:
         rerun=arguments.rerun or "",
         automatic=arguments.preset in (None, AUTO) and arguments.config is None,
     )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Runs the analysis; the exit status. Raises `Motion4DError` for the user's errors."""
+    options = analyze_options(arguments)
+    from motion4d_ros.offline.analyze import analyze
+
     started = time.monotonic()
     from motion4d_ros.offline.progress import progress_display
 

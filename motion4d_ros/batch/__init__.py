@@ -1,0 +1,1 @@
+"""`motion4d batch`: many recordings, each analysed in a process of its own, here or on a cluster (extra `[batch]`)."""
