@@ -115,9 +115,9 @@ class MasksConfig:
     )
     source: str = tunable(
         "propagation",
-        "What outlines and follows them: propagation along the flow, without a network; sam_onnx, sam2: a network; "
-        "topic: ids given with every frame; none: no objects",
-        choices=("propagation", "sam_onnx", "sam2", "topic", "none"),
+        "What outlines and follows them: propagation along the flow, without a network; sam_onnx, sam2, edgetam: a "
+        "network; topic: ids given with every frame; none: no objects",
+        choices=("propagation", "sam_onnx", "sam2", "edgetam", "topic", "none"),
         former={
             "motion": "masks.source=propagation with masks.discovery=motion, the defaults",
             "prompt": "masks.source=propagation with masks.discovery=none",
@@ -139,11 +139,12 @@ class MasksConfig:
     )
     model: str = tunable(
         "auto",
-        "Network behind sam2 and sam_onnx: a name of `motion4d models list` or a path; auto = the source's default",
+        "Network behind sam_onnx, sam2 and edgetam: a name of `motion4d models list` or a path; auto = the source's "
+        "default",
     )
     image_size: int = tunable(
         0,
-        "Side at which sam2 looks at images (a multiple of 32; 512 suits small machines); 0 = as trained (1024)",
+        "Side at which sam2 and edgetam look at images (a multiple of 32; 512 suits small machines); 0 = as trained (1024)",
         unit="px",
         minimum=0,
         maximum=2048,

