@@ -157,6 +157,29 @@ class MasksConfig:
 
 
 @dataclass
+class DetectionsConfig:
+    """What a detector sees in each frame."""
+
+    source: str = tunable(
+        "given",
+        "given: what a topic or a file says; onnx: a network of our own looks at frames that come without detections",
+        choices=("given", "onnx"),
+    )
+    model: str = tunable(
+        "auto", "Network behind source onnx (RT-DETR or YOLOX): a name of `motion4d models list` or an ONNX file"
+    )
+    classes: str = tunable(
+        "",
+        "File with the names of its classes (one a line, or JSON); empty = the .txt or config.json beside the network, "
+        "else COCO's",
+    )
+    score: float = tunable(0.3, "Boxes of the network below this score are left out", minimum=0.0, maximum=1.0)
+    every: int = tunable(
+        1, "The network looks at every so-manieth frame", unit="frames", minimum=1, maximum=1000
+    )
+
+
+@dataclass
 class DepthConfig:
     """Depth."""
 
@@ -535,6 +558,7 @@ class Config:
     window: WindowConfig = section(WindowConfig)
     tracks: TracksConfig = section(TracksConfig)
     masks: MasksConfig = section(MasksConfig)
+    detections: DetectionsConfig = section(DetectionsConfig)
     depth: DepthConfig = section(DepthConfig)
     pose: PoseConfig = section(PoseConfig)
     geometry: GeometryConfig = section(GeometryConfig)

