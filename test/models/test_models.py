@@ -224,6 +224,31 @@ def test_hugging_face_files_are_pinned_to_the_commit_of_the_first(
         fetch(model, ModelStore(store.folder / "elsewhere"))
 
 
+def test_what_the_hubs_client_has_fetched_is_used_from_its_cache(
+    tmp_path: Path, store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    files = (ModelFile("config.json", 0.1), ModelFile("onnx/model.onnx", 1.0))
+    model = dataclasses.replace(npm_model(), source=HUGGING_FACE, repository="owner/net", revision="main", files=files)
+    cached = tmp_path / "hub" / "models--owner--net"
+    snapshot = cached / "snapshots" / COMMIT
+    (snapshot / "onnx").mkdir(parents=True)
+    (cached / "blobs").mkdir()
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(COMMIT)
+    (snapshot / "config.json").write_text("{}")
+    assert not store.is_here(model), "half of it is not enough"
+    blob = cached / "blobs" / hashlib.sha256(WEIGHTS).hexdigest()
+    blob.write_bytes(WEIGHTS)
+    (snapshot / "onnx" / "model.onnx").symlink_to(blob)
+    assert store.is_here(model) and store.locate(model).paths == tuple(snapshot / item.path for item in files)
+    assert not fetch(model, store), "nothing is left to be fetched"
+    blob.write_bytes(b"cut")
+    with pytest.raises(Motion4DError, match="fetch --force net"):
+        store.locate(model)
+
+
 def test_plain_files_are_fetched_from_their_address(store: ModelStore, site: tuple[str, type[Site]]) -> None:
     url, handler = site
     handler.pages["/files/v1/net.onnx"] = WEIGHTS

