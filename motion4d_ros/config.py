@@ -144,7 +144,8 @@ class MasksConfig:
     )
     image_size: int = tunable(
         0,
-        "Side at which sam2 and edgetam look at images (a multiple of 32; 512 suits small machines); 0 = as trained (1024)",
+        "Side at which sam2 and edgetam look at images (a multiple of 32, of edgetam 256; 512 suits small machines); "
+        "0 = as trained (1024)",
         unit="px",
         minimum=0,
         maximum=2048,
@@ -174,9 +175,7 @@ class DetectionsConfig:
         "else COCO's",
     )
     score: float = tunable(0.3, "Boxes of the network below this score are left out", minimum=0.0, maximum=1.0)
-    every: int = tunable(
-        1, "The network looks at every so-manieth frame", unit="frames", minimum=1, maximum=1000
-    )
+    every: int = tunable(1, "The network looks at every so-manieth frame", unit="frames", minimum=1, maximum=1000)
 
 
 @dataclass

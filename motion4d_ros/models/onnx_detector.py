@@ -1,10 +1,9 @@
 """Detectors as ONNX files, told apart by what they return: RT-DETR and its kin, and YOLOX.
 
-| | takes | returns |
-|---|---|---|
-| RT-DETR of `transformers` | RGB in 0 .. 1, squeezed | `logits` (1, Q, C), `pred_boxes` (1, Q, 4): centre and size, in 0 .. 1 |
-| RT-DETR as its authors export it (D-FINE, too) | the same, and `orig_target_sizes` (1, 2) | `labels`, `boxes` (1, Q, 4): corners, px, `scores` |
-| YOLOX | BGR in 0 .. 255, its shape kept, grey below and at the right | (1, N, 5 + C): centre, size, objectness, classes, by cell |
+RT-DETR of `transformers` takes RGB in 0 .. 1, squeezed to its size, and returns `logits` (1, Q, C) and `pred_boxes`
+(1, Q, 4): centre and size in 0 .. 1. As its authors export it (D-FINE too) it takes `orig_target_sizes` (1, 2), too,
+and returns `labels` (1, Q), `boxes` (1, Q, 4): corners in pixels, and `scores` (1, Q). YOLOX takes BGR in 0 .. 255, its
+shape kept, grey below and at the right, and returns (1, N, 5 + C): centre, size, objectness and classes of each cell.
 """
 
 from __future__ import annotations
@@ -143,7 +142,9 @@ def decode_rt_detr(logits: NDArray[Any], boxes: NDArray[Any], size: tuple[int, i
 def decode_labelled(labels: NDArray[Any], boxes: NDArray[Any], scores: NDArray[Any], least: float) -> Boxes:
     """`labels` and `scores` (1, Q), `boxes` (1, Q, 4) corners in pixels of the image -> boxes."""
     if boxes.ndim != 3 or boxes.shape[0] != 1 or not labels.shape == scores.shape == boxes.shape[:2]:
-        raise Motion4DError(f"the detector answered {labels.shape}, {boxes.shape} and {scores.shape}, not labelled boxes")
+        raise Motion4DError(
+            f"the detector answered {labels.shape}, {boxes.shape} and {scores.shape}, not labelled boxes"
+        )
     return _best(boxes[0].astype(float), labels[0].astype(int), scores[0].astype(float), least)
 
 
@@ -166,9 +167,7 @@ def decode_yolox(answer: NDArray[Any], size: tuple[int, int], factor: float, lea
     if len(found.scores) == 0:
         return found
     rectangles = np.concatenate([found.corners[:, :2], found.corners[:, 2:] - found.corners[:, :2]], -1)
-    kept = cv2.dnn.NMSBoxesBatched(
-        rectangles.tolist(), found.scores.tolist(), found.classes.tolist(), least, OVERLAP
-    )
+    kept = cv2.dnn.NMSBoxesBatched(rectangles.tolist(), found.scores.tolist(), found.classes.tolist(), least, OVERLAP)
     rows = np.asarray(kept, int).reshape(-1)
     return Boxes(found.corners[rows], found.classes[rows], found.scores[rows])
 

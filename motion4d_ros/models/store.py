@@ -103,8 +103,8 @@ class ModelStore:
                 )
             if state is FileState.ALTERED:
                 raise Motion4DError(
-                    f"{self.folder_of(model) / path}, or its copy in the hub's cache, is not what was fetched (damaged or altered): run "
-                    f"`motion4d models fetch --force {model.name}`"
+                    f"{self.folder_of(model) / path}, or its copy in the hub's cache, is not what was fetched (damaged "
+                    f"or altered): run `motion4d models fetch --force {model.name}`"
                 )
         return Located(model, tuple(self._place(model, item) for item in model.files))
 

@@ -1,4 +1,4 @@
-"""Models of `transformers` from a local folder (`config.json`, `model.safetensors`). Nothing is downloaded or unpickled.
+"""Models of `transformers` from a folder (`config.json`, `model.safetensors`). Nothing is downloaded or unpickled.
 
 `transformers` fills weights that a file lacks with random numbers and only warns. Here they must all be there.
 """

@@ -46,9 +46,7 @@ def logit(probability: float) -> float:
     return float(np.log(probability / (1.0 - probability)))
 
 
-def rt_detr(
-    *boxes: tuple[tuple[float, float, float, float], int, float], classes: int = 80
-) -> dict[str, np.ndarray]:
+def rt_detr(*boxes: tuple[tuple[float, float, float, float], int, float], classes: int = 80) -> dict[str, np.ndarray]:
     """`logits` and `pred_boxes` of boxes in edges of the image, their class and score, among many that see nothing."""
     logits, where = np.full((1, 20, classes), -9.0), np.full((1, 20, 4), 0.1)
     for row, ((x0, y0, x1, y1), kind, score) in enumerate(boxes):

@@ -1,14 +1,13 @@
 """Masks from a network that remembers what each object looked like: `masks.source: sam2 | edgetam`.
 
-The network runs as a stream (`models/video_segmenter.py`). A person starts and corrects objects at any time; the semantic
-stage refreshes frames of the current window by boxes and points, never by a rendered mask.
+The network runs as a stream (`models/video_segmenter.py`). A person starts and corrects objects at any time; the
+semantic stage refreshes frames of the current window by boxes and points, never by a rendered mask.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-
 from typing import Any
 
 import numpy as np
@@ -121,9 +120,7 @@ class VideoNetworkMasks:
         if frame.index not in self._logits or frame.camera.size != self._size:
             return None
         pointed = read_prompt(frame, prompt)
-        logits = self._network.outline(
-            self._state, frame.index, pointed.points_px, pointed.positive, pointed.box_px
-        )
+        logits = self._network.outline(self._state, frame.index, pointed.points_px, pointed.positive, pointed.box_px)
         return full_size(_as_array(logits), self._size) > 0
 
     def revised_masks(self) -> dict[int, NDArray[np.int32]]:

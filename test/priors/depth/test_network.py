@@ -133,7 +133,7 @@ def test_transformers_model_from_a_local_folder(config: Config, tmp_path: Path) 
     safetensors = pytest.importorskip("safetensors.torch")
     weights = safetensors.load_file(folder / "model.safetensors")
     safetensors.save_file(dict(list(weights.items())[:-1]), folder / "model.safetensors")
-    with pytest.raises(Motion4DError, match="not the weights of this depth_anything .1 missing"):
+    with pytest.raises(Motion4DError, match=r"not the weights of this depth_anything .1 missing"):
         load_depth_network(config)  # transformers itself would fill them with random numbers
     (folder / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(Motion4DError, match="cannot load it"):

@@ -24,9 +24,8 @@ from motion4d_ros.types import Camera, Detection, Frame, IntArray, Prompt
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (docs/models.md)")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sam_double import ColourSam
-
 import torch
+from sam_double import ColourSam
 
 from motion4d_ros.models.sam_onnx import Decoded
 from motion4d_ros.priors.masks.sam_onnx import SamOnnxMasks
@@ -165,9 +164,7 @@ class ColourVideo:
         state["said"][object_id] = self._decoded(state, index, centre, [True], None)
         return state["said"][object_id]
 
-    def prompt(
-        self, state: Any, index: int, object_id: int, points: Any, positive: Any, box: Any, mask: Any
-    ) -> Any:
+    def prompt(self, state: Any, index: int, object_id: int, points: Any, positive: Any, box: Any, mask: Any) -> Any:
         state["said"][object_id] = self._decoded(state, index, points, positive, box)
         return state["said"][object_id]
 

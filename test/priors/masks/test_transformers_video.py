@@ -370,7 +370,7 @@ def test_another_image_size(tmp_path: Path, config: Config, name: str) -> None:
         said = network.track(state, frame.index, 1) if frame.index else network.prompt(state, 0, 1, *NOTHING, BOX, None)
     assert said.shape == (1, 1, 32, 32)
     config.masks.image_size = 500
-    with pytest.raises(Motion4DError, match="masks.image_size=500: must be a multiple of"):
+    with pytest.raises(Motion4DError, match=r"masks.image_size=500: must be a multiple of"):
         load_transformers_segmenter(folder, name, config)
 
 
@@ -406,8 +406,8 @@ def test_edgetam_with_its_own_backbone(name: str) -> None:
         import timm  # noqa: F401
     except Exception as error:  # not installed, or beside a torchvision that does not fit PyTorch
         pytest.skip(f"timm cannot be imported ({str(error).splitlines()[0]})")
-    from transformers import EdgeTamVisionConfig, TimmWrapperConfig
     from tiny_transformers import tiny_description
+    from transformers import EdgeTamVisionConfig, TimmWrapperConfig
 
     from motion4d_ros.models.transformers_video import resize
 
