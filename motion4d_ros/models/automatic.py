@@ -10,7 +10,7 @@ from typing import TypeVar
 from motion4d_ros.config import Config
 from motion4d_ros.models.registry import Model, find
 from motion4d_ros.models.store import FileState, ModelStore
-from motion4d_ros.models.video_segmenter import LOADERS
+from motion4d_ros.models.video.choice import LOADERS
 from motion4d_ros.types import Motion4DError
 
 Engine = TypeVar("Engine")

@@ -12,7 +12,7 @@ from motion4d_ros.models import registry, store
 from motion4d_ros.models.automatic import best_outliner, with_best_outliner
 from motion4d_ros.models.registry import ModelFile
 from motion4d_ros.models.store import ModelStore
-from motion4d_ros.models.video_segmenter import default_model
+from motion4d_ros.models.video.choice import default_model
 from motion4d_ros.types import Motion4DError
 
 

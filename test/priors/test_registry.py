@@ -58,7 +58,7 @@ def test_every_finder_goes_with_every_outliner(finder: str, source: str) -> None
 
 def test_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "sam2", None)
-    monkeypatch.delitem(sys.modules, "motion4d_ros.models.sam2_predictor", raising=False)
+    monkeypatch.delitem(sys.modules, "motion4d_ros.models.video.sam2_predictor", raising=False)
     config = Config()
     config.masks.source, config.masks.model = "sam2", str(tmp_path / "sam2.1_hiera_tiny.pt")
     (tmp_path / "sam2.1_hiera_tiny.pt").write_bytes(b"")

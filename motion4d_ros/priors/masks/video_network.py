@@ -1,6 +1,6 @@
 """Masks from a network that remembers what each object looked like: `masks.source: sam2 | edgetam`.
 
-The network runs as a stream (`models/video_segmenter.py`). A person starts and corrects objects at any time; the
+The network runs as a stream (`models/video/segmenter.py`). A person starts and corrects objects at any time; the
 semantic stage refreshes frames of the current window by boxes and points, never by a rendered mask.
 """
 
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
 from motion4d_ros.models.sam_onnx import full_size
-from motion4d_ros.models.video_segmenter import VideoSegmenter, load_segmenter
+from motion4d_ros.models.video.choice import load_segmenter
+from motion4d_ros.models.video.segmenter import VideoSegmenter
 from motion4d_ros.priors.interfaces import SceneHint
 from motion4d_ros.priors.masks.prompting import ObjectBook, labels_from, read_prompt
 from motion4d_ros.types import BoolArray, Frame, IntArray, Motion4DError, Prompt

@@ -23,8 +23,8 @@ from PIL import Image  # noqa: E402
 from sam2.sam2_video_predictor import SAM2VideoPredictor  # noqa: E402
 from tiny_sam2 import tiny_architecture, tiny_predictor  # noqa: E402
 
-from motion4d_ros.models.sam2_predictor import MAX_CONDITIONING, architecture, build_predictor  # noqa: E402
-from motion4d_ros.models.video_segmenter import load_segmenter  # noqa: E402
+from motion4d_ros.models.video.choice import load_segmenter  # noqa: E402
+from motion4d_ros.models.video.sam2_predictor import MAX_CONDITIONING, architecture, build_predictor  # noqa: E402
 from motion4d_ros.priors.masks.video_network import VideoNetworkMasks  # noqa: E402
 
 HEIGHT, WIDTH = 48, 64

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from tiny_transformers import SOURCES, tiny_model, tiny_segmenter, write_tiny  # noqa: E402
 
 from motion4d_ros.models.transformers_loading import device_and_type  # noqa: E402
-from motion4d_ros.models.transformers_video import (  # noqa: E402
+from motion4d_ros.models.video.transformers_video import (  # noqa: E402
     KINDS,
     MAX_CONDITIONING,
     TransformersSegmenter,
@@ -409,7 +409,7 @@ def test_edgetam_with_its_own_backbone(name: str) -> None:
     from tiny_transformers import tiny_description
     from transformers import EdgeTamVisionConfig, TimmWrapperConfig
 
-    from motion4d_ros.models.transformers_video import resize
+    from motion4d_ros.models.video.transformers_video import resize
 
     description = tiny_description(name)
     backbone = TimmWrapperConfig(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import EdgeTamVideoConfig, Sam2HieraDetConfig, Sam2VideoConfig, Sam2VisionConfig
 
-from motion4d_ros.models.transformers_video import KINDS, TransformersSegmenter, resize
+from motion4d_ros.models.video.transformers_video import KINDS, TransformersSegmenter, resize
 
 WIDTH, MEMORY = 128, 64  # channels; the architectures demand that many of a memory
 SOURCES = ("sam2", "edgetam")

@@ -1,4 +1,4 @@
-"""Networks that follow prompted objects through a video: what `masks.source: sam2 | edgetam` asks of them, and which.
+"""Which network stands behind `masks.source: sam2 | edgetam`, and the code that reads it.
 
 The weights choose the code: a `.pt` file is read by the package `sam2`, a folder with `config.json` and
 `model.safetensors` by `transformers`. `auto` takes what lies in the cache and can be read here, `sam2` first.
@@ -8,73 +8,18 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from motion4d_ros.config import Config
 from motion4d_ros.models.registry import DEFAULTS, MODELS, find
 from motion4d_ros.models.store import Located, ModelStore
-from motion4d_ros.types import BoolArray, FloatArray, Motion4DError
+from motion4d_ros.models.video.segmenter import VideoSegmenter
+from motion4d_ros.types import Motion4DError
 
-PROBE = -1  # "object" that is asked about and forgotten; objects have positive ids
 LOADERS = {"sam2": ("sam2", "transformers_sam2"), "edgetam": ("transformers_edgetam",)}
 """Of each source, the code that may read its weights, the preferred first."""
 PACKAGES = {"sam2": "sam2", "transformers_sam2": "transformers", "transformers_edgetam": "transformers"}
 """What a loader imports."""
-
-
-class VideoSegmenter(Protocol):
-    """A network that is fed frame by frame. `state` is whatever it remembers of one video."""
-
-    def open_state(self, size: tuple[int, int], keep_features: int) -> Any:
-        """What is remembered of images of `size` (height, width): nothing yet. Features of the last `keep_features`
-        frames stay.
-        """
-
-    def object_ids(self, state: Any) -> list[int]:
-        """Ids of the objects being followed."""
-
-    def append(self, state: Any, index: int, image: NDArray[np.uint8]) -> None:
-        """Adds an (H, W, 3) RGB image as frame `index`."""
-
-    def track(self, state: Any, index: int, object_id: int) -> Any:
-        """(1, 1, h, w) logits of an object in frame `index`, from its memory. Prompted frames answer as prompted."""
-
-    def prompt(
-        self,
-        state: Any,
-        index: int,
-        object_id: int,
-        points_px: FloatArray,
-        positive: BoolArray,
-        box_px: FloatArray | None,
-        mask: BoolArray | None,
-    ) -> Any:
-        """A person's word on frame `index`: starts or corrects the object, and is remembered. (1, 1, h, w) logits."""
-
-    def refresh(
-        self,
-        state: Any,
-        index: int,
-        object_id: int,
-        points_px: FloatArray,
-        positive: BoolArray,
-        box_px: FloatArray | None,
-    ) -> Any:
-        """The scene's word on a tracked frame: answers from memory, points and box. (1, 1, h, w) logits."""
-
-    def outline(
-        self, state: Any, index: int, points_px: FloatArray, positive: BoolArray, box_px: FloatArray | None
-    ) -> Any:
-        """(1, 1, h, w) logits of what points and box mean in frame `index`; nothing is remembered of it."""
-
-    def forget(self, state: Any, object_id: int) -> None:
-        """An object is followed no more."""
-
-    def trim(self, state: Any, keep_images: int) -> None:
-        """Drops images older than the last `keep_images`, and what no later frame can look at any more."""
 
 
 def load_segmenter(config: Config) -> VideoSegmenter:
@@ -87,10 +32,10 @@ def load_segmenter(config: Config) -> VideoSegmenter:
     located = store.resolve(value, source, loaders, "masks.model")
     loader = _loader_of(located, loaders)
     if loader == "sam2":
-        from motion4d_ros.models.sam2_predictor import load_predictor
+        from motion4d_ros.models.video.sam2_predictor import load_predictor
 
         return load_predictor(located, config)
-    from motion4d_ros.models.transformers_video import load_transformers_segmenter
+    from motion4d_ros.models.video.transformers_video import load_transformers_segmenter
 
     folder = located.paths[0] if located.model is None else located.paths[0].parent
     return load_transformers_segmenter(folder, source, config)

@@ -28,7 +28,7 @@ from transformers import (
 from motion4d_ros.config import Config
 from motion4d_ros.models.onnx_session import normalisation
 from motion4d_ros.models.transformers_loading import device_and_type, kind_of, load_pretrained
-from motion4d_ros.models.video_segmenter import PROBE
+from motion4d_ros.models.video.segmenter import PROBE
 from motion4d_ros.types import BoolArray, FloatArray, Motion4DError
 
 PIXELS_PER_TOKEN = 32  # image sides must be a multiple: four stages of the backbone and its windows

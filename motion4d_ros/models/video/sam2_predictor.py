@@ -26,7 +26,7 @@ from motion4d_ros.config import Config
 from motion4d_ros.models.onnx_session import normalisation
 from motion4d_ros.models.registry import MODELS
 from motion4d_ros.models.store import Located
-from motion4d_ros.models.video_segmenter import PROBE
+from motion4d_ros.models.video.segmenter import PROBE
 from motion4d_ros.types import BoolArray, FloatArray, Motion4DError
 
 State = dict[str, Any]
