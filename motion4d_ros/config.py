@@ -115,9 +115,9 @@ class MasksConfig:
     )
     source: str = tunable(
         "propagation",
-        "What outlines and follows them: propagation along the flow, without a network; sam_onnx, sam2: a network; "
-        "topic: ids given with every frame; none: no objects",
-        choices=("propagation", "sam_onnx", "sam2", "topic", "none"),
+        "What outlines and follows them: propagation along the flow, without a network; sam_onnx, sam2, edgetam: a "
+        "network; topic: ids given with every frame; none: no objects",
+        choices=("propagation", "sam_onnx", "sam2", "edgetam", "topic", "none"),
         former={
             "motion": "masks.source=propagation with masks.discovery=motion, the defaults",
             "prompt": "masks.source=propagation with masks.discovery=none",
@@ -139,11 +139,13 @@ class MasksConfig:
     )
     model: str = tunable(
         "auto",
-        "Network behind sam2 and sam_onnx: a name of `motion4d models list` or a path; auto = the source's default",
+        "Network behind sam_onnx, sam2 and edgetam: a name of `motion4d models list` or a path; auto = the source's "
+        "default",
     )
     image_size: int = tunable(
         0,
-        "Side at which sam2 looks at images (a multiple of 32; 512 suits small machines); 0 = as trained (1024)",
+        "Side at which sam2 and edgetam look at images (a multiple of 32, of edgetam 256; 512 suits small machines); "
+        "0 = as trained (1024)",
         unit="px",
         minimum=0,
         maximum=2048,
@@ -153,6 +155,27 @@ class MasksConfig:
         "discovery motion: tell rigid bodies apart by their motion over several frames, and correct masks in "
         "hindsight, where the static scene is well explained; costs .03 to .3 s a frame",
     )
+
+
+@dataclass
+class DetectionsConfig:
+    """What a detector sees in each frame."""
+
+    source: str = tunable(
+        "given",
+        "given: what a topic or a file says; onnx: a network of our own looks at frames that come without detections",
+        choices=("given", "onnx"),
+    )
+    model: str = tunable(
+        "auto", "Network behind source onnx (RT-DETR or YOLOX): a name of `motion4d models list` or an ONNX file"
+    )
+    classes: str = tunable(
+        "",
+        "File with the names of its classes (one a line, or JSON); empty = the .txt or config.json beside the network, "
+        "else COCO's",
+    )
+    score: float = tunable(0.3, "Boxes of the network below this score are left out", minimum=0.0, maximum=1.0)
+    every: int = tunable(1, "The network looks at every so-manieth frame", unit="frames", minimum=1, maximum=1000)
 
 
 @dataclass
@@ -534,6 +557,7 @@ class Config:
     window: WindowConfig = section(WindowConfig)
     tracks: TracksConfig = section(TracksConfig)
     masks: MasksConfig = section(MasksConfig)
+    detections: DetectionsConfig = section(DetectionsConfig)
     depth: DepthConfig = section(DepthConfig)
     pose: PoseConfig = section(PoseConfig)
     geometry: GeometryConfig = section(GeometryConfig)

@@ -348,7 +348,7 @@ class Motion4D:
         health.warnings.update(self.intake.watch.told)
         consistency = self.estimate_builder.tracker.consistency
         health.live_consistency, health.live_inconsistent = consistency.told, consistency.outside_band
-        sources = self.intake.depths, self.intake.masks
+        sources = self.intake.depths, self.intake.masks, self.intake.detector
         health.warnings.update(troubles(*sources))
         health.trouble = "; ".join(trouble_now(*sources))
         health.stage_seconds = dict(self.mapper.seconds) | {"intake": self.intake.seconds}

@@ -18,6 +18,7 @@ os.environ.setdefault("ROS_DOMAIN_ID", str(1 + zlib.crc32(str(ROOT).encode()) % 
 os.environ["ROS_PYTHON_CHECK_FIELDS"] = "1"  # messages check the types of what they are given
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ["HF_HUB_CACHE"] = str(ROOT / "no-such-folder")  # what somebody has fetched must not change a test
 
 sys.path.append(str(Path(__file__).parent))  # for `engine_builders`
 

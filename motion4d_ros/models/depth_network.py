@@ -17,6 +17,8 @@ from motion4d_ros.types import Motion4DError
 TRAINED_SIDE = 518  # px, shorter side at which Depth Anything V2 was trained
 PATCH = 14  # px, of its backbone: sides must be multiples
 DISPARITY, DEPTH, METRIC = "disparity", "depth", "metric"
+TRANSFORMERS_KINDS = ("depth_anything",)
+"""`model_type` of what is read from a folder: others want their images prepared in another way."""
 
 
 class DepthNetwork(Protocol):
@@ -70,31 +72,25 @@ class OnnxDepth:
 
 
 class TransformersDepth:
-    """A `transformers` model for depth estimation in a local folder (`config.json`, `model.safetensors`)."""
+    """A Depth Anything of `transformers` in a local folder (`config.json`, `model.safetensors`).
+
+    Its description says whether it was trained for metres; `output`, where given, must agree.
+    """
 
     def __init__(self, folder: Path, config: Config, output: str = "") -> None:
-        import torch
         from transformers import AutoModelForDepthEstimation
 
-        device = config.run.device
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        half = device == "cuda" and config.models.half
-        kind = torch.float32
-        if half:
-            kind = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-        try:
-            model = AutoModelForDepthEstimation.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, dtype=kind
-            )
-        except Exception as error:  # transformers and safetensors each raise their own types
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-            raise Motion4DError(f"{folder}: transformers cannot load it ({reason})") from None
-        self._model: Any = model.to(device).eval()
-        self._device, self._kind = device, kind
+        from motion4d_ros.models.transformers_loading import device_and_type, kind_of, load_pretrained
+
+        kind_of(folder, TRANSFORMERS_KINDS, "a network that sees depth")
+        self._device, self._kind = device_and_type(config)
+        model = load_pretrained(AutoModelForDepthEstimation, folder, self._kind)
+        self._model: Any = model.to(self._device).eval()
         self._longer = config.depth.model_size
-        trained = getattr(model.config, "depth_estimation_type", "")
-        self.output = output or {"metric": METRIC, "relative": DISPARITY}.get(trained, config.depth.model_output)
+        trained = {"metric": METRIC, "relative": DISPARITY}.get(getattr(model.config, "depth_estimation_type", ""), "")
+        if output and trained and output != trained:
+            raise Motion4DError(f"{folder}: weights of another model (config.json says {trained}, not {output})")
+        self.output = trained or output or config.depth.model_output
 
     def infer(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(h, w) values of an (H, W, 3) RGB image."""

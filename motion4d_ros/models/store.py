@@ -1,7 +1,7 @@
 """The cache folder: where a model's files lie, and whether they are still what was fetched.
 
 Each model has a folder of its name with its files and `manifest.json`: what was fetched, from where, and the size and
-SHA-256 of every file.
+SHA-256 of every file. What `huggingface_hub` has in a cache of its own is used from there.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from motion4d_ros.models.registry import DEFAULTS, MODELS, Model, ModelFile, find
+from motion4d_ros.models.registry import DEFAULTS, HUGGING_FACE, MODELS, Model, ModelFile, find
 from motion4d_ros.types import Motion4DError
 
 MANIFEST = "manifest.json"
 CHUNK = 1 << 20
+SHA256_LETTERS = 64
 
 
 class FileState(enum.Enum):
@@ -71,7 +72,7 @@ class ModelStore:
 
     def is_here(self, model: Model) -> bool:
         """Whether all files exist (without reading them)."""
-        return all((self.folder_of(model) / item.path).is_file() for item in model.files)
+        return all(self._place(model, item).is_file() for item in model.files)
 
     def record(self, model: Model, origin: str) -> None:
         """Writes down size and checksum of the files just fetched from `origin`; from now on they are demanded.
@@ -102,10 +103,10 @@ class ModelStore:
                 )
             if state is FileState.ALTERED:
                 raise Motion4DError(
-                    f"{self.folder_of(model) / path} is not what was fetched (damaged or altered): run "
-                    f"`motion4d models fetch --force {model.name}`"
+                    f"{self.folder_of(model) / path}, or its copy in the hub's cache, is not what was fetched (damaged "
+                    f"or altered): run `motion4d models fetch --force {model.name}`"
                 )
-        return Located(model, tuple(self.folder_of(model) / item.path for item in model.files))
+        return Located(model, tuple(self._place(model, item) for item in model.files))
 
     def resolve(self, value: str, source: str, loaders: Collection[str], setting: str) -> Located:
         """What a `*.model` setting means: `auto`, a model's name, or a path.
@@ -125,6 +126,19 @@ class ModelStore:
             raise Motion4DError(f"{setting}={value}: made for {model.task} ({model.loader}); choose one of {usable}")
         return self.locate(model)
 
+    def _place(self, model: Model, item: ModelFile) -> Path:
+        """Where a file lies: in our cache, or in that of `huggingface_hub` where all of the model does."""
+        own = self.folder_of(model) / item.path
+        if own.is_file() or model.source != HUGGING_FACE:
+            return own
+        try:
+            from huggingface_hub import try_to_load_from_cache
+        except ModuleNotFoundError:
+            return own
+        known = [try_to_load_from_cache(model.repository, each.path, revision=model.revision) for each in model.files]
+        paths = [Path(each) for each in known if isinstance(each, str)]
+        return paths[model.files.index(item)] if len(paths) == len(model.files) else own
+
     def _recorded(self, model: Model) -> dict[str, str]:
         """Path -> SHA-256 as written at the fetch; empty where there is no readable manifest."""
         try:
@@ -134,9 +148,12 @@ class ModelStore:
             return {}
 
     def _file_state(self, model: Model, item: ModelFile, recorded: str) -> FileState:
-        path = self.folder_of(model) / item.path
+        path = self._place(model, item)
         if not path.is_file():
             return FileState.MISSING
+        if path != self.folder_of(model) / item.path:  # the hub's client calls large files by their SHA-256
+            blob = path.resolve().name
+            return FileState.OK if len(blob) != SHA256_LETTERS or sha256_of(path) == blob else FileState.ALTERED
         expected = item.sha256 or recorded
         if not expected:  # nobody ever wrote down what it should be: as good as not fetched
             return FileState.MISSING

@@ -132,8 +132,10 @@ def effective_config(options: AnalyzeOptions) -> Config:
     prompted = config.masks.source not in ("topic", "none") and config.finder == "none"
     if prompted and options.prompt_mask is None:
         raise Motion4DError("masks.discovery=none finds nothing by itself: it needs --prompt-mask FILE.png")
-    if config.finder == "detections" and source.detections is None:
-        raise Motion4DError("masks.discovery=detections needs --detections FILE.json (or a bag's TOPIC)")
+    if config.finder == "detections" and source.detections is None and config.detections.source == "given":
+        raise Motion4DError(
+            "masks.discovery=detections needs --detections FILE.json (or a bag's TOPIC), or detections.source=onnx"
+        )
     if config.pose.source == "odometry" and source.odometry is None and poses is None:
         raise Motion4DError(
             "pose.source=odometry needs --odometry TOPIC (bags) or --poses FILE.tum (videos and folders)"

@@ -18,6 +18,7 @@ from motion4d_ros.failures import describe, is_out_of_memory
 from motion4d_ros.priors.interfaces import (
     DepthPrior,
     DepthSource,
+    DetectionSource,
     HearsDetections,
     HearsOfPoses,
     LooksAhead,
@@ -56,7 +57,7 @@ class Trouble:
             return otherwise
         took = self._clock() - began
         if took > SLOW_S:
-            self._tell(
+            self.tell(
                 f"{self._name} takes more than {SLOW_S:g} s for a frame: choose a smaller network or a smaller image "
                 "(motion4d models list)"
             )
@@ -69,9 +70,10 @@ class Trouble:
         text = f"{self._name} failed ({reason}): {self._instead}"
         if text not in self.told and not known:
             describe(error)  # writes the details where they can be reported
-        self._tell(text)
+        self.tell(text)
 
-    def _tell(self, text: str) -> None:
+    def tell(self, text: str) -> None:
+        """Warns of it, once in the log."""
         if text not in self.told:
             logger.warning(text)
         self.told[text] = self.told.get(text, 0) + 1
@@ -179,7 +181,26 @@ class GuardedDepth:
         self.source.reset()
 
 
-_GUARDED = (GuardedMasks, GuardedDepth)
+class GuardedDetections:
+    """A detector that never raises."""
+
+    def __init__(self, source: DetectionSource, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.source = source
+        self.trouble = Trouble(name, "nothing is detected in such a frame", clock)
+        self._name = name
+
+    def detections(self, frame: Frame) -> tuple[Detection, ...] | None:
+        """None where the source did not look, or fails. Boxes that cannot be used are told of."""
+        self.trouble.now = ""
+        before = set(self.source.left_out)
+        found = self.trouble.attempt(lambda: self.source.detections(frame), None)
+        for reason in sorted(set(self.source.left_out) - before):
+            if not reason.startswith("clipped"):  # every detector reaches beyond the edge
+                self.trouble.tell(f"{self._name}: boxes {reason} were left out")
+        return found
+
+
+_GUARDED = (GuardedMasks, GuardedDepth, GuardedDetections)
 
 
 def trouble_now(*sources: object) -> list[str]:

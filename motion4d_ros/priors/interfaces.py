@@ -1,10 +1,11 @@
-"""The Protocols behind which every 2D source stands: four, and what some can do besides.
+"""The Protocols behind which every 2D source stands: five, and what some can do besides.
 
 A source is added by one file and one registry line.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -104,6 +105,16 @@ class MaskSource(Protocol):
 
     def reset(self) -> None:
         """Forgets everything."""
+
+
+class DetectionSource(Protocol):
+    """Frame -> what a detector sees in it. Called once per frame, in order."""
+
+    left_out: Counter[str]
+    """What could not be used, by reason, since the start."""
+
+    def detections(self, frame: Frame) -> tuple[Detection, ...] | None:
+        """In pixels of `frame`; None where it did not look."""
 
 
 class FlowSource(Protocol):

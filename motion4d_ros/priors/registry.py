@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from motion4d_ros.config import Config
-from motion4d_ros.priors.guarded import GuardedDepth, GuardedMasks
-from motion4d_ros.priors.interfaces import DepthSource, MaskSource, PoseSource, TrackSource
+from motion4d_ros.priors.guarded import GuardedDepth, GuardedDetections, GuardedMasks
+from motion4d_ros.priors.interfaces import DepthSource, DetectionSource, MaskSource, PoseSource, TrackSource
 from motion4d_ros.priors.masks.discovery.proposals import Discovery
 from motion4d_ros.types import Motion4DError
 
@@ -24,13 +24,18 @@ MASK_SOURCES: Mapping[str, str] = {
     "topic": "masks.given:GivenMasks",
     "none": "masks.given:NoMasks",
     "propagation": "masks.prompted:PromptedMasks",
-    "sam2": "masks.sam2:Sam2Masks",
+    "sam2": "masks.video_network:VideoNetworkMasks",
+    "edgetam": "masks.video_network:VideoNetworkMasks",
     "sam_onnx": "masks.sam_onnx:SamOnnxMasks",
 }
 DISCOVERIES: Mapping[str, str] = {
     "motion": "masks.discovery.motion:MotionDiscovery",
     "detections": "masks.discovery.detections:DetectionDiscovery",
 }
+DETECTION_SOURCES: Mapping[str, str] = {
+    "onnx": "detections.network:NetworkDetections",
+}
+"""`given` has none: what a topic or a file says comes with the frames."""
 DEPTH_SOURCES: Mapping[str, str] = {
     "topic": "depth.sensor:GivenDepth",
     "none": "depth.sensor:NoDepth",
@@ -67,6 +72,15 @@ def make_mask_source(config: Config) -> GuardedMasks:
 
     discovery = cast(Discovery, _make(DISCOVERIES, "masks.discovery", config))
     return GuardedMasks(DiscoveredMasks(config, source, discovery), f"masks.source={name}")
+
+
+def make_detection_source(config: Config) -> GuardedDetections | None:
+    """What looks at frames that come without detections; None where nobody does (`detections.source: given`)."""
+    name = config.detections.source
+    if name == "given":
+        return None
+    source = cast(DetectionSource, _make(DETECTION_SOURCES, "detections.source", config))
+    return GuardedDetections(source, f"detections.source={name}")
 
 
 def make_depth_source(config: Config) -> DepthSource:

@@ -66,7 +66,7 @@ RULES: dict[str, Rule] = {
              "use the preset cpu_small, lower budget.working_width, or give masks, depth and poses as topics"),
         Rule("exceptions", "pipeline", Level.WARN, "exceptions were survived in the last minute",
              "read the log; report it with the input that caused it"),
-        Rule("source_failed", "pipeline", Level.WARN, "a source of masks or depth fails; the rest goes on without it",
+        Rule("source_failed", "pipeline", Level.WARN, "a source of masks, depth or detections fails; the rest goes on",
              "do what the particulars name, or choose another source"),
         Rule("out_of_memory", "pipeline", Level.WARN, "memory ran out; the budgets were lowered",
              "lower budget.max_static and budget.max_dynamic for good, or free the GPU"),

@@ -138,7 +138,7 @@ def check_together(config: Config) -> None:
         raise Motion4DError(f"window.horizon={horizon} must hold at least one window (window.length={length})")
     if config.ros.rerun and not is_target(config.ros.rerun):
         raise Motion4DError(f"rerun={config.ros.rerun!r}: expected {FORMS}")
-    if config.finder == "detections":
+    if config.finder == "detections" and config.detections.source == "given":
         demand_messages()
     base_to_camera(config)
 

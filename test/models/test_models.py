@@ -19,7 +19,7 @@ import pytest
 
 from motion4d_ros.models.command import add_parser
 from motion4d_ros.models.fetch import DEFAULT_NPM_REGISTRY, download, fetch, npm_registry
-from motion4d_ros.models.registry import DEFAULTS, HUGGING_FACE, MODELS, NPM, Model, ModelFile, find
+from motion4d_ros.models.registry import DEFAULTS, HUGGING_FACE, MODELS, NPM, WEB, Model, ModelFile, find
 from motion4d_ros.models.store import FileState, ModelStore
 from motion4d_ros.types import Motion4DError
 
@@ -222,6 +222,44 @@ def test_hugging_face_files_are_pinned_to_the_commit_of_the_first(
     handler.pages.clear()
     with pytest.raises(Motion4DError, match="download failed"):
         fetch(model, ModelStore(store.folder / "elsewhere"))
+
+
+def test_what_the_hubs_client_has_fetched_is_used_from_its_cache(
+    tmp_path: Path, store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed")
+    monkeypatch.setattr(hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    files = (ModelFile("config.json", 0.1), ModelFile("onnx/model.onnx", 1.0))
+    model = dataclasses.replace(npm_model(), source=HUGGING_FACE, repository="owner/net", revision="main", files=files)
+    cached = tmp_path / "hub" / "models--owner--net"
+    snapshot = cached / "snapshots" / COMMIT
+    (snapshot / "onnx").mkdir(parents=True)
+    (cached / "blobs").mkdir()
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(COMMIT)
+    (snapshot / "config.json").write_text("{}")
+    assert not store.is_here(model), "half of it is not enough"
+    blob = cached / "blobs" / hashlib.sha256(WEIGHTS).hexdigest()
+    blob.write_bytes(WEIGHTS)
+    (snapshot / "onnx" / "model.onnx").symlink_to(blob)
+    assert store.is_here(model) and store.locate(model).paths == tuple(snapshot / item.path for item in files)
+    assert not fetch(model, store), "nothing is left to be fetched"
+    blob.write_bytes(b"cut")
+    with pytest.raises(Motion4DError, match="fetch --force net"):
+        store.locate(model)
+
+
+def test_plain_files_are_fetched_from_their_address(store: ModelStore, site: tuple[str, type[Site]]) -> None:
+    url, handler = site
+    handler.pages["/files/v1/net.onnx"] = WEIGHTS
+    files = (ModelFile("net.onnx", 1.0),)
+    model = dataclasses.replace(npm_model(), source=WEB, repository=f"{url}/files", revision="v1", files=files)
+    assert fetch(model, store) and not fetch(model, store)
+    assert store.locate(model).paths[0].read_bytes() == WEIGHTS
+    assert json.loads((store.folder_of(model) / "manifest.json").read_text())["origin"] == f"{url}/files/v1"
+    handler.pages.clear()
+    with pytest.raises(Motion4DError, match="404"):
+        fetch(model, store, force=True)
 
 
 def test_setting_means_auto_name_or_path(store: ModelStore, tmp_path: Path) -> None:

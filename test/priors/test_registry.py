@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -55,12 +56,12 @@ def test_every_finder_goes_with_every_outliner(finder: str, source: str) -> None
     assert made.full_size and config.finder == ("none" if source in ("topic", "none") else finder)
 
 
-def test_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "sam2", None)
-    for module in ("motion4d_ros.priors.masks.sam2", "motion4d_ros.models.sam2_predictor"):
-        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.delitem(sys.modules, "motion4d_ros.models.video.sam2_predictor", raising=False)
     config = Config()
-    config.masks.source = "sam2"
+    config.masks.source, config.masks.model = "sam2", str(tmp_path / "sam2.1_hiera_tiny.pt")
+    (tmp_path / "sam2.1_hiera_tiny.pt").write_bytes(b"")
     with pytest.raises(Motion4DError, match="needs the Python package") as caught:
         registry.make_mask_source(config)
     assert "\n" not in str(caught.value)

@@ -47,6 +47,25 @@ def write_pair(folder: Path, channels: int = CHANNELS, decoder_channels: int | N
     return folder
 
 
+def write_detector(
+    path: Path, outputs: dict[str, np.ndarray], side: int = 64, slope: float = 0.0, sizes: bool = False
+) -> Path:
+    """A detector that answers `outputs`, whatever it is shown, plus `slope` times the mean of what it is fed."""
+    nodes = [
+        _node("ReduceMean", ["image"], ["mean"], axes=[1, 2, 3], keepdims=0),
+        _node("Mul", ["mean", "slope"], ["shift"]),
+    ]
+    inputs: dict[str, Shape] = {"image": (1, 3, side, side)}
+    if sizes:
+        inputs["orig_target_sizes"] = (1, 2)
+    weights = {"slope": np.array([slope], np.float32)}
+    for name, values in outputs.items():
+        weights[f"{name}_base"] = values.astype(np.float32)
+        nodes.append(_node("Add", [f"{name}_base", "shift"], [name]))
+    path.write_bytes(_graph(nodes, inputs, {name: values.shape for name, values in outputs.items()}, weights))
+    return path
+
+
 def _graph(
     nodes: list[bytes], inputs: dict[str, Shape], outputs: dict[str, Shape], weights: dict[str, np.ndarray]
 ) -> bytes:

@@ -30,7 +30,13 @@ from motion4d_ros.priors.interfaces import (
     RevisesPoses,
     SceneHint,
 )
-from motion4d_ros.priors.registry import make_depth_source, make_mask_source, make_pose_source, make_track_source
+from motion4d_ros.priors.registry import (
+    make_depth_source,
+    make_detection_source,
+    make_mask_source,
+    make_pose_source,
+    make_track_source,
+)
 from motion4d_ros.types import (
     CAMERA_CHANGED,
     Camera,
@@ -56,6 +62,7 @@ class Intake:
         self.poses = make_pose_source(config)
         self.depths = make_depth_source(config)
         self.masks = make_mask_source(config)
+        self.detector = make_detection_source(config)
         self.tracks = make_track_source(config)
         self.watch = StillGroundCheck(config)
         self.pending: list[FrameState] = []
@@ -115,6 +122,8 @@ class Intake:
         whole = frame.with_index(self._next_index)
         if self._last is not None:  # intrinsics flicker where lenses adjust themselves: the first ones hold
             whole = replace(whole, camera=self._last.output_camera)
+        if self.detector is not None and whole.detections is None:
+            whole = replace(whole, detections=self.detector.detections(whole))
         frame = shrink(whole, self.config.budget.working_width)
         self._next_index += 1
         hint = self._hint(frame)
@@ -127,7 +136,7 @@ class Intake:
             self.masks.look(whole, pose, depth)
         labels = self._clean(self._ask_masks(whole if self.masks.full_size else frame, hint))
         state = self._state(frame, whole.camera, pose, depth, labels)
-        state.warnings += trouble_now(self.depths, self.masks)
+        state.warnings += trouble_now(self.depths, self.masks, self.detector)
         self._hold(state, whole)
         if self.fusion.size_for(whole.camera.size) != frame.camera.size:
             state.guide = shrink_image(whole.image, self.fusion.size_for(whole.camera.size))

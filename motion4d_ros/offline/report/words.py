@@ -31,6 +31,7 @@ _PRIORS = {
         "none": "no objects",
         "propagation": "outlines carried along the flow",
         "sam2": "outlines by SAM 2",
+        "edgetam": "outlines by EdgeTAM",
         "sam_onnx": "outlines by a SAM network",
     },
     "depth": {

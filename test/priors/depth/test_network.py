@@ -128,8 +128,18 @@ def test_transformers_model_from_a_local_folder(config: Config, tmp_path: Path) 
         image = np.random.default_rng(0).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
         found = network.infer(image)
         assert found.shape == fitting_size(HEIGHT, WIDTH, 56) and np.isfinite(found).all()
+    with pytest.raises(Motion4DError, match="says metric, not disparity"):
+        TransformersDepth(folder, config, DISPARITY)
+    safetensors = pytest.importorskip("safetensors.torch")
+    weights = safetensors.load_file(folder / "model.safetensors")
+    safetensors.save_file(dict(list(weights.items())[:-1]), folder / "model.safetensors")
+    with pytest.raises(Motion4DError, match=r"not the weights of this depth_anything .1 missing"):
+        load_depth_network(config)  # transformers itself would fill them with random numbers
     (folder / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(Motion4DError, match="cannot load it"):
+        load_depth_network(config)
+    (folder / "config.json").write_text('{"model_type": "glpn"}')
+    with pytest.raises(Motion4DError, match="weights of another model"):
         load_depth_network(config)
 
 

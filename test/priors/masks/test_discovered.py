@@ -24,10 +24,12 @@ from motion4d_ros.types import Camera, Detection, Frame, IntArray, Prompt
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (docs/models.md)")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import torch
 from sam_double import ColourSam
 
 from motion4d_ros.models.sam_onnx import Decoded
 from motion4d_ros.priors.masks.sam_onnx import SamOnnxMasks
+from motion4d_ros.priors.masks.video_network import VideoNetworkMasks
 
 HEIGHT, WIDTH = 120, 160
 CAMERA = Camera(120.0, 120.0, 80.0, 60.0, WIDTH, HEIGHT)
@@ -134,6 +136,73 @@ def test_what_is_found_is_outlined_by_the_network_from_the_first_frame_that_show
     first = next(asked for asked in sam.asked if asked["box"] is not None)  # with the points alone comes before
     assert len(first["points"]) and all(inside(*red[0])[int(y), int(x)] for x, y in first["points"])
     assert np.allclose(first["box"], [14, 42, 33, 57])
+
+
+class ColourVideo:
+    """A stand-in for SAM 2 and EdgeTAM: what hangs together in colour with the prompt, or with what it was before."""
+
+    def __init__(self) -> None:
+        self.sam, self.outlines = ColourSam(), 0
+
+    def open_state(self, size: tuple[int, int], keep_features: int) -> dict[str, Any]:
+        return {"images": {}, "said": {}}
+
+    def object_ids(self, state: dict[str, Any]) -> list[int]:
+        return list(state["said"])
+
+    def append(self, state: dict[str, Any], index: int, image: np.ndarray) -> None:
+        state["images"][index] = self.sam.embed(image)
+
+    def _decoded(self, state: dict[str, Any], index: int, points: Any, positive: Any, box: Any) -> Any:
+        found = self.sam.decode(state["images"][index], points, positive, box).logits
+        return torch.as_tensor(found[None, None])
+
+    def track(self, state: dict[str, Any], index: int, object_id: int) -> Any:
+        before = state["said"][object_id]
+        ys, xs = np.nonzero(before[0, 0].numpy() > 0)
+        centre = np.array([[xs.mean(), ys.mean()]]) if len(xs) else np.array([[0.0, 0.0]])
+        state["said"][object_id] = self._decoded(state, index, centre, [True], None)
+        return state["said"][object_id]
+
+    def prompt(self, state: Any, index: int, object_id: int, points: Any, positive: Any, box: Any, mask: Any) -> Any:
+        state["said"][object_id] = self._decoded(state, index, points, positive, box)
+        return state["said"][object_id]
+
+    def refresh(self, state: Any, index: int, object_id: int, points: Any, positive: Any, box: Any) -> Any:
+        return self.prompt(state, index, object_id, points, positive, box, None)
+
+    def outline(self, state: Any, index: int, points: Any, positive: Any, box: Any) -> Any:
+        self.outlines += 1
+        return self._decoded(state, index, points, positive, box)
+
+    def forget(self, state: Any, object_id: int) -> None:
+        state["said"].pop(object_id, None)
+
+    def trim(self, state: Any, keep_images: int) -> None: ...
+
+
+@pytest.mark.parametrize("finder", ["told", "detections"])
+def test_a_video_network_outlines_and_follows_what_is_found(finder: str) -> None:
+    config, network = config_of(), ColourVideo()
+    discovery: Any = Told() if finder == "told" else DetectionDiscovery(config)
+    source = DiscoveredMasks(config, VideoNetworkMasks(config, network), discovery)
+    red = [(10 + 3 * k, 40, 30, 24) for k in range(12)]
+    for k, (x, y, w, h) in enumerate(red):
+        frame = scene(k, (*red[k], RED), (110, 20, 30, 30, BLUE))
+        if finder == "told" and k >= 2:
+            for i in range(k + 1):
+                discovery.show(i, k7=inside(red[i][0] + 4, 42, 20, 16))
+        elif finder == "detections":
+            ghost = (Detection((60.0, 90.0, 90.0, 110.0), "ghost", 0.4),) if k == 3 else ()
+            frame.detections = (Detection((x, y, x + w - 1.0, y + h - 1.0), "cup", 0.8), *ghost)
+        labels = source.masks(frame, None)
+        if k >= 6:
+            assert iou(labels == 1, inside(*red[k])) > 0.75 and set(np.unique(labels)) == {0, 1}, f"frame {k}"
+    assert (network.outlines > 0) == (finder == "told"), "points alone were asked about: the second look"
+    source.prompt(frame, Prompt(frame.stamp_ns, 1, delete=True))
+    assert not (source.masks(scene(12, (*red[11], RED)), None) == 1).any()
+    source.prompt(scene(12, (*red[11], RED)), Prompt(12 * 10**8, box_px=np.array([50.0, 42.0, 60.0, 60.0])))
+    assert 1 not in source.outliner.object_ids and max(source.outliner.object_ids) >= 2  # type: ignore[attr-defined]
 
 
 def test_what_the_network_answers_elsewhere_is_shown_as_found_and_asked_about_again_later() -> None:

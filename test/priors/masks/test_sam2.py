@@ -23,8 +23,9 @@ from PIL import Image  # noqa: E402
 from sam2.sam2_video_predictor import SAM2VideoPredictor  # noqa: E402
 from tiny_sam2 import tiny_architecture, tiny_predictor  # noqa: E402
 
-from motion4d_ros.models.sam2_predictor import MAX_CONDITIONING, architecture, build_predictor  # noqa: E402
-from motion4d_ros.priors.masks.sam2 import Sam2Masks, load_predictor  # noqa: E402
+from motion4d_ros.models.video.choice import load_segmenter  # noqa: E402
+from motion4d_ros.models.video.sam2_predictor import MAX_CONDITIONING, architecture, build_predictor  # noqa: E402
+from motion4d_ros.priors.masks.video_network import VideoNetworkMasks  # noqa: E402
 
 HEIGHT, WIDTH = 48, 64
 CAMERA = Camera(50.0, 50.0, 32.0, 24.0, WIDTH, HEIGHT)
@@ -46,8 +47,8 @@ def config() -> Config:
 
 
 @pytest.fixture
-def source(config: Config) -> Sam2Masks:
-    return Sam2Masks(config, tiny_predictor())
+def source(config: Config) -> VideoNetworkMasks:
+    return VideoNetworkMasks(config, tiny_predictor())
 
 
 def test_streaming_equals_the_packages_own_video_predictor(tmp_path: Path) -> None:
@@ -83,7 +84,7 @@ def test_streaming_equals_the_packages_own_video_predictor(tmp_path: Path) -> No
 def test_trimming_changes_no_answer(config: Config) -> None:
     answers = []
     for keep in (4, 1000):
-        source = Sam2Masks(config, tiny_predictor())
+        source = VideoNetworkMasks(config, tiny_predictor())
         source._keep = keep
         found = []
         for frame in frames(40):
@@ -96,7 +97,7 @@ def test_trimming_changes_no_answer(config: Config) -> None:
         np.testing.assert_array_equal(short, long, err_msg=f"frame {index}")
 
 
-def test_state_stays_bounded(source: Sam2Masks) -> None:
+def test_state_stays_bounded(source: VideoNetworkMasks) -> None:
     def entries(value: object) -> int:
         return 1 + sum(entries(v) for v in value.values()) if isinstance(value, dict) else 1
 
@@ -113,12 +114,12 @@ def test_state_stays_bounded(source: Sam2Masks) -> None:
     assert len(conditioning) == MAX_CONDITIONING and min(conditioning) == 0
 
 
-def test_without_prompts_everything_is_background(source: Sam2Masks) -> None:
+def test_without_prompts_everything_is_background(source: VideoNetworkMasks) -> None:
     for frame in frames(3):
         assert not source.masks(frame, None).any()
 
 
-def test_objects_are_added_and_deleted_midway(source: Sam2Masks) -> None:
+def test_objects_are_added_and_deleted_midway(source: VideoNetworkMasks) -> None:
     for frame in frames(12):
         labels = source.masks(frame, None)
         assert labels.shape == (HEIGHT, WIDTH)
@@ -142,7 +143,7 @@ def test_objects_are_added_and_deleted_midway(source: Sam2Masks) -> None:
             assert source.object_ids == [2, 3]  # 1 is not used again
 
 
-def test_prompt_in_the_past_revises_what_came_after(source: Sam2Masks) -> None:
+def test_prompt_in_the_past_revises_what_came_after(source: VideoNetworkMasks) -> None:
     given = frames(6)
     for frame in given:
         source.masks(frame, None)
@@ -151,7 +152,7 @@ def test_prompt_in_the_past_revises_what_came_after(source: Sam2Masks) -> None:
     assert source.revised_masks() == {}
 
 
-def test_prompt_for_a_forgotten_frame_is_refused(source: Sam2Masks) -> None:
+def test_prompt_for_a_forgotten_frame_is_refused(source: VideoNetworkMasks) -> None:
     given = frames(20)
     for frame in given:
         source.masks(frame, None)
@@ -161,7 +162,7 @@ def test_prompt_for_a_forgotten_frame_is_refused(source: Sam2Masks) -> None:
 
 def test_refresh_uses_points_and_box_but_never_the_mask(config: Config) -> None:
     def refreshed(**prompt: object) -> np.ndarray:
-        source = Sam2Masks(config, tiny_predictor())
+        source = VideoNetworkMasks(config, tiny_predictor())
         for frame in frames(5):
             source.masks(frame, None)
             if frame.index == 0:
@@ -180,7 +181,7 @@ def test_refresh_uses_points_and_box_but_never_the_mask(config: Config) -> None:
     assert np.abs(refreshed(box_px=BOX, **CLICK) - clicked).max() > 1e-3
 
 
-def test_refresh_does_not_overrule_a_person(source: Sam2Masks) -> None:
+def test_refresh_does_not_overrule_a_person(source: VideoNetworkMasks) -> None:
     mask = np.zeros((HEIGHT, WIDTH), bool)
     mask[5:20, 35:55] = True
     for frame in frames(3):
@@ -190,7 +191,7 @@ def test_refresh_does_not_overrule_a_person(source: Sam2Masks) -> None:
     np.testing.assert_array_equal(source.refresh(frame, [Prompt(0, object_id=1, **CLICK)]), before)
 
 
-def test_refresh_starts_what_the_scene_found(source: Sam2Masks) -> None:
+def test_refresh_starts_what_the_scene_found(source: VideoNetworkMasks) -> None:
     for frame in frames(3):
         source.masks(frame, None)
     source.refresh(frame, [Prompt(0, object_id=5, box_px=BOX)])
@@ -199,7 +200,7 @@ def test_refresh_starts_what_the_scene_found(source: Sam2Masks) -> None:
     assert source.object_ids == [5, 6]
 
 
-def test_reset_and_new_image_size(source: Sam2Masks) -> None:
+def test_reset_and_new_image_size(source: VideoNetworkMasks) -> None:
     for frame in frames(3):
         source.masks(frame, None)
         if frame.index == 0:
@@ -225,7 +226,7 @@ def test_reset_and_new_image_size(source: Sam2Masks) -> None:
         (Prompt(0, xyz_map=np.array([0.0, 0.0, 1.0])), "camera pose"),
     ],
 )
-def test_bad_prompts_are_explained(source: Sam2Masks, prompt: Prompt, message: str) -> None:
+def test_bad_prompts_are_explained(source: VideoNetworkMasks, prompt: Prompt, message: str) -> None:
     frame = frames(1)[0]
     source.masks(frame, None)
     with pytest.raises(Motion4DError, match=message):
@@ -246,9 +247,9 @@ def test_published_weights_are_loaded_as_tensors(tmp_path: Path, config: Config)
     path.write_bytes(b"cposix\nsystem\n(S'true'\ntR.")  # a pickle that would run a command
     with pytest.raises(Motion4DError, match="not the weights"):
         build_predictor(tiny_architecture(), path, "cpu")
-    config.masks.model = str(path)
+    config.masks.source, config.masks.model = "sam2", str(path)
     with pytest.raises(Motion4DError, match="cannot tell which"):
-        load_predictor(config)
+        load_segmenter(config)
 
 
 def test_image_size_must_fit_the_backbone() -> None:
@@ -256,11 +257,11 @@ def test_image_size_must_fit_the_backbone() -> None:
         architecture("configs/sam2.1/sam2.1_hiera_t.yaml", 500)
 
 
-def test_a_frame_that_is_not_a_number_leaves_no_trace_in_the_memory(source: Sam2Masks) -> None:
+def test_a_frame_that_is_not_a_number_leaves_no_trace_in_the_memory(source: VideoNetworkMasks) -> None:
     given = frames(6)
     source.masks(given[0], None)
     source.prompt(given[0], Prompt(0, box_px=BOX))
-    predictor = source._predictor
+    predictor = source._network
     healthy = predictor.forward_image
 
     def poisoned(image: torch.Tensor) -> dict[str, object]:

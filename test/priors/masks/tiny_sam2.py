@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from motion4d_ros.models.sam2_predictor import StreamingPredictor, architecture, build_predictor
+from motion4d_ros.models.video.sam2_predictor import StreamingPredictor, architecture, build_predictor
 
 WIDTH = 32  # channels
 

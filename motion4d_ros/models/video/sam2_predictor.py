@@ -22,7 +22,11 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from sam2.sam2_video_predictor import SAM2VideoPredictor
 
+from motion4d_ros.config import Config
 from motion4d_ros.models.onnx_session import normalisation
+from motion4d_ros.models.registry import MODELS
+from motion4d_ros.models.store import Located
+from motion4d_ros.models.video.segmenter import PROBE
 from motion4d_ros.types import BoolArray, FloatArray, Motion4DError
 
 State = dict[str, Any]
@@ -61,6 +65,15 @@ class StreamingPredictor(SAM2VideoPredictor):
             "frames_tracked_per_obj": {},
             "keep_features": keep_features,
         }
+
+    def object_ids(self, state: State) -> list[int]:
+        """Ids of the objects being followed."""
+        return list(state["obj_ids"])
+
+    def forget(self, state: State, object_id: int) -> None:
+        """An object is followed no more."""
+        if object_id in state["obj_ids"]:
+            self.remove_object(state, object_id, need_output=False)
 
     def append(self, state: State, index: int, image: NDArray[np.uint8]) -> None:
         """Adds an (H, W, 3) RGB image as frame `index`; it rests as bytes and is encoded when first looked at."""
@@ -178,6 +191,15 @@ class StreamingPredictor(SAM2VideoPredictor):
         outputs["non_cond_frame_outputs"][index] = current
         return logits
 
+    def outline(
+        self, state: State, index: int, points_px: FloatArray, positive: BoolArray, box_px: FloatArray | None
+    ) -> torch.Tensor:
+        """(1, 1, h, w) logits of what points and box mean in frame `index`; nothing is remembered of it."""
+        try:
+            return self.prompt(state, index, PROBE, points_px, positive, box_px, None)
+        finally:
+            self.forget(state, PROBE)
+
     def _point_inputs(
         self, state: State, points_px: FloatArray, positive: BoolArray, box_px: FloatArray | None
     ) -> dict[str, torch.Tensor]:
@@ -252,6 +274,20 @@ def build_predictor(model: DictConfig, checkpoint: Path | None, device: str, hal
     predictor = predictor.to(device).eval()
     predictor.half_precision = half
     return predictor
+
+
+def load_predictor(located: Located, config: Config) -> StreamingPredictor:
+    """The SAM 2 whose weights are `located`, on `run.device`. A file of one's own must be named like a known one."""
+    checkpoint = located.paths[0]
+    known = [model for model in MODELS if model.loader == "sam2"]
+    model = located.model or next((m for m in known if m.files[0].path == checkpoint.name), None)
+    if model is None:
+        names = ", ".join(m.files[0].path for m in known)
+        raise Motion4DError(f"masks.model={checkpoint}: cannot tell which SAM 2 this is; name it like one of {names}")
+    device = config.run.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return build_predictor(architecture(model.variant, config.masks.image_size), checkpoint, device, config.models.half)
 
 
 def architecture(variant: str, image_size: int = 0) -> DictConfig:

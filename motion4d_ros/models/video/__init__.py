@@ -1,0 +1,1 @@
+"""Networks that follow prompted objects through a video, fed frame by frame: the package `sam2`, and `transformers`."""
