@@ -261,18 +261,24 @@ struct Track {
     float alpha, trust, xyz[3], camera[3], z, uv[2];
 };
 
+// Its place and alpha there, and the rendered confidence where it counts.
 inline Track track_at(const m4d_frame &f, int p) {
     Track t;
     t.at = corners(f.width, f.height, f.uv_source[2 * p], f.uv_source[2 * p + 1]);
-    float sums[3];
-    read(t.at, f.rendered + 4 + f.channels, f.features, 3, sums);
     read(t.at, f.alpha, 1, 1, &t.alpha);
     t.trust = 0;
-    for (int j = 0; j < 4; ++j) {
+    for (int j = 0; j < 4 && f.trusting; ++j) {
         const int64_t pixel = t.at.pixel[j];
         t.trust += t.at.share[j] * f.rendered[pixel * f.features + 3 + f.channels] /
                    larger_of(f.alpha[pixel], kLeastAlpha);
     }
+    return t;
+}
+
+// Where it is rendered at the other time.
+inline void follow(const m4d_frame &f, Track &t) {
+    float sums[3];
+    read(t.at, f.rendered + 4 + f.channels, f.features, 3, sums);
     for (int k = 0; k < 3; ++k) t.xyz[k] = sums[k] / larger_of(t.alpha, kLeastAlpha);
     for (int r = 0; r < 3; ++r) {
         const double *T = f.T_other + 4 * r;
@@ -281,7 +287,6 @@ inline Track track_at(const m4d_frame &f, int p) {
     t.z = larger_of(t.camera[2], 1e-2f);
     t.uv[0] = static_cast<float>(f.fx * t.camera[0] / t.z + f.cx);
     t.uv[1] = static_cast<float>(f.fy * t.camera[1] / t.z + f.cy);
-    return t;
 }
 
 inline float track_weight(const m4d_frame &f, int p, const Track &t) {
@@ -315,7 +320,8 @@ void tracks(const m4d_frame &f, m4d_frame_gradients &g) {
     const double size = f.width > f.height ? f.width : f.height, norm = (weights > 1e-6 ? weights : 1e-6) * size;
     double distances = 0, surprise = 0;
     for (int p = 0; p < f.points; ++p) {
-        const Track t = track_at(f, p);
+        Track t = track_at(f, p);
+        follow(f, t);
         const float weight = track_weight(f, p, t);
         const float off[2] = {t.uv[0] - f.uv_target[2 * p], t.uv[1] - f.uv_target[2 * p + 1]};
         const float distance = __builtin_sqrtf(off[0] * off[0] + off[1] * off[1] + 1e-8f);
