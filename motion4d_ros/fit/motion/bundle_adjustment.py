@@ -316,34 +316,30 @@ def _gram(weighted: FloatArray, J: FloatArray, residual: FloatArray) -> tuple[Fl
     return transposed @ J, (transposed @ residual)[..., 0]
 
 
-def _active(length: int, options: BundleOptions) -> NDArray[np.intp]:
-    """Indices of the unknowns that are free, among the 8T."""
-    free = np.zeros((length, PER_FRAME), bool)
-    free[:, POSE] = options.free_poses
-    free[:, 6] = True
-    free[:, 7] = options.free_offset
-    return np.flatnonzero(free)
+def _free(options: BundleOptions) -> slice:
+    """Which of a frame's 8 unknowns are free."""
+    return slice(0 if options.free_poses else POSE.stop, PER_FRAME if options.free_offset else PER_FRAME - 1)
 
 
 def _step(body: Body, seen: Observations, options: BundleOptions, normal: NormalEquations, damping: float) -> Body:
-    H_ff, g_f, H_pp, g_p, W = normal
     count, length = seen.visible.shape
-    trace = np.trace(H_pp, axis1=1, axis2=2) / 3.0
-    H_pp = H_pp + ((damping * trace + 1e-6)[:, None, None] * np.eye(3))
-    inverse = np.linalg.inv(H_pp)
-    active = _active(length, options)
-    flat = W.reshape(count, length * PER_FRAME, 3)[:, active]  # (N, A, 3)
-    gain = flat @ inverse
+    trace = np.trace(normal.H_pp, axis1=1, axis2=2) / 3.0
+    inverse = np.linalg.inv(normal.H_pp + ((damping * trace + 1e-6)[:, None, None] * np.eye(3)))
+    free = _free(options)
+    active = np.arange(length * PER_FRAME).reshape(length, PER_FRAME)[:, free].ravel()
     A = len(active)
-    S = H_ff[np.ix_(active, active)] - gain.transpose(1, 0, 2).reshape(A, -1) @ flat.transpose(1, 0, 2).reshape(A, -1).T
-    S[np.arange(A), np.arange(A)] += damping * np.diag(H_ff)[active] + 1e-9
-    rhs = g_f[active] - np.einsum("nai,ni->a", gain, g_p)
+    flat = normal.W[:, :, free].reshape(count, A, 3)
     delta = np.zeros(length * PER_FRAME)
     try:
+        root = np.linalg.cholesky(inverse)  # so that S is a product of one matrix with itself: half the work
+        gain = (flat @ root).transpose(1, 0, 2).reshape(A, -1)
+        S = normal.H_ff[np.ix_(active, active)] - gain @ gain.T
+        S[np.arange(A), np.arange(A)] += damping * np.diag(normal.H_ff)[active] + 1e-9
+        rhs = normal.g_f[active] - gain @ (normal.g_p[:, None] @ root).ravel()
         delta[active] = -np.linalg.solve(S, rhs)
     except np.linalg.LinAlgError:
         return body
-    d_points = -np.einsum("nij,nj->ni", inverse, g_p + np.einsum("nai,a->ni", flat, delta[active]))
+    d_points = -(inverse @ (normal.g_p + delta[active] @ flat)[..., None])[..., 0]
     norm = np.linalg.norm(d_points, axis=1, keepdims=True)
     d_points *= np.minimum(1.0, options.max_step_m / np.maximum(norm, 1e-12))
     if not (np.isfinite(delta).all() and np.isfinite(d_points).all()):
