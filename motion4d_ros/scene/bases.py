@@ -243,6 +243,8 @@ def blend(weights: Tensor, poses: BasePoses) -> Tensor:
 
 def first_of_owner(owner: Tensor) -> Tensor:
     """(B,) int64 the first base of the same owner."""
+    if len(owner) == 0:  # there is no largest of nothing
+        return owner
     return (owner[:, None] == owner[None]).to(torch.int8).argmax(1)
 
 

@@ -20,6 +20,7 @@ from motion4d_ros.fit.optimisation.losses import SSIM_WINDOW_PX
 from motion4d_ros.fit.optimisation.targets import Target, TrackTargets
 from motion4d_ros.render.cpu import Pass, address, raster_backward, raster_forward
 from motion4d_ros.render.library import ImageGradientsStruct, ImagesStruct, SceneGradientsStruct, SceneStruct
+from motion4d_ros.render.output import RenderOutput
 from motion4d_ros.render.render import NEAR_PLANE_M, check_pose
 from motion4d_ros.render.step_library import (
     LOSSES,
@@ -90,6 +91,13 @@ class NativeStep:
         return known and self.scene.device.type == "cpu" and self.scene.dtype == torch.float32
 
     @torch.no_grad()
+    def images(self, task: Task) -> RenderOutput:
+        """The frame as rendered: colours, label distribution and confidence side by side, with tensors of its own."""
+        rendering = self._render(task, remember=False)
+        images = (rendering.features, rendering.alpha, rendering.depth_sum, self._memory["radii"])
+        return RenderOutput(*(image.clone() for image in images))
+
+    @torch.no_grad()
     def gradients(self, task: Task, names: Collection[str]) -> dict[str, Tensor]:
         """Gradients of the weighted losses by the named parameters, shaped like them; valid until the next call."""
         rendering = self._render(task)
@@ -148,7 +156,7 @@ class NativeStep:
             forbidden=address(forbidden),
         )
 
-    def _render(self, task: Task) -> _Rendering:
+    def _render(self, task: Task, remember: bool = True) -> _Rendering:
         camera, model = task.camera, self._model(task)
         width = self.scene.channels + (0 if task.labels_only else 4 + (0 if task.other is None else 3))
         posed = self._posed("posed", width)
@@ -172,7 +180,8 @@ class NativeStep:
         features = self._room("image", *camera.size, width)
         alpha, depth_sum = self._room("alpha", *camera.size), self._room("depth_sum", *camera.size)
         begun = time.perf_counter()
-        memory = raster_forward(scene, ImagesStruct(*map(address, (features, alpha, depth_sum))))
+        places = (features, alpha, depth_sum, self._room("radii", self.scene.count))
+        memory = raster_forward(scene, ImagesStruct(*map(address, places)), remember)
         self.raster_seconds += time.perf_counter() - begun
         return _Rendering(model, posed, scene, memory, features, alpha, depth_sum)
 

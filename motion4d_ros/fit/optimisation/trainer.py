@@ -148,6 +148,16 @@ class Trainer:
 
     def view(self, target: Target, camera: Camera, other: int | None = None) -> View:
         """The scene as the camera of `target` sees it; with `other`, also where everything is at that frame."""
+        task = Task(target, camera, labels_only=False)
+        if other is None and self.native is not None and not torch.is_grad_enabled() and self.native.takes(task):
+            spent = self.native.raster_seconds
+            output = self.native.images(task)
+            self.raster_seconds += self.native.raster_seconds - spent
+            rgb, labels, confidence = output.features.split([3, self.scene.channels, 1], -1)
+            return View(rgb, labels, confidence[..., 0], None, output)
+        return self._view_with_gradients(target, camera, other)
+
+    def _view_with_gradients(self, target: Target, camera: Camera, other: int | None) -> View:
         scene = self.scene
         posed = scene.at(target.index)
         probability = scene.params["semantics"].softmax(-1)

@@ -140,6 +140,25 @@ def test_losses_are_those_of_the_reference() -> None:
     assert weights.track * found["track"] + weights.confidence * found["confidence"] == pytest.approx(tracks, rel=1e-4)
 
 
+def test_views_without_gradients_are_those_of_the_reference() -> None:
+    exact, trainer = make_trainer(torch.float64), make_trainer(torch.float32)
+    with torch.no_grad():
+        found = trainer.view(make_target(FIRST + 1, torch.float32), CAMERA)
+        kept = found.rgb.clone()
+        trainer.view(make_target(FIRST + 2, torch.float32), CAMERA)
+        wanted = exact.view(make_target(FIRST + 1, torch.float64), CAMERA)
+    assert torch.equal(found.rgb, kept), "overwritten by the next view"
+    for ours, theirs in (
+        (found.rgb, wanted.rgb),
+        (found.labels, wanted.labels),
+        (found.confidence, wanted.confidence),
+        (found.output.alpha, wanted.output.alpha),
+        (found.output.depth, wanted.output.depth),
+    ):
+        assert torch.allclose(ours.double(), theirs, atol=2e-5)
+    assert torch.allclose(found.output.radii, wanted.output.radii.float(), rtol=1e-4)
+
+
 def test_stage_two_has_the_gradients_of_labels_alone() -> None:
     exact, trainer = make_trainer(torch.float64), make_trainer(torch.float32)
     assert trainer.native is not None
@@ -205,6 +224,18 @@ def test_images_smaller_than_a_window_and_scenes_without_gaussians() -> None:
     trainer.scene.prune(torch.zeros(trainer.scene.count, dtype=torch.bool))
     found = trainer.native.gradients(Task(make_target(FIRST, torch.float32), CAMERA, False), ALL)
     assert found["means"].shape == (0, 3) and not found["base_quats"].any()
+    trainer.native.apply(found, 1.0, ())
+
+
+def test_a_scene_in_which_nothing_moves() -> None:
+    exact, trainer = (make_trainer(dtype) for dtype in (torch.float64, torch.float32))
+    for one in (exact, trainer):
+        one.scene.keep_bases(torch.zeros(one.scene.bases.count, dtype=torch.bool))
+    assert trainer.native is not None
+    found = trainer.native.gradients(make_task(torch.float32), ALL)
+    for name, wanted in by_torch(exact, make_task(torch.float64), APPEARANCE).items():
+        assert torch.allclose(found[name].double(), wanted, atol=1e-4 * float(wanted.abs().max())), name
+    assert found["motion_logits"].shape[1] == 0
     trainer.native.apply(found, 1.0, ())
 
 
