@@ -39,7 +39,9 @@ def _read(
     method = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
     mode = cv2.BORDER_REPLICATE if border is None else cv2.BORDER_CONSTANT
     source = image.astype(np.uint8) if image.dtype == np.bool_ else image  # OpenCV knows no booleans
-    out = cv2.remap(source, np.atleast_2d(x), np.atleast_2d(y), method, borderMode=mode, borderValue=[border or 0.0] * 4)
+    out = cv2.remap(
+        source, np.atleast_2d(x), np.atleast_2d(y), method, borderMode=mode, borderValue=[border or 0.0] * 4
+    )
     return out.astype(bool) if image.dtype == np.bool_ else np.asarray(out)
 
 
@@ -62,7 +64,8 @@ def sample(image: NDArray[Any], uv_px: FloatArray, nearest: bool = False) -> NDA
     count = len(uv_px)
     if count == 0:
         return np.zeros((0, *channels), image.dtype)
-    xy = np.array(np.asarray(uv_px).T, np.float32, order="C")  # a row of points: OpenCV reads a column four times slower
+    # one row of points: OpenCV reads a column four times slower
+    xy = np.array(np.asarray(uv_px).T, np.float32, order="C")
     np.fmin(np.fmax(xy, -1e4, out=xy), 1e5, out=xy)  # NaN: far outside, too
     parts = [
         _read(image, xy[0, start : start + MOST_SAMPLES], xy[1, start : start + MOST_SAMPLES], nearest)

@@ -94,8 +94,12 @@ class NativeStep:
     def images(self, task: Task) -> RenderOutput:
         """The frame as rendered: colours, label distribution and confidence side by side, with tensors of its own."""
         rendering = self._render(task, remember=False)
-        images = (rendering.features, rendering.alpha, rendering.depth_sum, self._memory["radii"])
-        return RenderOutput(*(image.clone() for image in images))
+        return RenderOutput(
+            rendering.features.clone(),
+            rendering.alpha.clone(),
+            rendering.depth_sum.clone(),
+            self._memory["radii"].clone(),
+        )
 
     @torch.no_grad()
     def gradients(self, task: Task, names: Collection[str]) -> dict[str, Tensor]:

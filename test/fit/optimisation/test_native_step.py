@@ -1,4 +1,4 @@
-"""The step in C++ against the step in PyTorch: gradients of every parameter, losses, Adam, and any number of threads."""
+"""The step in C++ against the step in PyTorch: gradients of every parameter, losses, Adam, any number of threads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ALL = APPEARANCE + MOTION + SEMANTICS
 
 
 def make_scene(dtype: torch.dtype, count: int = 900) -> Scene:
-    """A wall two metres ahead and two objects before it, one on three bases and one on one; turned and moved at random."""
+    """A wall and two objects before it, one on three bases and one on one; turned and moved at random."""
     random = torch.Generator().manual_seed(3)
 
     def normal(*shape: int) -> torch.Tensor:
