@@ -102,7 +102,7 @@ def solve(body: Body, seen: Observations, options: BundleOptions, native: bool =
     Levenberg-Marquardt damping keeps the free gauge (a common motion of all poses and points) where it was. Sums over
     observations are made in C++ where it is there and `native`.
     """
-    sums = NativeObservations(seen, options) if native and NativeObservations.available() else None
+    sums = native_sums(seen, options) if native else None
     damping, cost = 1e-4, _cost(body, seen, options, sums)
     normal: NormalEquations | None = None  # about `body` as it is; made again only after it has moved
     for _ in range(options.iterations):
@@ -124,6 +124,26 @@ def solve(body: Body, seen: Observations, options: BundleOptions, native: bool =
     residual, _, _ = _residuals(body, seen, options)
     body.inliers = seen.visible & (np.abs(residual[..., :2]).max(-1) < 3.0)
     return float(cost)
+
+
+def native_sums(seen: Observations, options: BundleOptions) -> NativeObservations | None:
+    """What makes the sums over observations in C++; None where the library is missing."""
+    if not NativeObservations.available():
+        return None
+    arrays = (seen.uv_px, seen.sigma_px, seen.visible, seen.inverse_depth, seen.T_cam_map)
+    names = ("sigma_depth", "cauchy", "free_poses", "free_offset")
+    return NativeObservations(*arrays, seen.camera, {name: getattr(options, name) for name in names})
+
+
+def _unknowns(body: Body) -> dict[str, FloatArray]:
+    return {
+        "R": body.R,
+        "t": body.t,
+        "xyz": body.points,
+        "depth_scale": body.depth_scale,
+        "depth_offset": body.depth_offset,
+        "center": body.center,
+    }
 
 
 def residual_px(body: Body, seen: Observations) -> FloatArray:
@@ -197,7 +217,7 @@ def _cost(body: Body, seen: Observations, options: BundleOptions, sums: NativeOb
         behind = (seen.visible & (xyz_cam[..., 2] < 1e-3)).sum() * 100.0
         cost, count = float((c2 * flat).sum() + behind), int(real[..., 0].sum())
     else:
-        cost, count = sums.cost(body)
+        cost, count = sums.cost(_unknowns(body))
     prior = sum(float((row.residual**2 * row.weight).sum()) for row in _prior_rows(body, seen, options))
     return (cost + prior) / max(1, count)
 
@@ -267,7 +287,7 @@ def _normal_equations(
     body: Body, seen: Observations, options: BundleOptions, sums: NativeObservations | None = None
 ) -> NormalEquations:
     length = seen.visible.shape[1]
-    found = _sums(linearise(body, seen, options)) if sums is None else sums.normal_equations(body)
+    found = _sums(linearise(body, seen, options)) if sums is None else sums.normal_equations(_unknowns(body))
     H_frames, g_frames, H_pp, g_p, W = found
     H_ff = np.zeros((length, PER_FRAME, length, PER_FRAME))
     every = np.arange(length)

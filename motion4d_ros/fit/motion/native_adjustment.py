@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Mapping
 from ctypes import POINTER, c_double, c_int32, c_int64, c_void_p
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.render.library import load_library
-from motion4d_ros.types import FloatArray, Motion4DError
-
-if TYPE_CHECKING:
-    from motion4d_ros.fit.motion.bundle_adjustment import Body, BundleOptions, Observations
+from motion4d_ros.types import BoolArray, Camera, FloatArray, Motion4DError
 
 PER_FRAME = 8
 
@@ -58,41 +56,42 @@ def _library() -> Any:
 class NativeObservations:
     """What was seen of a body, as C++ takes it."""
 
-    def __init__(self, seen: Observations, options: BundleOptions) -> None:
-        count, length = seen.visible.shape
-        camera = seen.camera
-        arrays = (seen.uv_px, seen.sigma_px, seen.inverse_depth, seen.T_cam_map)
-        uv, sigma, inverse_depth, T_cam_map = (np.ascontiguousarray(array, np.float64) for array in arrays)
-        visible = np.ascontiguousarray(seen.visible, np.uint8)
-        self._kept = (uv, sigma, visible, inverse_depth, T_cam_map)
-        self._struct = BodyStruct(
-            count,
-            length,
-            *(array.ctypes.data for array in self._kept),
-            fx=camera.fx,
-            fy=camera.fy,
-            cx=camera.cx,
-            cy=camera.cy,
-            sigma_depth=options.sigma_depth,
-            cauchy=options.cauchy,
-            free_poses=options.free_poses,
-            free_offset=options.free_offset,
-        )
+    def __init__(
+        self,
+        uv_px: FloatArray,
+        sigma_px: FloatArray,
+        visible: BoolArray,
+        inverse_depth: FloatArray,
+        T_cam_map: FloatArray,
+        camera: Camera,
+        options: Mapping[str, float],
+    ) -> None:
+        """Arrays as in `bundle_adjustment.Observations`; `options` are sigma_depth, cauchy, free_poses, free_offset."""
+        count, length = visible.shape
+        self._kept: list[NDArray[Any]] = [
+            *(np.ascontiguousarray(array, np.float64) for array in (uv_px, sigma_px)),
+            np.ascontiguousarray(visible, np.uint8),
+            *(np.ascontiguousarray(array, np.float64) for array in (inverse_depth, T_cam_map)),
+        ]
+        lens = {"fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy}
+        self._struct = BodyStruct(count, length, *(array.ctypes.data for array in self._kept), **lens, **options)
 
     @staticmethod
     def available() -> bool:
         """Whether the library is there."""
         return _library() is not None
 
-    def cost(self, body: Body) -> tuple[float, int]:
-        """Robust cost of all observations, and how many there are."""
+    def cost(self, body: Mapping[str, FloatArray]) -> tuple[float, int]:
+        """Robust cost of all observations, and how many there are; `body`: R, t, xyz, depth_scale, depth_offset and
+        center as in `bundle_adjustment.Body`.
+        """
         found = c_int64()
         kept = self._put(body)
         cost = _library().m4d_body_cost(self._struct, found)
         del kept
         return float(cost), int(found.value)
 
-    def normal_equations(self, body: Body) -> tuple[FloatArray, ...]:
+    def normal_equations(self, body: Mapping[str, FloatArray]) -> tuple[FloatArray, ...]:
         """H (T, 8, 8) and g (T, 8) of the frames, H (N, 3, 3) and g (N, 3) of the points, and W (N, T, 8, 3)."""
         count, length = self._struct.points, self._struct.frames
         out = (
@@ -107,12 +106,10 @@ class NativeObservations:
         del kept
         return out
 
-    def _put(self, body: Body) -> list[NDArray[np.float64]]:
+    def _put(self, body: Mapping[str, FloatArray]) -> list[FloatArray]:
         """Lets the struct point to `body`; the arrays have to be kept until the call is over."""
-        names = {"R": body.R, "t": body.t, "xyz": body.points}
-        names |= {"depth_scale": body.depth_scale, "depth_offset": body.depth_offset}
-        kept = {name: np.ascontiguousarray(array, np.float64) for name, array in names.items()}
+        kept = {name: np.ascontiguousarray(array, np.float64) for name, array in body.items()}
+        self._struct.center = (c_double * 3)(*kept.pop("center").tolist())
         for name, array in kept.items():
             setattr(self._struct, name, array.ctypes.data)
-        self._struct.center = (c_double * 3)(*map(float, body.center))
         return list(kept.values())
