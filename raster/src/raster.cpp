@@ -308,7 +308,7 @@ int m4d_raster_forward(const m4d_scene *scene, const m4d_images *images, m4d_pas
 int m4d_raster_backward(const m4d_scene *scene, const m4d_pass *pass, const m4d_image_gradients *given,
                         const m4d_scene_gradients *wanted) try {
     if (scene->count != pass->count || scene->channels != pass->channels || scene->width != pass->width ||
-        scene->height != pass->height || (wanted->T_cam_map && !wanted->means))
+        scene->height != pass->height || (wanted->T_cam_map && !wanted->means && scene->count > 0))
         return 2;
     m4d::backward(*scene, *pass, *given, *wanted);
     return 0;
