@@ -28,11 +28,20 @@ def length(vectors: FloatArray) -> NDArray[Any]:
 
 def remap(image: NDArray[Any], xy: NDArray[Any], nearest: bool = False, border: float | None = None) -> NDArray[Any]:
     """`image` (H, W) or (H, W, C) read at `xy` (h, w, 2) px; booleans too. See :func:`warp` for the border."""
+    x, y = np.ascontiguousarray(xy[..., 0], np.float32), np.ascontiguousarray(xy[..., 1], np.float32)
+    return _read(image, x, y, nearest, border)
+
+
+def _read(
+    image: NDArray[Any], x: NDArray[np.float32], y: NDArray[np.float32], nearest: bool, border: float | None = None
+) -> NDArray[Any]:
+    """`image` at pixels `x`, `y`, each (h, w), or (N,) which is a row."""
     method = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
     mode = cv2.BORDER_REPLICATE if border is None else cv2.BORDER_CONSTANT
     source = image.astype(np.uint8) if image.dtype == np.bool_ else image  # OpenCV knows no booleans
-    x, y = np.ascontiguousarray(xy[..., 0], np.float32), np.ascontiguousarray(xy[..., 1], np.float32)
-    out = cv2.remap(source, x, y, method, borderMode=mode, borderValue=[border or 0.0] * 4)
+    out = cv2.remap(
+        source, np.atleast_2d(x), np.atleast_2d(y), method, borderMode=mode, borderValue=[border or 0.0] * 4
+    )
     return out.astype(bool) if image.dtype == np.bool_ else np.asarray(out)
 
 
@@ -52,14 +61,14 @@ def sample(image: NDArray[Any], uv_px: FloatArray, nearest: bool = False) -> NDA
     Pixels that are NaN read the top-left corner: mask them yourself.
     """
     channels = image.shape[2:]
-    if len(uv_px) == 0:
+    count = len(uv_px)
+    if count == 0:
         return np.zeros((0, *channels), image.dtype)
-    points = np.clip(np.asarray(uv_px, np.float32), -1e4, 1e5)
-    points[np.isnan(points)] = 0.0
-    if len(points) <= MOST_SAMPLES:
-        return remap(image, points[:, None, :], nearest).reshape(-1, *channels)
+    # one row of points: OpenCV reads a column four times slower
+    xy = np.array(np.asarray(uv_px).T, np.float32, order="C")
+    np.fmin(np.fmax(xy, -1e4, out=xy), 1e5, out=xy)  # NaN: far outside, too
     parts = [
-        remap(image, chunk[:, None, :], nearest).reshape(-1, *channels)
-        for chunk in np.array_split(points, len(points) // MOST_SAMPLES + 1)
+        _read(image, xy[0, start : start + MOST_SAMPLES], xy[1, start : start + MOST_SAMPLES], nearest)
+        for start in range(0, count, MOST_SAMPLES)
     ]
-    return np.concatenate(parts)
+    return (parts[0] if len(parts) == 1 else np.concatenate(parts, 1)).reshape(-1, *channels)

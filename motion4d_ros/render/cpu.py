@@ -65,7 +65,7 @@ class _PairCount:
     pairs: int | None = None
 
 
-class _Pass:
+class Pass:
     """Owns what the library remembers of a forward pass."""
 
     def __init__(self) -> None:
@@ -81,7 +81,8 @@ def _plain(tensor: Tensor) -> Tensor:
     return tensor.detach().to(dtype=torch.float32, device="cpu").contiguous()
 
 
-def _address(tensor: Tensor | None) -> int | None:
+def address(tensor: Tensor | None) -> int | None:
+    """Where a tensor's values lie, for the library; None for none."""
     return None if tensor is None or tensor.numel() == 0 else tensor.data_ptr()
 
 
@@ -90,6 +91,20 @@ def _check(code: int) -> None:
         raise Motion4DError("the rasteriser ran out of memory: lower budget.max_static or budget.working_width")
     if code:
         raise Motion4DError("the rasteriser refused the image size or the number of channels (at most 32768 px, 4096)")
+
+
+def raster_forward(scene: SceneStruct, images: ImagesStruct, remember: bool = True) -> Pass:
+    """Renders into `images`; what :func:`raster_backward` needs, empty unless it is to `remember`."""
+    memory = Pass()
+    _check(load_library().m4d_raster_forward(scene, images, ctypes.byref(memory.pointer) if remember else None))
+    return memory
+
+
+def raster_backward(
+    scene: SceneStruct, memory: Pass, given: ImageGradientsStruct, wanted: SceneGradientsStruct
+) -> None:
+    """Gradients of what was rendered, from those of the images."""
+    _check(load_library().m4d_raster_backward(scene, memory.pointer, given, wanted))
 
 
 class _Raster(torch.autograd.Function):
@@ -109,7 +124,6 @@ class _Raster(torch.autograd.Function):
         stats: bool,
         counter: _PairCount,
     ) -> tuple[Tensor, ...]:
-        library = load_library()
         inputs = [_plain(tensor) for tensor in (means, quats, scales, opacities, features)]
         plain_background = None if background is None else _plain(background)
         count, channels = features.shape
@@ -126,19 +140,18 @@ class _Raster(torch.autograd.Function):
             cy=camera.cy,
             near_plane=near,
             T_cam_map=(ctypes.c_double * 12)(*T_cam_map.detach().double().reshape(-1)[:12].tolist()),
-            **dict(zip(("means", "quats", "scales", "opacities", "features"), map(_address, inputs), strict=True)),
-            background=_address(plain_background),
+            **dict(zip(("means", "quats", "scales", "opacities", "features"), map(address, inputs), strict=True)),
+            background=address(plain_background),
         )
         image = torch.empty((*size, channels))
         alpha, depth_sum = torch.empty(size), torch.empty(size)
         radii = torch.empty(count)
         weight_sum, weight_max = (torch.empty(count if stats else 0) for _ in range(2))
-        images = ImagesStruct(*map(_address, (image, alpha, depth_sum, radii, weight_sum, weight_max)))
+        images = ImagesStruct(*map(address, (image, alpha, depth_sum, radii, weight_sum, weight_max)))
         wants_gradients = any(ctx.needs_input_grad)
-        memory = _Pass() if wants_gradients or stats else None
-        _check(library.m4d_raster_forward(scene, images, None if memory is None else ctypes.byref(memory.pointer)))
-        if stats and memory is not None:
-            counter.pairs = library.m4d_raster_pairs(memory.pointer)
+        memory = raster_forward(scene, images, wants_gradients or stats)
+        if stats:
+            counter.pairs = load_library().m4d_raster_pairs(memory.pointer)
         if wants_gradients:
             ctx.save_for_backward(T_cam_map, *inputs)
             ctx.scene, ctx.memory, ctx.background = scene, memory, plain_background
@@ -153,20 +166,17 @@ class _Raster(torch.autograd.Function):
     def backward(ctx: Any, *given: Tensor | None) -> tuple[Tensor | None, ...]:
         T_cam_map, *inputs = ctx.saved_tensors
         images = [None if tensor is None else _plain(tensor) for tensor in given[:3]]
+        geometry = any(ctx.needs_input_grad[:4]) or ctx.needs_input_grad[5]
         gradients = [torch.empty_like(tensor) for tensor in inputs]
         background = torch.empty_like(ctx.background) if ctx.needs_input_grad[6] else None
         pose = torch.zeros(4, 4, dtype=torch.float64)
         wanted = SceneGradientsStruct(
-            *map(_address, gradients[:4]),
-            _address(gradients[4]) if ctx.needs_input_grad[4] else None,
-            _address(background),
-            _address(pose) if ctx.needs_input_grad[5] else None,
+            *(address(gradient) if geometry else None for gradient in gradients[:4]),
+            address(gradients[4]) if ctx.needs_input_grad[4] else None,
+            address(background),
+            address(pose) if ctx.needs_input_grad[5] else None,
         )
-        _check(
-            load_library().m4d_raster_backward(
-                ctx.scene, ctx.memory.pointer, ImageGradientsStruct(*map(_address, images)), wanted
-            )
-        )
+        raster_backward(ctx.scene, ctx.memory, ImageGradientsStruct(*map(address, images)), wanted)
         results: list[Tensor | None] = [
             gradient.to(dtype) if needed else None
             for gradient, dtype, needed in zip(gradients, ctx.dtypes, ctx.needs_input_grad[:5], strict=True)

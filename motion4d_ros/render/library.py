@@ -14,7 +14,7 @@ from typing import Any
 
 from motion4d_ros.types import Motion4DError
 
-ABI = 1
+ABI = 2
 FILE_NAME = "libmotion4d_raster.so"
 ENVIRONMENT_VARIABLE = "MOTION4D_RASTER_LIBRARY"
 PACKAGE = "motion4d_ros"

@@ -9,6 +9,8 @@ from motion4d_ros.render.output import RenderOutput
 from motion4d_ros.scene.posed import PosedGaussians
 from motion4d_ros.types import Camera, Motion4DError
 
+NEAR_PLANE_M = 0.05
+
 BACKENDS = ("auto", "cpu", "gsplat", "reference")
 
 
@@ -20,7 +22,7 @@ def render(
     *,
     background: Tensor | None = None,
     backend: str = "auto",
-    near: float = 0.05,
+    near: float = NEAR_PLANE_M,
     threads: int = 0,
     stats: bool = False,
 ) -> RenderOutput:
@@ -76,5 +78,10 @@ def _check(gaussians: PosedGaussians, T_cam_map: Tensor, features: Tensor, backg
         raise Motion4DError(f"features have shape {tuple(features.shape)}, expected ({count}, C)")
     if background is not None and tuple(background.shape) != (features.shape[1],):
         raise Motion4DError(f"background has shape {tuple(background.shape)}, expected ({features.shape[1]},)")
+    check_pose(T_cam_map)
+
+
+def check_pose(T_cam_map: Tensor) -> None:
+    """Raises `Motion4DError` unless this is a finite (4, 4) matrix."""
     if tuple(T_cam_map.shape) != (4, 4) or not bool(torch.isfinite(T_cam_map).all()):
         raise Motion4DError("T_cam_map must be a finite 4x4 matrix: check the camera pose")

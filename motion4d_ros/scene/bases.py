@@ -241,6 +241,13 @@ def blend(weights: Tensor, poses: BasePoses) -> Tensor:
     return (weights @ transforms.reshape(bases, times * 12)).view(-1, times, 3, 4)
 
 
+def first_of_owner(owner: Tensor) -> Tensor:
+    """(B,) int64 the first base of the same owner."""
+    if len(owner) == 0:  # there is no largest of nothing
+        return owner
+    return (owner[:, None] == owner[None]).to(torch.int8).argmax(1)
+
+
 def blend_rotations(weights: Tensor, poses: BasePoses, owner: Tensor) -> Tensor:
     """Per-Gaussian rotations: weights (N, B), B bases at K times with owners (B,) -> (N, K, 4) quaternions.
 
@@ -248,7 +255,7 @@ def blend_rotations(weights: Tensor, poses: BasePoses, owner: Tensor) -> Tensor:
     in their spread the mean rotation (Markley et al. 2007), at a tenth of the cost of blending and orthonormalising
     matrices as Shape of Motion does, and equal to that to the same order. Not normalised.
     """
-    first = (owner[:, None] == owner[None]).to(torch.int8).argmax(1)  # (B,) first base of the same owner
+    first = first_of_owner(owner)
     with torch.no_grad():
         agree = (poses.quats * poses.quats[first]).sum(-1, keepdim=True) >= 0
     aligned = torch.where(agree, poses.quats, -poses.quats)

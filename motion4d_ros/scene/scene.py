@@ -68,7 +68,7 @@ class Scene:
     @property
     def moving_rows(self) -> Tensor:
         """(Nd,) int64 rows of the Gaussians that follow bases, ascending."""
-        return self._motion_index()[0]
+        return self.motion_index()[0]
 
     def objects(self) -> list[int]:
         """Ids of all objects that have Gaussians or bases, ascending, without the background."""
@@ -128,7 +128,7 @@ class Scene:
 
     def motion_weights(self) -> Tensor:
         """(Nd, B) shares of the bases in each moving Gaussian: softmax over those its object owns, 0 elsewhere."""
-        rows, forbidden = self._motion_index()
+        rows, forbidden = self.motion_index()
         allowed = self.params["motion_logits"].index_select(0, rows).masked_fill(forbidden, -torch.inf)
         return allowed.t().softmax(0).t()  # PyTorch's softmax over short rows is nine times slower
 
@@ -293,8 +293,8 @@ class Scene:
         """Lets the frames before `index` leave the horizon (its last frame stays) and hands back their poses."""
         return self.bases.drop_before(index)
 
-    def _motion_index(self) -> tuple[Tensor, Tensor]:
-        """Rows of moving Gaussians (Nd,), and which bases are not theirs (Nd, B) bool."""
+    def motion_index(self) -> tuple[Tensor, Tensor]:
+        """Rows of moving Gaussians (Nd,) int64, and which bases are not theirs (Nd, B) bool."""
         if self._moving is None:
             theirs = self.object_id[:, None] == self.bases.owner[None]
             rows = (self.dynamic & theirs.any(1)).nonzero().squeeze(1)

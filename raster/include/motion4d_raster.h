@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-#define M4D_RASTER_ABI 1
+#define M4D_RASTER_ABI 2
 
 #define M4D_API __attribute__((visibility("default")))
 
@@ -54,7 +54,8 @@ typedef struct {
     const float *depth_sum;  /* (H, W) */
 } m4d_image_gradients;
 
-/* Gradients of the loss with respect to the inputs; the last three pointers may be NULL. */
+/* Gradients of the loss with respect to the inputs; the last three pointers may be NULL, and the first four together,
+ * when T_cam_map is NULL, too: gradients of features and background alone cost about half. */
 typedef struct {
     float *means, *quats, *scales, *opacities;
     float *features;    /* (N, C) or NULL */

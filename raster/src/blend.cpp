@@ -234,8 +234,14 @@ M4D_INLINE void gather(const Frame &f, const m4d_image_gradients &g, const Tile 
     }
 }
 
-// Far to near over one tile. K = padded channel count when its sums fit in registers, else 0.
 template <int K>
+struct Count {
+    static constexpr int value = K;
+};
+
+// Far to near over one tile. K = padded channel count when its sums fit in registers, else 0. Without Geometry only the
+// gradients of features are summed.
+template <int K, bool Geometry>
 M4D_INLINE void walk_back(const Frame &f, const Backward &out, const Tile &t, const Scratch &s, const Grid &grid,
                           int64_t count, const uint16_t *masks, const float *stream, float (*behind)[kLanes]) {
     const int padded = K ? K : f.padded, rows = padded + 1;
@@ -254,6 +260,11 @@ M4D_INLINE void walk_back(const Frame &f, const Backward &out, const Tile &t, co
             stream -= 2 * kLanes;
             const Vec alpha = load(stream), T = load(stream + kLanes), w = alpha * T;
             const float *g = s.image + b * rows * kLanes;
+            if (!K) store(weights[K ? 0 : b], w);
+            if (!Geometry) {
+                for (int c = 0; c < K; ++c) sums[K ? c : 0] = sums[K ? c : 0] + w * load(g + c * kLanes);
+                continue;
+            }
             Vec part[4] = {load(g + padded * kLanes), zero, zero, zero};  // four chains hide the latency
             for (int c = 0; c < padded; c += 4)
                 for (int j = 0; j < 4; ++j) {
@@ -262,7 +273,6 @@ M4D_INLINE void walk_back(const Frame &f, const Backward &out, const Tile &t, co
                     if (K) sums[K ? c + j : 0] = sums[K ? c + j : 0] + w * by_channel;
                 }
             const Vec v = (part[0] + part[1]) + (part[2] + part[3]);
-            if (!K) store(weights[K ? 0 : b], w);
             const Vec R = load(behind[b]), step = v - R;
             store(behind[b], R + alpha * step);
             const Vec by_power = where_greater(clip, alpha, w * step);
@@ -275,8 +285,10 @@ M4D_INLINE void walk_back(const Frame &f, const Backward &out, const Tile &t, co
             sxy = sxy + px * dy;
             syy = syy + py * dy;
         }
-        *reinterpret_cast<Quad *>(slot) = sum4(s0, sx, sy, sxx);
-        *reinterpret_cast<Quad *>(slot + 4) = sum4(sxy, syy, zero, zero);
+        if (Geometry) {
+            *reinterpret_cast<Quad *>(slot) = sum4(s0, sx, sy, sxx);
+            *reinterpret_cast<Quad *>(slot + 4) = sum4(sxy, syy, zero, zero);
+        }
         if (K) {
             for (int c = 0; c < K; c += 4)
                 *reinterpret_cast<Quad *>(slot + kMoments + c) = sum4(sums[c], sums[c + 1], sums[c + 2], sums[c + 3]);
@@ -347,14 +359,19 @@ void backward_tile(const Frame &f, const Backward &out, int index, const Scratch
         float *slot = out.slots + f.entry_slot[t.begin + k] * (kMoments + padded);
         for (int c = 0; c < kMoments + padded; ++c) slot[c] = 0.0f;
     }
+    const auto walk = [&](auto padded_in_registers) {
+        constexpr int K = decltype(padded_in_registers)::value;
+        if (out.geometry) return walk_back<K, true>(f, out, t, s, grid, count, masks, stream, behind);
+        walk_back<K, false>(f, out, t, s, grid, count, masks, stream, behind);
+    };
     // Sums per channel stay in registers where there are enough of them: measured, AVX2 and less do better without.
     if (kWidth == 16) switch (padded) {
-            case 4: return walk_back<4>(f, out, t, s, grid, count, masks, stream, behind);
-            case 8: return walk_back<8>(f, out, t, s, grid, count, masks, stream, behind);
-            case 12: return walk_back<12>(f, out, t, s, grid, count, masks, stream, behind);
-            case 16: return walk_back<16>(f, out, t, s, grid, count, masks, stream, behind);
+            case 4: return walk(Count<4>());
+            case 8: return walk(Count<8>());
+            case 12: return walk(Count<12>());
+            case 16: return walk(Count<16>());
         }
-    walk_back<0>(f, out, t, s, grid, count, masks, stream, behind);
+    walk(Count<0>());
 }
 
 }  // namespace

@@ -68,6 +68,7 @@ struct Backward {
     const m4d_image_gradients *given;
     float *slots;            // (slots, kMoments + padded)
     float *tile_background;  // (tiles, padded) gradient of the background, or null
+    bool geometry;           // whether more than the gradients of features and background is wanted
 };
 
 // Everything that is compiled once per instruction set.
@@ -79,6 +80,8 @@ struct Kernels {
     void (*backward)(const Frame &, const Backward &, int tile, const Scratch &);
     const char *name;
 };
+
+int instruction_set();  // that kernels are to be of: 0 baseline, 1 AVX2, 2 AVX-512
 
 const Kernels &kernels_baseline();
 const Kernels &kernels_avx2();

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "frame.h"
+#include "rotations.h"
 
 namespace {
 
@@ -26,13 +27,6 @@ struct Projection {
     double a, b, c;         // px^-2: inverse covariance [a b; b c]
     double var_x, var_y, cov_xy, det;
 };
-
-void rotation(const double q[4], double R[3][3]) {
-    const double w = q[0], x = q[1], y = q[2], z = q[3];
-    R[0][0] = 1 - 2 * (y * y + z * z), R[0][1] = 2 * (x * y - w * z), R[0][2] = 2 * (x * z + w * y);
-    R[1][0] = 2 * (x * y + w * z), R[1][1] = 1 - 2 * (x * x + z * z), R[1][2] = 2 * (y * z - w * x);
-    R[2][0] = 2 * (x * z - w * y), R[2][1] = 2 * (y * z + w * x), R[2][2] = 1 - 2 * (x * x + y * y);
-}
 
 // The perspective's slope explodes far outside the image, so x/z is limited there, as in gsplat: 0.3 half widths
 // beyond the border. Borders are pixel edges, half a pixel from the outermost centres.
@@ -197,16 +191,10 @@ void project_backward(const m4d_scene &scene, int64_t index, const double *s, do
         }
         T_out[4 * r + 3] += d[r];
     }
-    const double w = p.q[0], x = p.q[1], y = p.q[2], v = p.q[3];
-    double dq[4];
-    const double xy = G[0][1] + G[1][0], xz = G[0][2] + G[2][0], yz = G[1][2] + G[2][1];  // symmetric part
-    const double wx = G[2][1] - G[1][2], wy = G[0][2] - G[2][0], wz = G[1][0] - G[0][1];  // antisymmetric part
-    dq[0] = 2 * (x * wx + y * wy + v * wz);
-    dq[1] = 2 * (w * wx + y * xy + v * xz - 2 * x * (G[1][1] + G[2][2]));
-    dq[2] = 2 * (w * wy + x * xy + v * yz - 2 * y * (G[0][0] + G[2][2]));
-    dq[3] = 2 * (w * wz + x * xz + y * yz - 2 * v * (G[0][0] + G[1][1]));
-    const double along = dq[0] * w + dq[1] * x + dq[2] * y + dq[3] * v;
-    for (int k = 0; k < 4; ++k) quats[k] = static_cast<float>((dq[k] - p.q[k] * along) / p.q_length);
+    double dq[4], by_quat[4];
+    rotation_backward(p.q, G, dq);
+    normalise_backward(p.q, p.q_length, dq, by_quat);
+    for (int k = 0; k < 4; ++k) quats[k] = static_cast<float>(by_quat[k]);
 }
 
 }  // namespace

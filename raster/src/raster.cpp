@@ -21,24 +21,37 @@ struct m4d_pass {
 };
 
 namespace m4d {
-namespace {
 
-constexpr int64_t kChunk = 512;  // Gaussians handled together; fixed, so that sums do not depend on threads
-
-const Kernels &kernels() {
+int instruction_set() {
     const char *wanted = std::getenv("MOTION4D_RASTER_ISA");  // to test the slower ones
     const auto allowed = [&](const char *name) { return !wanted || !*wanted || !std::strcmp(wanted, name); };
     (void)allowed;
 #ifdef M4D_HAVE_AVX512
     if (allowed("avx512") && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw"))
-        return kernels_avx512();
+        return 2;
 #endif
 #ifdef M4D_HAVE_AVX2
     if ((allowed("avx2") || allowed("avx512")) && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        return kernels_avx2();
+        return 1;
 #endif
-    return kernels_baseline();
+    return 0;
+}
+
+namespace {
+
+constexpr int64_t kChunk = 512;  // Gaussians handled together; fixed, so that sums do not depend on threads
+
+const Kernels &kernels() {
+    switch (instruction_set()) {
+#ifdef M4D_HAVE_AVX512
+        case 2: return kernels_avx512();
+#endif
+#ifdef M4D_HAVE_AVX2
+        case 1: return kernels_avx2();
+#endif
+        default: return kernels_baseline();
+    }
 }
 
 struct Free {
@@ -231,7 +244,8 @@ void backward(const m4d_scene &scene, const m4d_pass &pass, const m4d_image_grad
     const Frame frame = frame_of(scene, pass);
     const int tiles = pass.tiles_x * pass.tiles_y;
     Buffer<float> tile_background(wanted.background ? tiles * pass.padded : 0);
-    const Backward out{&given, slots.get(), wanted.background ? tile_background.get() : nullptr};
+    const Backward out{&given, slots.get(), wanted.background ? tile_background.get() : nullptr,
+                       wanted.means != nullptr};
     const Kernels &kernel = kernels();
     for_each_tile_in_parallel(pass, true, false, [&](int tile, const Scratch &scratch) {
         kernel.backward(frame, out, tile, scratch);
@@ -244,19 +258,22 @@ void backward(const m4d_scene &scene, const m4d_pass &pass, const m4d_image_grad
         for (int64_t i = chunk * kChunk; i < end; ++i) {
             const Splat &s = pass.splats[i];
             float *feature = wanted.features ? wanted.features + i * pass.channels : nullptr;
-            std::fill_n(wanted.means + 3 * i, 3, 0.0f);
-            std::fill_n(wanted.quats + 4 * i, 4, 0.0f);
-            std::fill_n(wanted.scales + 3 * i, 3, 0.0f);
-            wanted.opacities[i] = 0.0f;
+            if (wanted.means) {
+                std::fill_n(wanted.means + 3 * i, 3, 0.0f);
+                std::fill_n(wanted.quats + 4 * i, 4, 0.0f);
+                std::fill_n(wanted.scales + 3 * i, 3, 0.0f);
+                wanted.opacities[i] = 0.0f;
+            }
             if (!(s.depth > 0)) {
                 if (feature) std::fill_n(feature, pass.channels, 0.0f);
                 continue;
             }
             std::fill(sums.begin(), sums.end(), 0.0);
             for (int64_t k = s.slot; k < s.slot + s.entries; ++k)
-                for (int c = 0; c < stride; ++c) sums[c] += slots.get()[k * stride + c];
+                for (int c = wanted.means ? 0 : kMoments; c < stride; ++c) sums[c] += slots.get()[k * stride + c];
             if (feature)
                 for (int c = 0; c < pass.channels; ++c) feature[c] = static_cast<float>(sums[kMoments + c]);
+            if (!wanted.means) continue;
             kernel.project_backward(scene, i, sums.data(), sums[kMoments + pass.channels], wanted.means + 3 * i,
                                     wanted.quats + 4 * i, wanted.scales + 3 * i, wanted.opacities + i,
                                     T.data() + chunk * 12);
@@ -291,7 +308,7 @@ int m4d_raster_forward(const m4d_scene *scene, const m4d_images *images, m4d_pas
 int m4d_raster_backward(const m4d_scene *scene, const m4d_pass *pass, const m4d_image_gradients *given,
                         const m4d_scene_gradients *wanted) try {
     if (scene->count != pass->count || scene->channels != pass->channels || scene->width != pass->width ||
-        scene->height != pass->height)
+        scene->height != pass->height || (wanted->T_cam_map && !wanted->means && scene->count > 0))
         return 2;
     m4d::backward(*scene, *pass, *given, *wanted);
     return 0;

@@ -17,11 +17,13 @@ body is hidden. With T frames and N points a step costs O(T^2 N): milliseconds a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from motion4d_ros.fit.motion.native_adjustment import NativeObservations
 from motion4d_ros.types import BoolArray, Camera, FloatArray
 
 POSE = slice(0, 6)  # rotation vector (rad), translation (m)
@@ -94,21 +96,23 @@ class Linearised:
     weight: FloatArray  # (N, T, 3) robust weights, 0 where nothing was seen
 
 
-def solve(body: Body, seen: Observations, options: BundleOptions) -> float:
+def solve(body: Body, seen: Observations, options: BundleOptions, native: bool = True) -> float:
     """Adjusts `body` in place; the final robust cost per observation.
 
-    Levenberg-Marquardt damping keeps the free gauge (a common motion of all poses and points) where it was.
+    Levenberg-Marquardt damping keeps the free gauge (a common motion of all poses and points) where it was. Sums over
+    observations are made in C++ where it is there and `native`.
     """
-    damping, cost = 1e-4, _cost(body, seen, options)
-    lin: Linearised | None = None  # about `body` as it is; made again only after it has moved
+    sums = native_sums(seen, options) if native else None
+    damping, cost = 1e-4, _cost(body, seen, options, sums)
+    normal: NormalEquations | None = None  # about `body` as it is; made again only after it has moved
     for _ in range(options.iterations):
-        lin = lin or linearise(body, seen, options)
-        trial = _step(body, seen, options, lin, damping)
-        new_cost = _cost(trial, seen, options)
+        normal = normal or _normal_equations(body, seen, options, sums)
+        trial = _step(body, seen, options, normal, damping)
+        new_cost = _cost(trial, seen, options, sums)
         if np.isfinite(new_cost) and new_cost <= cost:
             body.R, body.t, body.points = trial.R, trial.t, trial.points
             body.depth_scale, body.depth_offset = trial.depth_scale, trial.depth_offset
-            lin = None
+            normal = None
             damping = max(damping / 5, 1e-7)
             gain, before, cost = cost - new_cost, cost, new_cost
             if gain < 1e-4 * before:
@@ -117,9 +121,29 @@ def solve(body: Body, seen: Observations, options: BundleOptions) -> float:
             damping *= 20
             if damping > 1e4:
                 break
-    lin = lin or linearise(body, seen, options)
-    body.inliers = seen.visible & (np.abs(lin.residual[..., :2]).max(-1) < 3.0)
+    residual, _, _ = _residuals(body, seen, options)
+    body.inliers = seen.visible & (np.abs(residual[..., :2]).max(-1) < 3.0)
     return float(cost)
+
+
+def native_sums(seen: Observations, options: BundleOptions) -> NativeObservations | None:
+    """What makes the sums over observations in C++; None where the library is missing."""
+    if not NativeObservations.available():
+        return None
+    arrays = (seen.uv_px, seen.sigma_px, seen.visible, seen.inverse_depth, seen.T_cam_map)
+    names = ("sigma_depth", "cauchy", "free_poses", "free_offset")
+    return NativeObservations(*arrays, seen.camera, {name: getattr(options, name) for name in names})
+
+
+def _unknowns(body: Body) -> dict[str, FloatArray]:
+    return {
+        "R": body.R,
+        "t": body.t,
+        "xyz": body.points,
+        "depth_scale": body.depth_scale,
+        "depth_offset": body.depth_offset,
+        "center": body.center,
+    }
 
 
 def residual_px(body: Body, seen: Observations) -> FloatArray:
@@ -185,13 +209,17 @@ def linearise(body: Body, seen: Observations, options: BundleOptions) -> Lineari
     return Linearised(residual, J_frame, by_point, weight)
 
 
-def _cost(body: Body, seen: Observations, options: BundleOptions) -> float:
-    residual, xyz_cam, real = _residuals(body, seen, options)
-    c2 = options.cauchy**2
-    flat = np.log1p((residual[..., 0] ** 2 + residual[..., 1] ** 2) / c2) + np.log1p(residual[..., 2] ** 2 / c2)
-    behind = (seen.visible & (xyz_cam[..., 2] < 1e-3)).sum() * 100.0
+def _cost(body: Body, seen: Observations, options: BundleOptions, sums: NativeObservations | None = None) -> float:
+    if sums is None:
+        residual, xyz_cam, real = _residuals(body, seen, options)
+        c2 = options.cauchy**2
+        flat = np.log1p((residual[..., 0] ** 2 + residual[..., 1] ** 2) / c2) + np.log1p(residual[..., 2] ** 2 / c2)
+        behind = (seen.visible & (xyz_cam[..., 2] < 1e-3)).sum() * 100.0
+        cost, count = float((c2 * flat).sum() + behind), int(real[..., 0].sum())
+    else:
+        cost, count = sums.cost(_unknowns(body))
     prior = sum(float((row.residual**2 * row.weight).sum()) for row in _prior_rows(body, seen, options))
-    return float((c2 * flat).sum() + behind + prior) / max(1, int(real[..., 0].sum()))
+    return (cost + prior) / max(1, count)
 
 
 @dataclass
@@ -245,11 +273,32 @@ def _offset_sigma(seen: Observations, options: BundleOptions) -> float:
     return options.sigma_offset * (float(np.median(known)) if len(known) else 1.0)
 
 
+class NormalEquations(NamedTuple):
+    """Of a step of Gauss-Newton, with what is known beforehand."""
+
+    H_ff: FloatArray  # (8T, 8T)
+    g_f: FloatArray  # (8T,)
+    H_pp: FloatArray  # (N, 3, 3)
+    g_p: FloatArray  # (N, 3)
+    W: FloatArray  # (N, T, 8, 3)
+
+
 def _normal_equations(
-    body: Body, seen: Observations, options: BundleOptions, lin: Linearised
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
-    """H_ff (8T, 8T), g_f (8T), H_pp (N, 3, 3), g_p (N, 3), W (N, T, 8, 3)."""
+    body: Body, seen: Observations, options: BundleOptions, sums: NativeObservations | None = None
+) -> NormalEquations:
     length = seen.visible.shape[1]
+    found = _sums(linearise(body, seen, options)) if sums is None else sums.normal_equations(_unknowns(body))
+    H_frames, g_frames, H_pp, g_p, W = found
+    H_ff = np.zeros((length, PER_FRAME, length, PER_FRAME))
+    every = np.arange(length)
+    H_ff[every, :, every, :] += H_frames
+    add_prior(H_ff, g_frames, body, seen, options)
+    return NormalEquations(H_ff.reshape(length * PER_FRAME, -1), g_frames.ravel(), H_pp, g_p, W)
+
+
+def _sums(lin: Linearised) -> tuple[FloatArray, ...]:
+    """H (T, 8, 8) and g (T, 8) of the frames, H (N, 3, 3) and g (N, 3) of the points, and W (N, T, 8, 3)."""
+    length = lin.residual.shape[1]
     weighted_frame = lin.J_frame * lin.weight[..., None]
     weighted_point = lin.J_point * lin.weight[..., None]
     H_frames, g_frames = _gram(
@@ -261,12 +310,7 @@ def _normal_equations(
     H_pp, g_p = _gram(
         *(array.reshape(len(array), 3 * length, -1) for array in (weighted_point, lin.J_point, lin.residual))
     )
-    W = np.swapaxes(weighted_frame, -1, -2) @ lin.J_point
-    H_ff = np.zeros((length, PER_FRAME, length, PER_FRAME))
-    every = np.arange(length)
-    H_ff[every, :, every, :] += H_frames
-    add_prior(H_ff, g_frames, body, seen, options)
-    return H_ff.reshape(length * PER_FRAME, -1), g_frames.ravel(), H_pp, g_p, W
+    return H_frames, g_frames, H_pp, g_p, np.swapaxes(weighted_frame, -1, -2) @ lin.J_point
 
 
 def add_prior(H_ff: FloatArray, g_frames: FloatArray, body: Body, seen: Observations, options: BundleOptions) -> None:
@@ -292,34 +336,30 @@ def _gram(weighted: FloatArray, J: FloatArray, residual: FloatArray) -> tuple[Fl
     return transposed @ J, (transposed @ residual)[..., 0]
 
 
-def _active(length: int, options: BundleOptions) -> NDArray[np.intp]:
-    """Indices of the unknowns that are free, among the 8T."""
-    free = np.zeros((length, PER_FRAME), bool)
-    free[:, POSE] = options.free_poses
-    free[:, 6] = True
-    free[:, 7] = options.free_offset
-    return np.flatnonzero(free)
+def _free(options: BundleOptions) -> slice:
+    """Which of a frame's 8 unknowns are free."""
+    return slice(0 if options.free_poses else POSE.stop, PER_FRAME if options.free_offset else PER_FRAME - 1)
 
 
-def _step(body: Body, seen: Observations, options: BundleOptions, lin: Linearised, damping: float) -> Body:
-    H_ff, g_f, H_pp, g_p, W = _normal_equations(body, seen, options, lin)
+def _step(body: Body, seen: Observations, options: BundleOptions, normal: NormalEquations, damping: float) -> Body:
     count, length = seen.visible.shape
-    trace = np.trace(H_pp, axis1=1, axis2=2) / 3.0
-    H_pp = H_pp + ((damping * trace + 1e-6)[:, None, None] * np.eye(3))
-    inverse = np.linalg.inv(H_pp)
-    active = _active(length, options)
-    flat = W.reshape(count, length * PER_FRAME, 3)[:, active]  # (N, A, 3)
-    gain = flat @ inverse
+    trace = np.trace(normal.H_pp, axis1=1, axis2=2) / 3.0
+    inverse = np.linalg.inv(normal.H_pp + ((damping * trace + 1e-6)[:, None, None] * np.eye(3)))
+    free = _free(options)
+    active = np.arange(length * PER_FRAME).reshape(length, PER_FRAME)[:, free].ravel()
     A = len(active)
-    S = H_ff[np.ix_(active, active)] - gain.transpose(1, 0, 2).reshape(A, -1) @ flat.transpose(1, 0, 2).reshape(A, -1).T
-    S[np.arange(A), np.arange(A)] += damping * np.diag(H_ff)[active] + 1e-9
-    rhs = g_f[active] - np.einsum("nai,ni->a", gain, g_p)
+    flat = normal.W[:, :, free].reshape(count, A, 3)
     delta = np.zeros(length * PER_FRAME)
     try:
+        root = np.linalg.cholesky(inverse)  # so that S is a product of one matrix with itself: half the work
+        gain = (flat @ root).transpose(1, 0, 2).reshape(A, -1)
+        S = normal.H_ff[np.ix_(active, active)] - gain @ gain.T
+        S[np.arange(A), np.arange(A)] += damping * np.diag(normal.H_ff)[active] + 1e-9
+        rhs = normal.g_f[active] - gain @ (normal.g_p[:, None] @ root).ravel()
         delta[active] = -np.linalg.solve(S, rhs)
     except np.linalg.LinAlgError:
         return body
-    d_points = -np.einsum("nij,nj->ni", inverse, g_p + np.einsum("nai,a->ni", flat, delta[active]))
+    d_points = -(inverse @ (normal.g_p + delta[active] @ flat)[..., None])[..., 0]
     norm = np.linalg.norm(d_points, axis=1, keepdims=True)
     d_points *= np.minimum(1.0, options.max_step_m / np.maximum(norm, 1e-12))
     if not (np.isfinite(delta).all() and np.isfinite(d_points).all()):

@@ -14,8 +14,8 @@ from torch import Tensor
 from motion4d_ros.config import Config
 from motion4d_ros.fit.initialisation.geometry import Geometry
 from motion4d_ros.fit.optimisation.densification import lift_pixels, pixels_to_fill
-from motion4d_ros.fit.optimisation.targets import Target, make_target
-from motion4d_ros.fit.optimisation.trainer import TrackTargets, Trainer, View
+from motion4d_ros.fit.optimisation.targets import Target, TrackTargets, make_target
+from motion4d_ros.fit.optimisation.trainer import Trainer, View
 from motion4d_ros.fit.semantics.label_votes import adopt_votes, contradicted, count_label_votes, horizon_sample
 from motion4d_ros.fit.semantics.mask_fusion import MaskFusion
 from motion4d_ros.fit.semantics.mask_refinement import MaskRefinement

@@ -30,8 +30,17 @@ class Target:
     def local_means(self) -> LocalMeans:
         """Those of the image, computed when they are first asked for."""
         if self._means is None:
-            self._means = local_means(self.image)
+            self._means = LocalMeans(*(means.contiguous() for means in local_means(self.image)))
         return self._means
+
+
+@dataclass
+class TrackTargets:
+    """Tracks of the 2D prior between two frames: P points."""
+
+    uv_source: Tensor  # (P, 2) px
+    uv_target: Tensor  # (P, 2) px
+    weight: Tensor  # (P,) 1 / (1 + variance)
 
 
 def make_target(state: FrameState, channel_of: dict[int, int], device: torch.device) -> Target:

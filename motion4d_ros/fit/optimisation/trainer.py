@@ -17,7 +17,8 @@ from torch.nn.functional import grid_sample
 
 from motion4d_ros.config import Config
 from motion4d_ros.fit.optimisation import losses
-from motion4d_ros.fit.optimisation.targets import Target
+from motion4d_ros.fit.optimisation.native_step import NativeStep, Task
+from motion4d_ros.fit.optimisation.targets import Target, TrackTargets
 from motion4d_ros.fit.window.yield_point import YieldPoint
 from motion4d_ros.geometry.rigid import transform_points
 from motion4d_ros.render import render
@@ -30,15 +31,6 @@ APPEARANCE = ("means", "quats", "log_scales", "opacity_logits", "colors", "confi
 SHAPE = ("means", "quats", "log_scales", "opacity_logits")  # what outlines depend on
 MOTION = ("base_quats", "base_trans", "motion_logits")
 SEMANTICS = ("semantics",)
-
-
-@dataclass
-class TrackTargets:
-    """Tracks of the 2D prior between two frames: P points."""
-
-    uv_source: Tensor  # (P, 2) px
-    uv_target: Tensor  # (P, 2) px
-    weight: Tensor  # (P,) 1 / (1 + variance)
 
 
 @dataclass
@@ -78,6 +70,7 @@ class Trainer:
                 "base_trans": lr.bases,
             },
         )
+        self.native: NativeStep | None = NativeStep(scene, self.optimizer, config)  # None: all steps by PyTorch
         self.raster_seconds = 0.0
         self.step_seconds = 0.0  # in all steps
         self.iterations = 0
@@ -116,28 +109,55 @@ class Trainer:
                     if not order:
                         order = [targets[i] for i in self.random.permutation(len(targets))]
                     target = order.pop()
-                self._step(stage, target, camera, tracks)
+                self._step(stage, target, camera, tracks, trained)
                 done += 1
         return done
 
     def _step(
-        self, stage: str, target: Target, camera: Camera, tracks: Callable[[int, int], TrackTargets | None]
+        self,
+        stage: str,
+        target: Target,
+        camera: Camera,
+        tracks: Callable[[int, int], TrackTargets | None],
+        trained: Sequence[str],
     ) -> None:
         begun = time.perf_counter()
         other = self._other_time(target.index) if stage != "semantic" and self.weights.track > 0 else None
         pairs = tracks(target.index, other) if other is not None else None
-        view = self.view(target, camera, other if pairs is not None else None)
-        loss = self._loss(stage, target, view, pairs, camera, other)
+        there = None if pairs is None or other is None else self._targets[other]
+        task = Task(target, camera, stage == "semantic", there, pairs if there is not None else None)
+        multiplier = self.geometry_multiplier if stage == "motion" else 1.0
+        if self.native is not None and self.native.takes(task):
+            spent = self.native.raster_seconds
+            self.native.apply(self.native.gradients(task, trained), multiplier, SHAPE)
+            self.raster_seconds += self.native.raster_seconds - spent
+        else:
+            self._backward(task)
+            self.optimizer.step(multiplier, SHAPE)
+        self.iterations += 1
+        self.step_seconds += time.perf_counter() - begun
+
+    def _backward(self, task: Task) -> None:
+        """Leaves gradients at the parameters that are trained."""
+        view = self.view(task.target, task.camera, None if task.other is None else task.other.index)
+        loss = self._loss(task, view)
         self.optimizer.zero_grad()
         started = time.perf_counter()
         loss.backward()
         self.raster_seconds += time.perf_counter() - started
-        self.optimizer.step(self.geometry_multiplier if stage == "motion" else 1.0, SHAPE)
-        self.iterations += 1
-        self.step_seconds += time.perf_counter() - begun
 
     def view(self, target: Target, camera: Camera, other: int | None = None) -> View:
         """The scene as the camera of `target` sees it; with `other`, also where everything is at that frame."""
+        task = Task(target, camera, labels_only=False)
+        if other is None and self.native is not None and not torch.is_grad_enabled() and self.native.takes(task):
+            spent = self.native.raster_seconds
+            output = self.native.images(task)
+            self.raster_seconds += self.native.raster_seconds - spent
+            rgb, labels, confidence = output.features.split([3, self.scene.channels, 1], -1)
+            return View(rgb, labels, confidence[..., 0], None, output)
+        return self._view_with_gradients(target, camera, other)
+
+    def _view_with_gradients(self, target: Target, camera: Camera, other: int | None) -> View:
         scene = self.scene
         posed = scene.at(target.index)
         probability = scene.params["semantics"].softmax(-1)
@@ -155,12 +175,10 @@ class Trainer:
 
     # -- losses --------------------------------------------------------------------------------------------------------
 
-    def _loss(
-        self, stage: str, target: Target, view: View, pairs: TrackTargets | None, camera: Camera, other: int | None
-    ) -> Tensor:
-        weights = self.weights
+    def _loss(self, task: Task, view: View) -> Tensor:
+        weights, target = self.weights, task.target
         semantic = losses.semantic(view.labels, target.channels, target.known, 1 - view.output.alpha)
-        if stage == "semantic":
+        if task.labels_only:
             return weights.semantic * semantic
         loss = weights.rgb * losses.photometric(view.rgb, target.image, weights.ssim, target.local_means)
         loss = loss + weights.mask * semantic  # in stage 1 it keeps Gaussians of an object on the object
@@ -169,13 +187,13 @@ class Trainer:
         loss = loss + weights.depth * losses.depth(
             view.output.depth, target.depth_m, target.depth_weight * trust * (view.output.alpha.detach() > 0.5)
         )
-        if pairs is not None and view.later is not None and other is not None:
-            loss = loss + self._track_loss(target, view, w, pairs, camera, other)
+        if task.tracks is not None and task.other is not None:
+            loss = loss + self._track_loss(target, task.other, view, w, task.tracks, task.camera)
         loss = loss + weights.scale_spread * losses.scale_spread(self.scene.params["log_scales"])
         return loss
 
     def _track_loss(
-        self, target: Target, view: View, w: Tensor, pairs: TrackTargets, camera: Camera, other: int
+        self, target: Target, there: Target, view: View, w: Tensor, pairs: TrackTargets, camera: Camera
     ) -> Tensor:
         """L_track, weighted by the learnt confidence, and L_w, which teaches it (Motion4D, eq. 6-8)."""
         assert view.later is not None
@@ -184,21 +202,19 @@ class Trainer:
         sampled = sample_image(stacked, pairs.uv_source)
         alpha_at = sampled[:, 3:4]
         xyz_map = sampled[:, :3] / alpha_at.clamp_min(1e-3)
-        T = self._pose_of(other)
-        xyz_cam = transform_points(T, xyz_map)
+        xyz_cam = transform_points(there.T_cam_map, xyz_map)
         z = xyz_cam[:, 2].clamp_min(1e-2)
         uv = torch.stack([camera.fx * xyz_cam[:, 0] / z + camera.cx, camera.fy * xyz_cam[:, 1] / z + camera.cy], -1)
         trust = sampled[:, 4].detach().clamp(0, 1) if self.config.confidence else torch.ones_like(sampled[:, 4])
         weight = pairs.weight * trust * (alpha_at[:, 0].detach() > 0.5)
         loss = self.weights.track * losses.track(uv, pairs.uv_target, weight, max(camera.width, camera.height))
         if self.config.confidence:
-            consistent = self._consistent(target, other, pairs.uv_source, uv.detach())
+            consistent = self._consistent(target, there, pairs.uv_source, uv.detach())
             loss = loss + self.weights.confidence * losses.confidence(sampled[:, 4], consistent)
         return loss
 
-    def _consistent(self, target: Target, other: int, uv_source: Tensor, uv_there: Tensor) -> Tensor:
+    def _consistent(self, target: Target, there: Target, uv_source: Tensor, uv_there: Tensor) -> Tensor:
         """(P,) 1 where a pixel keeps its colour and its label where the scene says it goes (Motion4D, eq. 8)."""
-        there = self._targets[other]
         a, b = sample_image(target.image, uv_source), sample_image(there.image, uv_there)
         same_colour = (a - b).abs().mean(-1) < self.config.confidence_color
         row, column = uv_source.round().long().unbind(-1)[::-1]
@@ -215,9 +231,6 @@ class Trainer:
     def set_targets(self, targets: dict[int, Target]) -> None:
         """All frames of the horizon, by index: what `other` times are looked up in."""
         self._targets = targets
-
-    def _pose_of(self, index: int) -> Tensor:
-        return self._targets[index].T_cam_map
 
     def _other_time(self, index: int) -> int | None:
         """A random frame of the horizon within reach, for the track loss."""

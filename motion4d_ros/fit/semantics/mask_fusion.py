@@ -305,7 +305,8 @@ class _Raters:
                     yield there, moved, worth
                     continue
                 worth = worth * sample(self._return(a, b, ratio), here)
-                unlike = np.abs(_at(self._look(there), moved) - look).mean(1)
+                unlike = np.abs(_at(self._look(there), moved) - look)
+                unlike = (unlike[:, 0] + unlike[:, 1] + unlike[:, 2]) / np.float32(3)
                 yield there, moved, np.asarray(worth * np.exp(-np.square(unlike / np.float32(LIKENESS))), np.float32)
 
     def _return(self, a: int, b: int, ratio: np.float32) -> NDArray[np.float32]:
@@ -362,7 +363,8 @@ def _scaled(uv: NDArray[np.float32], size: tuple[int, int], to: tuple[int, ...])
 
 def _at(planes: NDArray[np.float32] | NDArray[np.uint8], uv: NDArray[np.float32]) -> NDArray[np.float32]:
     """(n, C) values of (H, W, C) planes at (n, 2) pixels, bilinear, the border repeated."""
-    parts = [planes[..., k : k + MOST_PLANES] for k in range(0, planes.shape[-1], MOST_PLANES)]
-    return np.concatenate(
-        [sample(np.ascontiguousarray(part), uv).reshape(len(uv), part.shape[-1]) for part in parts], 1
-    ).astype(np.float32)
+    result = np.empty((len(uv), planes.shape[-1]), np.float32)
+    for k in range(0, planes.shape[-1], MOST_PLANES):
+        part = np.ascontiguousarray(planes[..., k : k + MOST_PLANES])
+        result[:, k : k + MOST_PLANES] = sample(part, uv).reshape(len(uv), part.shape[-1])
+    return result

@@ -293,6 +293,7 @@ def _correlation(a: NDArray[np.uint8], uv_a: FloatArray, b: NDArray[np.uint8], u
     for image, uv in ((a, uv_a), (b, uv_b)):
         values = sample(image, (uv[:, None] + offsets).reshape(-1, 2)).reshape(len(uv), -1).astype(np.float64)
         patches.append(values - values.mean(1, keepdims=True))
-    norm = np.linalg.norm(patches[0], axis=1) * np.linalg.norm(patches[1], axis=1)
-    flat = np.minimum(patches[0].std(1), patches[1].std(1)) < 2.5
-    return np.where(flat, 1.0, (patches[0] * patches[1]).sum(1) / np.maximum(norm, 1e-9))
+    squares = [np.einsum("nk,nk->n", patch, patch) for patch in patches]
+    flat = np.minimum(*squares) < len(offsets) * 2.5**2
+    norm = np.sqrt(squares[0] * squares[1])
+    return np.where(flat, 1.0, np.einsum("nk,nk->n", *patches) / np.maximum(norm, 1e-9))
