@@ -1,4 +1,4 @@
-"""Writes what `docs/interface.md` and `config/motion4d.yaml` repeat of the code: tables and defaults.
+"""Writes what `docs/reference/interface.md` and `config/motion4d.yaml` repeat of the code: tables and defaults.
 
     python -m motion4d_ros.ros_tools.document REPOSITORY          # writes
     python -m motion4d_ros.ros_tools.document REPOSITORY --check  # only says whether they are up to date
@@ -85,7 +85,7 @@ def replace_part(text: str, name: str, content: str) -> str:
 def contents(repository: Path) -> dict[Path, str]:
     """What the generated files should hold now."""
     config = node_config()
-    interface = repository / "docs" / "interface.md"
+    interface = repository / "docs" / "reference" / "interface.md"
     text = interface.read_text(encoding="utf-8")
     text = replace_part(text, "parameters", parameter_table(config))
     text = replace_part(text, "diagnostics", diagnostics_table())
