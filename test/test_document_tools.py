@@ -108,3 +108,10 @@ def test_every_table_of_figures_names_a_command(
     found = [claim for page in pages if page.stem not in claims.REPEATED for claim in claims.claims_of(page)]
     assert len(found) > 10
     assert [f"{claim.page}:{claim.line}" for claim in found if not claim.command] == []
+
+
+def test_the_extra_is_what_make_docs_installs(repository: Path) -> None:
+    lines = (repository / "requirements" / "docs.txt").read_text(encoding="utf-8").splitlines()
+    project = (repository / "pyproject.toml").read_text(encoding="utf-8")
+    extra = project.split("\ndocs = [")[1].split("\n]")[0]
+    assert sorted(line for line in lines if not line.startswith("#")) == sorted(extra.split('"')[1::2])
