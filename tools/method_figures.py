@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from motion4d_ros.offline.novel_views.paths import Step
 from motion4d_ros.offline.novel_views.pictures import Photographer
 from motion4d_ros.offline.novel_views.saved_scene import open_scene
-from motion4d_ros.offline.report import palette
+from motion4d_ros.viewer import palette
 
 SHADE = 0.55  # how strongly ids colour an image
 BLUE, ORANGE, GREEN, GREY = "#2e86de", "#f0a824", "#3ea65c", "#8a8a8a"
