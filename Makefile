@@ -35,7 +35,7 @@ BUILD := install/.stamp
 SOURCES := $(shell find CMakeLists.txt package.xml msg srv scripts launch config raster motion4d_ros -type f \
              -not -name '*.pyc' -not -name '*.so' -not -path 'raster/build*' 2>/dev/null | LC_ALL=C sort)
 
-.PHONY: help demo test test-slow gate lint types bench eval gpu-check gpu-bench build clean distclean FORCE
+.PHONY: help demo test test-slow gate lint types docs claims bench eval gpu-check gpu-bench build clean distclean FORCE
 
 help:  ## This list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1 \2/p' $(MAKEFILE_LIST) | while read -r job what; do printf '%-11s %s\n' "$$job" "$$what"; done
@@ -86,6 +86,24 @@ OLDEST := python -c 'import re; from importlib.metadata import metadata; \
 lint: $(ENVIRONMENT)  ## ruff and mypy
 	@$(RUN) ruff check . && mypy --python-version "$$($(OLDEST))"
 
+# An environment of its own (60 MB): neither the build nor the tests need it.
+DOCS_VENV := $(CURDIR)/.venv-docs
+$(DOCS_VENV)/.stamp: requirements/docs.txt
+	@echo "set-up: the documentation's environment"
+	@$$(command -v "$${PYTHON:-python3}") -m venv "$(DOCS_VENV)"
+	@"$(DOCS_VENV)/bin/pip" install -q --disable-pip-version-check -r requirements/docs.txt
+	@touch $@
+
+PROSE := README.md CONTRIBUTING.md CHANGELOG.md docs
+docs: $(DOCS_VENV)/.stamp  ## The site from docs/ in build/site; spelling, prose and links are checked
+	@"$(DOCS_VENV)/bin/codespell" $(PROSE) config launch motion4d_ros msg raster/src raster/include srv tools
+	@"$(DOCS_VENV)/bin/python" tools/check_prose.py README.md CONTRIBUTING.md docs
+	@NO_MKDOCS_2_WARNING=1 "$(DOCS_VENV)/bin/mkdocs" build --clean --strict
+	@echo "the site: build/site/index.html"
+
+claims: $(ENVIRONMENT)  ## Where every table of figures in the documents comes from, and which may be out of date
+	@$(RUN) python tools/collect_claims.py $(ARGS)
+
 bench: $(BUILD)  ## Times the rasteriser beside the PyTorch reference
 	@$(JOB) motion4d_ros.evaluation.bench_render $(ARGS)
 
@@ -104,5 +122,5 @@ gpu-bench: $(BUILD)  ## Times gsplat on CUDA (says so and skips without CUDA)
 clean:  ## Removes what was built, keeps the virtual environment
 	rm -rf build install log out dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-distclean: clean  ## Removes the virtual environment, too
-	rm -rf "$(VENV)"
+distclean: clean  ## Removes the virtual environments, too
+	rm -rf "$(VENV)" .venv-docs

@@ -1,6 +1,7 @@
 """Every tunable of the system, declared once: default, unit, range and meaning.
 
-ROS parameters, YAML keys (`config/*.yaml`), `--set key=value` and the tables in `docs/interface.md` all come from here.
+ROS parameters, YAML keys (`config/*.yaml`), `--set key=value` and the tables in `docs/reference/interface.md` all come
+from here.
 """
 
 from __future__ import annotations
@@ -485,7 +486,7 @@ class LearningRatesConfig:
     )
     bases: float = tunable(
         0.0,
-        "Poses of the motion bases: they are adjusted in closed form, and Adam undoes that (docs/method.md)",
+        "Poses of the motion bases: they are adjusted in closed form, and Adam undoes that",
         minimum=0.0,
         maximum=1.0,
     )
@@ -628,7 +629,7 @@ class Config:
             path = f"ros.{path}"
         if path not in by_path:
             near = difflib.get_close_matches(path, by_path, n=1)
-            hint = f"; did you mean {near[0]}?" if near else "; docs/interface.md lists them all"
+            hint = f"; did you mean {near[0]}?" if near else "; docs/reference/interface.md lists them all"
             raise Motion4DError(f"unknown setting {path!r}{hint}")
         return by_path[path]
 

@@ -141,7 +141,7 @@ def test_misspelt_names_get_a_suggestion(wrong: str, right: str) -> None:
 
 
 def test_names_like_nothing_point_to_the_documentation() -> None:
-    with pytest.raises(Motion4DError, match=r"docs/interface\.md"):
+    with pytest.raises(Motion4DError, match=r"docs/reference/interface\.md"):
         Config().set("zzzz", 1)
 
 

@@ -23,7 +23,7 @@ OPTIONAL = {
     "fsspec", "gsplat", "huggingface_hub", "hydra", "omegaconf", "onnxruntime", "pyarrow", "ray", "rerun", "sam2",
     "submitit", "tapnet", "transformers",
 }  # fmt: skip
-"""GPU, 2D networks, the viewer and Ray, installed where they are wanted (pyproject.toml, docs/models.md)."""
+"""GPU, 2D networks, the viewer and Ray, installed where they are wanted (pyproject.toml, docs/how-to/models.md)."""
 NOT_IMPORTED = {"rosidl_default_runtime", "ros2bag", "vision_msgs"}
 """Used all the same: by the generated messages, and as a command in a launch file."""
 

@@ -16,7 +16,7 @@ from motion4d_ros.config import Config
 from motion4d_ros.pipeline import Motion4D
 from motion4d_ros.types import Camera, Detection, Estimate, Frame
 
-pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (docs/models.md)")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (docs/how-to/models.md)")
 sys.path.insert(0, str(Path(__file__).parent / "priors"))
 
 from sam_double import ColourSam

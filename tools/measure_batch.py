@@ -6,7 +6,7 @@
 
 `throughput` analyses made-up recordings of a few small frames, so that what surrounds an analysis shows. On a machine
 that others use, processor seconds and the share of time in which the nodes were busy say more than the clock.
-Every figure of docs/batch.md names its command.
+Every figure of docs/how-to/batch.md names its command.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@
     tools/measure_networks.py fusion ../shared/models/tcmonodepth_small_192x320.onnx ../shared/data/seven_scenes
 
 `memory` and, where no weights are in the cache, `speed` use random weights of the true architecture: neither depends on
-their values. Every figure of docs/models.md names its command.
+their values. Every figure of docs/how-to/models.md names its command.
 """
 
 from __future__ import annotations

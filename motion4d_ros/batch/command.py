@@ -41,7 +41,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "batch",
         help="analyze many recordings, on one machine or a cluster",
         description="Analyses many recordings, each in a process of its own, on the cores of this machine or on a "
-        "cluster; one folder for each in DIR, as `analyze` writes it, and a page over all (docs/batch.md).",
+        "cluster; one folder for each in DIR, as `analyze` writes it, and a page over all (docs/how-to/batch.md).",
         epilog=f"{EXAMPLES}\n\n{presets_text()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -13,7 +13,7 @@ from motion4d_ros.doctor.rows import Row, State
 
 GROUP = "machine"
 GIB = 2**30
-MEMORY_NEEDED = 0.8  # GiB free; a 640x480 camera takes 0.7 (docs/performance.md)
+MEMORY_NEEDED = 0.8  # GiB free; a 640x480 camera takes 0.7 (docs/explanation/performance.md)
 MEMORY_GOOD = 2.0  # GiB free: larger pictures, networks, reports
 DISK_NEEDED = 0.2  # GiB; results of half a minute of video
 DISK_GOOD = 2.0  # GiB

@@ -1,7 +1,8 @@
 """Scores what is found with nothing but a camera: by the 2D sources alone, and by the whole engine.
 
     python -m motion4d_ros.evaluation.monocular [--data ../shared/data] [--only car_shadow,tabletop] [--limit N]
-                                                [--sources-only] [--set key=value] [--write docs/monocular.md]
+                                                [--sources-only] [--set key=value]
+                                                [--write docs/explanation/monocular.md]
 
 Poses, depth and masks of the clips are withheld and serve as truth. The sources are run causally, frame after frame;
 the engine is `Motion4D` with its default configuration. Masks are scored twice: *online*, as they were given out with

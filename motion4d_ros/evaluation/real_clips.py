@@ -2,7 +2,7 @@
 
     python -m motion4d_ros.evaluation.real_clips [--data ../shared/data] [--only car_shadow] [--mode "first mask"]
                                                  [--level sources|engine] [--limit N] [--set key=value]
-                                                 [--overlays DIR] [--write docs/monocular.md]
+                                                 [--overlays DIR] [--write docs/explanation/monocular.md]
 
 `sources`: whoever finds and outlines objects, stepped alone, with the poses that `pose.source: visual` finds; `engine`:
 a whole analysis with `Motion4D`. A mode says what is given and whether a network (`--network`, from `motion4d models`)

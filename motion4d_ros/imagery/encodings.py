@@ -151,7 +151,7 @@ def remedy(name: str) -> str:
         return video_remedy(codec)
     if _PACKED.search(lower):
         return f"packed samples are not read: set the driver to whole bytes, {readable}"
-    return f"set the driver to {readable} (docs/interface.md has all)"
+    return f"set the driver to {readable} (docs/reference/interface.md has all)"
 
 
 def video_remedy(codec: str) -> str:

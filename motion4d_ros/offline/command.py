@@ -99,7 +99,7 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
         "--queries", type=Path, metavar="FILE.npy", help="(Q, 3) points t, y, x; else a grid on the objects"
     )
 
-    add_config_options(parser.add_argument_group("settings (docs/interface.md lists them all)"))
+    add_config_options(parser.add_argument_group("settings (docs/reference/interface.md lists them all)"))
 
 
 def add_config_options(group: Any) -> None:

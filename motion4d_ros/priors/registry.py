@@ -115,6 +115,6 @@ def _make(sources: Mapping[str, str], path: str, config: Config) -> Any:
         if (error.name or "").startswith("motion4d_ros"):
             raise
         raise Motion4DError(
-            f"{path}={name} needs the Python package {error.name!r}: install it (docs/models.md) "
+            f"{path}={name} needs the Python package {error.name!r}: install it (docs/how-to/models.md) "
             f"or choose one of {', '.join(other for other in sources if other != name)}"
         ) from None

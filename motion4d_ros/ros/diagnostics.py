@@ -1,7 +1,7 @@
 """Is all well, and if not: what is wrong and what helps? A pure function of a snapshot, so that every rule is tested.
 
-The node gathers a :class:`Snapshot` once a second; :func:`assess` judges it; `docs/interface.md` lists the rules from
-:data:`RULES`.
+The node gathers a :class:`Snapshot` once a second; :func:`assess` judges it; `docs/reference/interface.md` lists the
+rules from :data:`RULES`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Times the node: callbacks, latencies, CPU and memory, with a made-up camera at several rates and sizes.
 
-    python -m motion4d_ros.ros_tools.bench_node --out out/bench [--doc docs/performance.md]  # the table
+    python -m motion4d_ros.ros_tools.bench_node --out out/bench [--doc docs/explanation/performance.md]  # the table
     python -m motion4d_ros.ros_tools.bench_node --out out/bench --minutes 30 [--doc …]     # a looped bag, for growth
 
 The node runs in a process of its own with a preset; the camera is this process. `--doc` rewrites the section of the

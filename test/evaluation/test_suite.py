@@ -201,7 +201,7 @@ def test_page_keeps_its_text_and_changes_its_tables(tmp_path: Path) -> None:
 
 
 def test_page_of_the_project_has_every_marker(repository: Path, tmp_path: Path) -> None:
-    page = repository / "docs" / "evaluation.md"
+    page = repository / "docs" / "explanation" / "evaluation.md"
     copy = tmp_path / "evaluation.md"
     copy.write_text(page.read_text(encoding="utf-8"))
     names = ("provenance", "scenes", "ablation", "clips", "rgbd", "cost", "commands")

@@ -14,7 +14,7 @@ from motion4d_ros.models.depth_network import load_depth_network
 from motion4d_ros.priors.registry import make_depth_source, make_mask_source
 from motion4d_ros.types import Camera, Frame, Motion4DError, Prompt
 
-pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (docs/models.md)")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (docs/how-to/models.md)")
 sys.path.insert(0, str(Path(__file__).parent))
 
 from tiny_onnx import write_pair

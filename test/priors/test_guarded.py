@@ -144,7 +144,7 @@ def test_depth_of_another_size_or_none_at_all(size: tuple[int, int]) -> None:
 
 def engine_with_network(monkeypatch: pytest.MonkeyPatch) -> tuple[Motion4D, Any]:
     """An engine whose masks come from a network that outlines by colour; hardly any steps."""
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (docs/models.md)")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (docs/how-to/models.md)")
     from sam_double import ColourSam
 
     sam = ColourSam()

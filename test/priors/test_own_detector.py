@@ -19,7 +19,7 @@ from motion4d_ros.priors.guarded import GuardedDetections
 from motion4d_ros.priors.registry import DETECTION_SOURCES, make_detection_source
 from motion4d_ros.types import Camera, Detection, Estimate, Frame, Motion4DError
 
-pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (docs/models.md)")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (docs/how-to/models.md)")
 sys.path.insert(0, str(Path(__file__).parent))
 
 from engine_builders import given

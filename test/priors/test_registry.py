@@ -35,7 +35,7 @@ def test_every_line_names_a_class(path: str, name: str) -> None:
         found = importlib.import_module(f"motion4d_ros.priors.{module}")
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in OPTIONAL:
-            pytest.skip(f"{error.name} is not installed (docs/models.md)")
+            pytest.skip(f"{error.name} is not installed (docs/how-to/models.md)")
         raise
     assert isinstance(getattr(found, cls), type)
 

@@ -44,7 +44,7 @@ def test_the_defaults_file_says_what_the_node_does() -> None:
 
 
 def test_every_topic_and_parameter_is_documented(repository: Path) -> None:
-    text = (repository / "docs" / "interface.md").read_text(encoding="utf-8")
+    text = (repository / "docs" / "reference" / "interface.md").read_text(encoding="utf-8")
     for topic in TOPICS:
         assert f"| `{topic}` |" in text or f"`{topic}`" in text.split("### Outputs")[1].split("### Services")[0], topic
     for tunable in node_config().tunables():

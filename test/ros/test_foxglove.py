@@ -72,7 +72,7 @@ def test_every_panel_is_laid_out_once(layout: dict[str, Any]) -> None:
 
 
 def test_every_topic_is_in_the_contract(layout: dict[str, Any], repository: Path) -> None:
-    contract = (repository / "docs" / "interface.md").read_text(encoding="utf-8")
+    contract = (repository / "docs" / "reference" / "interface.md").read_text(encoding="utf-8")
     named = {topic.split(".")[0] for panel in layout["configById"].values() for topic in topics_of(panel)}
     assert named <= set(KNOWN)
     for topic in named:

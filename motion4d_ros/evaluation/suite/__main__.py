@@ -46,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="for all runs")
     parser.add_argument("--shared", type=Path, default=shared_data(), metavar="DIR", help="default: ../shared/data")
     parser.add_argument("--out", type=Path, metavar="DIR", help="default: out/eval, with --quick out/eval_quick")
-    parser.add_argument("--docs", type=Path, metavar="FILE", help="page whose tables are renewed, docs/evaluation.md")
+    parser.add_argument(
+        "--docs", type=Path, metavar="FILE", help="page whose tables are renewed, docs/explanation/evaluation.md"
+    )
     parser.add_argument("--tables", action="store_true", help="run nothing, only show the tables of OUT/results.json")
     return parser
 

@@ -102,7 +102,7 @@ def _ablation_table(records: Records) -> str:
 
 def _commands(full: Mapping[str, dict[str, Any]]) -> str:
     lines = [f"{record['date']} {record.get('revision', '')}  {record['command']}" for record in full.values()]
-    return "```\n" + "\n".join(lines) + "\n```" if lines else ""
+    return "```text\n" + "\n".join(lines) + "\n```" if lines else ""
 
 
 def _cell(column: str, scores: Mapping[str, float]) -> str:

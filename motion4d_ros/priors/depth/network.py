@@ -1,7 +1,7 @@
 """Depth seen by a network in each image. Set `depth.source` to `model` and `depth.model` to its name or file.
 
 Such depth knows neither its scale nor, mostly, its offset: `DepthPrior.affine` says so, and the fit aligns every frame
-to the scene in disparity (`docs/method.md`).
+to the scene in disparity (`docs/explanation/method.md`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from motion4d_ros.models.depth_network import DISPARITY, METRIC, DepthNetwork, l
 from motion4d_ros.priors.interfaces import DepthPrior, PosePrior, SceneHint
 from motion4d_ros.types import Frame, Motion4DError, Scale
 
-SIGMA = 0.08  # relative, away from edges; networks differ (docs/models.md has what was measured)
+SIGMA = 0.08  # relative, away from edges; networks differ (docs/how-to/models.md has what was measured)
 FARTHEST = 100.0  # times the nearest: where a disparity sinks into its noise around zero nothing is known
 EDGE = 0.5  # share of the jump across a pixel that counts as uncertainty: networks smear outlines
 

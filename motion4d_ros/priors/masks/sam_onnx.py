@@ -28,7 +28,7 @@ from motion4d_ros.priors.masks.prompting import ObjectBook, inner_point, labels_
 from motion4d_ros.priors.masks.propagation.mask_cues import own_flow
 from motion4d_ros.types import BoolArray, FloatArray, Frame, IntArray, Motion4DError, Prompt
 
-LOOKS_ALIKE = 0.82  # cosine; measured: the object itself >= 0.91, its surroundings <= 0.75 (docs/models.md)
+LOOKS_ALIKE = 0.82  # cosine; measured: the object itself >= 0.91, its surroundings <= 0.75 (docs/how-to/models.md)
 LOOKS_BETTER = 0.005  # gain of cosine that a refreshed mask must bring: rendered boxes are rarely exact
 LOOKS_RENEWED = 0.05  # share of the newest look in the remembered one
 AREA_RATIO = 4.0  # largest jump of the area from one frame to the next

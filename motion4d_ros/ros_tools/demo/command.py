@@ -255,7 +255,7 @@ def inputs_missing(recording: Recording, settings: Sequence[str]) -> list[str]:
     if not absent:
         return []
     what, instead = ", ".join(item[0] for item in absent), "; ".join(item[2] for item in absent)
-    sentences = [f"Not given: {what}. So {instead}; docs/monocular.md says how good that is."]
+    sentences = [f"Not given: {what}. So {instead}; docs/explanation/monocular.md says how good that is."]
     if recording.others:
         sentences.append(
             f"Also in the bag: {', '.join(recording.others)}; if they fit: make demo … DEPTH=… MASKS=… ODOMETRY=…"

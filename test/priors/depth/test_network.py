@@ -97,7 +97,7 @@ def test_missing_model_says_what_to_do(config: Config, tmp_path: Path) -> None:
 
 
 def test_transformers_model_from_a_local_folder(config: Config, tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers", reason="transformers is not installed (docs/models.md)")
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed (docs/how-to/models.md)")
     for kind, output in (("relative", DISPARITY), ("metric", METRIC)):
         backbone = transformers.Dinov2Config(
             hidden_size=16,
@@ -152,7 +152,7 @@ def aligned_error(found: np.ndarray, truth: np.ndarray) -> float:
 
 
 def test_real_network_on_real_images(shared: Path, config: Config) -> None:
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (docs/models.md)")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (docs/how-to/models.md)")
     path = shared / "models" / "tcmonodepth_small_192x320.onnx"
     if not path.exists():
         pytest.skip(f"no network at {path}")
@@ -172,7 +172,7 @@ def test_real_network_on_real_images(shared: Path, config: Config) -> None:
 
 
 def test_network_of_another_shape_is_refused(config: Config) -> None:
-    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (docs/models.md)")
+    pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (docs/how-to/models.md)")
     from motion4d_ros.models.registry import find
     from motion4d_ros.models.store import ModelStore
 

@@ -21,7 +21,7 @@ from motion4d_ros.priors.masks.discovery.proposals import Proposal, inner_points
 from motion4d_ros.priors.masks.prompted import PromptedMasks
 from motion4d_ros.types import Camera, Detection, Frame, IntArray, Prompt
 
-pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (docs/models.md)")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (docs/how-to/models.md)")
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import torch

@@ -16,7 +16,7 @@ from motion4d_ros.config import Config
 from motion4d_ros.types import Camera, Frame, Motion4DError, Prompt
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("sam2", reason="the sam2 package is not installed (docs/models.md)")
+pytest.importorskip("sam2", reason="the sam2 package is not installed (docs/how-to/models.md)")
 sys.path.insert(0, str(Path(__file__).parent))
 
 from PIL import Image  # noqa: E402

@@ -15,7 +15,7 @@ from motion4d_ros.models.store import ModelStore
 from motion4d_ros.priors.interfaces import SceneHint
 from motion4d_ros.types import Camera, Frame, Motion4DError, Prompt
 
-pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (docs/models.md)")
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (docs/how-to/models.md)")
 
 from motion4d_ros.models.onnx_session import choose_providers, open_session
 from motion4d_ros.models.sam_onnx import Decoded, Embedding, SamOnnx, full_size

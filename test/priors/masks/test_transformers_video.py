@@ -21,7 +21,7 @@ from motion4d_ros.priors.registry import make_mask_source
 from motion4d_ros.types import Camera, Detection, Frame, Motion4DError, Prompt
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("transformers", reason="transformers is not installed (docs/models.md)")
+pytest.importorskip("transformers", reason="transformers is not installed (docs/how-to/models.md)")
 sys.path.insert(0, str(Path(__file__).parent))
 
 from tiny_transformers import SOURCES, tiny_model, tiny_segmenter, write_tiny  # noqa: E402

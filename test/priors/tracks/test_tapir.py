@@ -33,7 +33,7 @@ CAMERA = Camera(60.0, 60.0, 40.0, 30.0, WIDTH, HEIGHT)
 STEP = np.array([2.0, 1.0])  # px per frame, of everything
 HIDDEN = range(4, 7)  # frames in which nothing is visible
 
-needs_tapnet = pytest.mark.skipif(tapir_model is None, reason="tapnet is not installed (docs/models.md)")
+needs_tapnet = pytest.mark.skipif(tapir_model is None, reason="tapnet is not installed (docs/how-to/models.md)")
 
 
 @dataclass
