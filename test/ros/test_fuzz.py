@@ -21,6 +21,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from motion4d_ros.imagery.validation import ENCODINGS
+from motion4d_ros.ros.pace import Pace
 
 ABSURD = [0, 1, 7, 2**16, 2**31 - 1, 2**32 - 1]
 NUMBERS = [0.0, -1.0, 1e-30, 1e30, float("nan"), float("inf"), -float("inf"), 42.0]
@@ -154,7 +155,7 @@ def still_works(h: Harness, send: Callable[[int], None]) -> None:
     time.sleep(0.2)
     send(2 * 10**18)
     assert h.until(lambda: h.counts().processed > before, 20.0), (h.counts(), h.node.worker.report)
-    assert h.node.worker.alive and h.node._restarts == 0
+    assert h.node.worker.alive and h.node.watch.restarts == 0
     assert not h.node.worker.report.exceptions, h.node.worker.report
 
 
@@ -209,6 +210,7 @@ def test_malformed_compressed_messages(harness: Callable[..., Harness]) -> None:
 
 def test_malformed_parameters(harness: Callable[..., Harness]) -> None:
     h = harness(start=False)
+    h.node.parameters.pace = Pace(10_000, 1.0)
     rng = np.random.default_rng(3)
     values = [0, -1, 10**12, 1.5, float("nan"), float("inf"), "", "text", True, [1, 2], ["a"], [b"x"]]
     names = [tunable.path.removeprefix("ros.") for tunable in h.node.parameters.read().tunables()]
