@@ -15,6 +15,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from motion4d_ros.children import environment
+
 
 @pytest.fixture
 def repair_ros_wheels(repository: Path) -> ModuleType:
@@ -292,3 +294,30 @@ def test_screenshot_refuses_in_one_line(repository: Path, tmp_path: Path, words:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and said in done.stderr and len(done.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["picture", "message", "mcap", "rosbag1", "trajectory"])
+def test_readers_withstand_a_budget_of_fuzzing(repository: Path, tmp_path: Path, target: str) -> None:
+    """Coverage-guided, from the corpus of the repository. More: tools/fuzz/readers.py."""
+    pytest.importorskip("atheris", reason="needs atheris: pip install atheris")
+    corpus = repository / "tools" / "fuzz" / "corpus" / target
+    runs = {"mcap": 300, "rosbag1": 300}.get(target, 2000)
+    command = [sys.executable, str(repository / "tools" / "fuzz" / "readers.py"), target, str(tmp_path), str(corpus)]
+    options = [f"-runs={runs}", "-seed=1", f"-artifact_prefix={tmp_path}/"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, env=environment(), timeout=500)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["address", "thread"])
+def test_the_rasteriser_is_clean_under_sanitizers(repository: Path, tmp_path: Path, kind: str) -> None:
+    """ASan and UBSan, then TSan, on scenes of any numbers."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs g++")
+    script = repository / "tools" / "fuzz" / "raster.sh"
+    runs = {"address": "600", "thread": "60"}[kind]
+    done = subprocess.run(["bash", str(script), kind, runs, "7", str(tmp_path)], capture_output=True, text=True)
+    if "unexpected memory mapping" in done.stderr:
+        pytest.skip("this kernel's address layout does not suit ThreadSanitizer")
+    assert done.returncode == 0 and f"{runs} runs" in done.stdout, done.stderr[-3000:]

@@ -262,6 +262,7 @@ class Worker:
             self._reject("refused", error)
         except Exception as error:
             self._note_exception("frame", error)
+            self._failed_advances += 1  # sources may have taken it by halves: the next window that fails is the last
             self._reject("exception", error, said=True)
             self._recover(error, in_pause=in_pause)
         else:
@@ -308,7 +309,6 @@ class Worker:
     def _advance(self) -> bool:
         try:
             estimates = self.engine.process_window(self._should_give_way, self._look_up)
-            self._failed_advances = 0
         except Abandoned as error:
             self._give_up(error)
             return True
@@ -323,7 +323,7 @@ class Worker:
         for estimate in estimates:
             self._publish(estimate)
         if estimates:
-            self._unrefined = True
+            self._unrefined, self._failed_advances = True, 0
         return bool(estimates)
 
     def refine_now(self) -> str:

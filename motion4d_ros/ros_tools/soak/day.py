@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -156,7 +155,7 @@ class Day:
     def _stop(self) -> None:
         """The camera stands still for half a minute: nothing comes."""
         self._stamp_ns += 30_000_000_000
-        self._robot.wait(self._after(0.5), 5.0, "a pause")
+        self._robot.pause(0.5)
 
     def _clock(self) -> None:
         """The clock is set, forward or back."""
@@ -219,7 +218,7 @@ class Day:
         for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_ACTIVATE):
             if not self._robot.change_state(transition):
                 self.course.failures.append(f"transition {transition} failed")
-        self._robot.wait(self._after(0.3), 5.0, "what was still on its way")
+        self._robot.pause(0.3)  # what was still on its way
         self._robot.forget_ids()
         self._activated_sent = 0
         self._robot.status = None
@@ -236,8 +235,3 @@ class Day:
         answer = self._robot.call(kind, name, kind.Request())
         if answer is None or not answer.success:
             self.course.failures.append(f"{name}: {'no answer' if answer is None else answer.message}")
-
-    @staticmethod
-    def _after(seconds: float) -> Callable[[], bool]:
-        until = time.monotonic() + seconds
-        return lambda: time.monotonic() >= until

@@ -95,6 +95,10 @@ class Robot:
             if name != without and name in self._publishers:
                 self._publishers[name].publish(message)
 
+    def publish(self, name: str, message: Any, clicks: Any) -> None:
+        """One message of any input, whatever it holds; `clicks` publishes clicked points."""
+        {"prompt": self._prompts, "click": clicks, **self._publishers}[name].publish(message)
+
     # --- people and programs -----------------------------------------------------------------------------------------
 
     def call(self, kind: type, name: str, request: Any) -> Any:
@@ -152,6 +156,11 @@ class Robot:
                 raise RuntimeError(f"the node ended with status {self.process.returncode}: {self._log.name}")
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not within {timeout_s:g} s: {what}")
+
+    def pause(self, seconds: float) -> None:
+        """Hears for a while."""
+        until = time.monotonic() + seconds
+        self.wait(lambda: time.monotonic() >= until, seconds + READY_S, "a pause")
 
     def hear(self) -> None:
         """Takes what has come, and waits for nothing."""
