@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -321,3 +322,46 @@ def test_the_rasteriser_is_clean_under_sanitizers(repository: Path, tmp_path: Pa
     if "unexpected memory mapping" in done.stderr:
         pytest.skip("this kernel's address layout does not suit ThreadSanitizer")
     assert done.returncode == 0 and f"{runs} runs" in done.stdout, done.stderr[-3000:]
+
+
+def test_licences_of_what_is_depended_on_are_allowed(repository: Path) -> None:
+    command = [sys.executable, str(repository / "tools" / "licences.py")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60)
+    assert done.returncode == 0 and "| numpy |" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_licence_that_may_not_be_passed_on_is_named(repository: Path) -> None:
+    spec = importlib.util.spec_from_file_location("licences", repository / "tools" / "licences.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for text in (
+        "MIT",
+        "BSD License; Apache Software License",
+        "Apache-2.0 WITH LLVM-exception AND MIT",
+        "GPL-2.0 OR MIT",
+    ):
+        assert module.allowed(text), text
+    for text in ("", "GPL-3.0-only", "MIT AND AGPL-3.0", "Proprietary", "BSD License; GPLv2"):
+        assert not module.allowed(text), text
+
+
+def test_the_lock_holds_what_is_pinned_with_hashes(repository: Path) -> None:
+    """Made by tools/lock.sh; whether it is up to date, its --check says, which needs an index."""
+    folder = repository / "requirements"
+    entries = re.split(r"\n(?=[a-zA-Z0-9])", (folder / "ci.lock").read_text(encoding="utf-8"))
+    locked: dict[str, set[str]] = {}
+    for entry in entries:
+        requirement = Requirement(entry.split(" \\\n")[0].strip()) if not entry.startswith("#") else None
+        if requirement is not None:
+            assert "--hash=sha256:" in entry, requirement
+            locked.setdefault(canonicalize_name(requirement.name), set()).add(str(requirement.specifier))
+    for file in ("runtime.txt", "dev.txt", "networks.txt", "view.txt"):
+        for line in (folder / file).read_text(encoding="utf-8").splitlines():
+            if line.split("#")[0].strip():
+                assert canonicalize_name(Requirement(line.split("#")[0]).name) in locked, line
+    for line in (folder / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        if line.split("#")[0].strip():
+            pin = Requirement(line.split("#")[0])
+            specifiers = locked.get(canonicalize_name(pin.name), {str(pin.specifier)})
+            assert str(pin.specifier) in specifiers, f"{pin}: run tools/lock.sh"
