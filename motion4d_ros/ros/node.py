@@ -325,8 +325,9 @@ class Motion4DNode(LifecycleNode):
             report = worker.report
             snapshot.image_topic, snapshot.image_publishers = inputs.topics["image"], inputs.publishers
             snapshot.camera_problem, snapshot.missing_inputs = inputs.camera_problem, inputs.missing()
-            snapshot.wrong_types = inputs.wrong_types()
             snapshot.silent_inputs = inputs.silent(snapshot.silence_s)
+            if snapshot.image_age_s > snapshot.silence_s or snapshot.missing_inputs:
+                snapshot.wrong_types = inputs.wrong_types()  # in trouble only: rclpy leaks a little each time
             snapshot.qos_problem, snapshot.tf_problem = inputs.qos_problem, report.tf_problem
             snapshot.last_rejection = report.last_rejection or inputs.last_rejection
             snapshot.processed_age_s, snapshot.oom_age_s = now - report.processed_at, now - report.oom_at
