@@ -60,7 +60,7 @@ class Detecting:
             return
         builder, worker = active
         newest = worker.newest
-        context = None if newest is None else worker.context(newest.index)
+        context = None if newest is None else worker.contexts.get(newest.index)
         if newest is None or context is None:
             return
         waiting = builder.detections

@@ -68,7 +68,7 @@ class Prompting:
         def job(engine: Engine) -> int:
             worker = self._worker()
             newest = worker.newest if worker is not None else None
-            context = worker.context(newest.index) if worker is not None and newest is not None else None
+            context = worker.contexts.get(newest.index) if worker is not None and newest is not None else None
             if newest is None or context is None:
                 raise Rejection("prompt", "prompt: no image has been processed yet")
             return engine.prompt(prompt_from_message(message, context.rectifier, newest.stamp_ns))

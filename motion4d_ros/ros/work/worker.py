@@ -27,6 +27,8 @@ from motion4d_ros.ros.work.report import WorkerReport
 from motion4d_ros.types import CAMERA_CHANGED, CLOCK_JUMPED, Camera, Estimate, Frame, Motion4DError
 
 Result = TypeVar("Result")
+PAUSE_S = 0.1
+"""A pause of a window takes in no further frame after this."""
 
 
 class Worker:
@@ -61,7 +63,7 @@ class Worker:
         self._log = log
         self._ready = ready
         self._on_reset = on_reset
-        self._contexts: dict[int, FrameContext] = {}
+        self.contexts: dict[int, FrameContext] = {}  # of the frames of the horizon, by index
         self._jobs: deque[tuple[Callable[[Engine], Any], Future[Any]]] = deque()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -72,6 +74,8 @@ class Worker:
         self._unrefined = False
         self._failed_advances = 0
         self._step_at = time.monotonic()  # when the last step ended: between two of them it hears nobody
+        self._paused_at = 0.0  # when the last pause began
+        self._job: Future[Any] | None = None  # the one that runs
 
     @property
     def alive(self) -> bool:
@@ -90,8 +94,7 @@ class Worker:
 
     def end_step(self, after_s: float) -> None:
         """Ends a step that takes too long, between two lines of Python: the thread ends with it, and names it."""
-        if self._thread is None:
-            return
+        assert self._thread is not None
         error = TimeoutError(f"no step ended within {after_s:g} s, at {whereabouts(self._thread)}")
         self._note_exception("watchdog", error)
         interrupt(self._thread)
@@ -101,6 +104,8 @@ class Worker:
         self._stop.set()
         queue, self._queue = self._queue, FrameQueue(1)
         queue.abandon("worker died")
+        if self._job is not None and not self._job.done():
+            self._job.set_exception(TimeoutError("the worker hangs, and was left behind"))
         self._deliver = lambda estimate, context: None
         self._on_reset = lambda jumped: None
         self._cancel_jobs()
@@ -143,10 +148,6 @@ class Worker:
         self._jobs.append((job, future))
         self._queue.wake()
         return future
-
-    def context(self, index: int) -> FrameContext | None:
-        """The context of a frame of the horizon."""
-        return self._contexts.get(index)
 
     # --- the thread -------------------------------------------------------------------------------------------------
 
@@ -195,7 +196,7 @@ class Worker:
 
         Only in realtime mode: without losses, a frame is taken in when the one before has had all its work.
         """
-        self._step_at = time.monotonic()
+        self._step_at = self._paused_at = time.monotonic()
         if self._stop.is_set():
             raise Abandoned("the node stops")
         if self._config.budget.mode != "realtime":
@@ -205,6 +206,8 @@ class Worker:
             if group is None:
                 return
             self._take_in(group, in_pause=True)
+            if time.monotonic() - self._paused_at > PAUSE_S:  # else a window would never end where frames are slow
+                return
 
     def _wait(self) -> None:
         if self._jobs or self._stop.is_set():
@@ -221,6 +224,7 @@ class Worker:
             job, future = self._jobs.popleft()
             if not future.set_running_or_notify_cancel():
                 continue
+            self._job = future
             try:
                 future.set_result(job(self.engine))
             except BaseException as error:
@@ -297,7 +301,7 @@ class Worker:
         """Begins the scene anew. Only in the worker's thread: as a job, or by itself after a clock jump."""
         self._log(f"reset: {reason}")
         self.report.resets += 1
-        self._contexts.clear()
+        self.contexts.clear()
         self.newest = None
         self._unrefined = False
         self._last_stamp_ns = None
@@ -357,15 +361,15 @@ class Worker:
 
     def _publish(self, estimate: Estimate, context: FrameContext | None = None) -> None:
         try:
-            self._deliver(estimate, context or self._contexts.get(estimate.index))
+            self._deliver(estimate, context or self.contexts.get(estimate.index))
         except Exception as error:
             if not self._stop.is_set():  # publishers go away before the thread does
                 self._note_exception("publishing", error)
 
     def _remember(self, index: int, context: FrameContext) -> None:
-        self._contexts[index] = context
-        for old in [key for key in self._contexts if key <= index - self._config.window.horizon]:
-            del self._contexts[old]
+        self.contexts[index] = context
+        for old in [key for key in self.contexts if key <= index - self._config.window.horizon]:
+            del self.contexts[old]
 
     def _reject(self, reason: str, error: Exception, *, said: bool = False) -> None:
         self._queue.finish_rejected(reason)
@@ -383,11 +387,7 @@ class Worker:
         if not is_out_of_memory(error):
             return
         self.report.oom_at = time.monotonic()
-        lower_budgets(self._config)
-        if self.engine.config is not self._config:
-            lower_budgets(self.engine.config)
-        static, moving = self._config.budget.max_static, self._config.budget.max_dynamic
-        self._log(f"out of memory: at most {static} static and {moving} moving Gaussians from now on")
+        self._log(lower_budgets(self._config, self.engine.config))
         if in_pause:
             raise Abandoned("out of memory")
         self._try_reset("out of memory")

@@ -80,6 +80,7 @@ def good_frames_go_through(robot: Robot, seed: int) -> bool:
         number += 1
         robot.send(world.at(0.1 * number, 2 * 10**18 + number * PERIOD_NS))
         robot.pause(0.1)
+        robot.wait(lambda: robot.status.queued < 4, PATIENCE_S, "the node keeps up")
         if robot.status.windows >= windows + 2:
             return True
     return False
@@ -105,7 +106,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             attack.batch(BATCH)
             memory.append(psutil.Process(robot.process.pid).memory_info().rss / 2**20)
         if not good_frames_go_through(robot, options.seed):
-            faults.append("good frames do not go through afterwards")
+            s = robot.status
+            dropped = dict(zip(s.drop_reasons, s.drop_counts, strict=True))
+            faults.append(
+                f"good frames do not go through afterwards: {s.processed} processed, {s.queued} queued, "
+                f"dropped {dropped}"
+            )
     except (RuntimeError, TimeoutError) as error:
         faults.append(str(error))
     finally:
