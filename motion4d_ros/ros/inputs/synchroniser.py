@@ -181,6 +181,7 @@ class Synchroniser:
         self._jump_ns = round(jump_s * 1e9)
         self._classes = classes if classes is not None else installed_classes()[1]
         self.rebuilds = 0
+        self._heard: set[str] = set()
         self._alone = 0  # images since the last that was part of a group
         self._most_alone = FRUITLESS * queue_size
         self._now = self._epoch()
@@ -189,6 +190,7 @@ class Synchroniser:
     def add(self, name: str, message: Any) -> None:
         """A (validated) message of input `name`."""
         stamp = _stamp_ns(message)
+        self._heard.add(name)
         if name == self.names[0]:
             self._alone += 1
         if self._alone > self._most_alone:  # stamps of a stranger, from another time, may be what it waits for
@@ -231,8 +233,7 @@ class Synchroniser:
 
     def missing(self) -> list[str]:
         """Inputs from which nothing has come yet, since the (re)start."""
-        known = set(self._now.newest) | set(self._before.newest if self._before is not None else ())
-        return [name for name in self.names if name not in known]
+        return [name for name in self.names if name not in self._heard]
 
     def _epoch(self) -> Epoch:
         return Epoch(self.names, self._matched, self._slop_s, self._queue_size, self._classes)
