@@ -168,12 +168,15 @@ class DetectionsConfig:
         choices=("given", "onnx"),
     )
     model: str = tunable(
-        "auto", "Network behind source onnx (RT-DETR or YOLOX): a name of `motion4d models list` or an ONNX file"
+        "auto",
+        "Network behind source onnx (RT-DETR or YOLOX): a name of `motion4d models list` or an ONNX file",
+        fixed=True,
     )
     classes: str = tunable(
         "",
         "File with the names of its classes (one a line, or JSON); empty = the .txt or config.json beside the network, "
         "else COCO's",
+        fixed=True,
     )
     score: float = tunable(0.3, "Boxes of the network below this score are left out", minimum=0.0, maximum=1.0)
     every: int = tunable(1, "The network looks at every so-manieth frame", unit="frames", minimum=1, maximum=1000)

@@ -55,7 +55,7 @@ def test_nothing_is_written_unless_it_was_allowed_at_the_start(harness: Callable
         assert not answer.success and "start the node with the parameter save_root" in answer.message
         assert not answer.files and len(answer.message.splitlines()) == 1
     assert h.node.trigger_deactivate().name == h.node.trigger_cleanup().name == "SUCCESS"
-    for name in ("save_root", "save_room", "models__folder", "masks__model", "depth__model", "tracks__model"):
+    for name in ("save_root", "save_room", "models__folder", "masks__model", "depth__model", "tracks__model", "rerun"):
         ((good, reason),) = set_remotely(h, **{name: 7 if name == "save_room" else str(tmp_path)})
         assert not good and "read-only" in reason, (name, "not even while the node is unconfigured")
     assert not list(tmp_path.iterdir())

@@ -8,7 +8,6 @@ from functools import cache
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import lz4.frame
 from rosbags.rosbag1 import reader as ros1
 from rosbags.rosbag2 import reader as ros2
 from rosbags.rosbag2 import storage_mcap
@@ -30,7 +29,8 @@ def unpack_zstd(data: bytes) -> bytes:
 
 def unpack_lz4(data: bytes) -> bytes:
     """One lz4 frame. Raises `ValueError` for more than `MOST_BYTES`."""
-    return _whole(lz4.frame.LZ4FrameDecompressor(), data)
+    lz4 = importlib.import_module("lz4.frame")  # which `rosbags` brings along
+    return _whole(lz4.LZ4FrameDecompressor(), data)
 
 
 def unpack_bz2(data: bytes) -> bytes:
