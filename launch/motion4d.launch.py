@@ -50,7 +50,7 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             remappings.append((name, value(name)))
             own[parameter] = source
     own["preset"] = "auto" if value("preset") == "auto" else "none"
-    for name in ("image_transport", "map_frame"):
+    for name in ("image_transport", "map_frame", "save_root"):
         if value(name):
             own[name] = value(name)
     return [
@@ -64,6 +64,8 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             arguments=["--ros-args", "--log-level", value("log_level")],
             output="screen",
             emulate_tty=True,
+            respawn=value("respawn").lower() == "true",
+            respawn_delay=1.0,
             on_exit=Shutdown() if value("required").lower() == "true" else None,
         )
     ]
@@ -94,6 +96,8 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument("use_sim_time", default_value="false", description="Take the time from /clock (bags)"),
         DeclareLaunchArgument("publish_tf", default_value="", description="true: a frame per object"),
         DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error"),
+        DeclareLaunchArgument("save_root", default_value="", description="Folder below which ~/save_scene may write"),
+        DeclareLaunchArgument("respawn", default_value="false", description="true: start the node again when it ends"),
         DeclareLaunchArgument("required", default_value="false", description="true: all ends when the node does"),
         DeclareLaunchArgument("rviz", default_value="false", description="true: start RViz, too"),
     ]

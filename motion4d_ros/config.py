@@ -89,7 +89,7 @@ class TracksConfig:
         "Where 2D tracks come from: chained optical flow, or a neural point tracker (BootsTAPIR)",
         choices=("flow", "tapir"),
     )
-    model: str = tunable("auto", "Network behind source tapir: a name of `motion4d models list` or a path")
+    model: str = tunable("auto", "Network behind source tapir: a name of `motion4d models list` or a path", fixed=True)
     spacing: int = tunable(
         8, "Distance between started tracks (half of it on objects)", unit="px", minimum=2, maximum=64
     )
@@ -142,6 +142,7 @@ class MasksConfig:
         "auto",
         "Network behind sam_onnx, sam2 and edgetam: a name of `motion4d models list` or a path; auto = the source's "
         "default",
+        fixed=True,
     )
     image_size: int = tunable(
         0,
@@ -168,12 +169,15 @@ class DetectionsConfig:
         choices=("given", "onnx"),
     )
     model: str = tunable(
-        "auto", "Network behind source onnx (RT-DETR or YOLOX): a name of `motion4d models list` or an ONNX file"
+        "auto",
+        "Network behind source onnx (RT-DETR or YOLOX): a name of `motion4d models list` or an ONNX file",
+        fixed=True,
     )
     classes: str = tunable(
         "",
         "File with the names of its classes (one a line, or JSON); empty = the .txt or config.json beside the network, "
         "else COCO's",
+        fixed=True,
     )
     score: float = tunable(0.3, "Boxes of the network below this score are left out", minimum=0.0, maximum=1.0)
     every: int = tunable(1, "The network looks at every so-manieth frame", unit="frames", minimum=1, maximum=1000)
@@ -189,7 +193,7 @@ class DepthConfig:
         choices=("topic", "geometry", "none", "model"),
     )
     model: str = tunable(
-        "auto", "Network behind source model: a name of `motion4d models list` or the path of an ONNX file"
+        "auto", "Network behind source model: a name of `motion4d models list` or the path of an ONNX file", fixed=True
     )
     model_size: int = tunable(
         0,
@@ -268,7 +272,9 @@ class PoseConfig:
 class ModelsConfig:
     """Network weights."""
 
-    folder: str = tunable("", "Where weights lie; empty = $XDG_CACHE_HOME/motion4d, usually ~/.cache/motion4d")
+    folder: str = tunable(
+        "", "Where weights lie; empty = $XDG_CACHE_HOME/motion4d, usually ~/.cache/motion4d", fixed=True
+    )
     provider: str = tunable(
         "auto",
         "What onnxruntime runs on; auto = cuda where run.device allows and onnxruntime has it, else cpu",
@@ -327,6 +333,28 @@ class RosConfig:
     rerun: str = tunable(
         "",
         "Stream what is found to the viewer Rerun: spawn, rerun+http://HOST:PORT/proxy, or FILE.rrd; empty = don't",
+        fixed=True,
+    )
+    save_root: str = tunable(
+        "",
+        "Folder below which ~/save_scene writes, in folders that the caller names; empty = the service refuses",
+        fixed=True,
+    )
+    save_room: int = tunable(
+        2048,
+        "What lies below save_root may take this much room in all; a scene that does not fit is not written",
+        unit="MiB",
+        minimum=1,
+        maximum=10_000_000,
+        fixed=True,
+    )
+    watchdog: float = tunable(
+        60.0,
+        "A step of the worker that takes longer is ended, and a new scene begins; 0 = never",
+        unit="s",
+        minimum=0.0,
+        maximum=3600.0,
+        live=True,
     )
 
 
@@ -510,6 +538,12 @@ class ObjectsConfig:
     )
     false_alarm: float = tunable(
         0.1, "Probability that something is measured where no object is", minimum=0.001, maximum=0.99
+    )
+    most: int = tunable(
+        256,
+        "Objects in the horizon at most; a frame or a prompt that would bring more is refused",
+        minimum=1,
+        maximum=4096,
     )
     hidden_half_life: float = tunable(
         20.0, "The existence of an object that can't be seen halves in this time", unit="s", minimum=0.1, maximum=1e5

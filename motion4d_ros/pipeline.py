@@ -101,10 +101,12 @@ class Motion4D:
 
         In realtime mode a frame for which there is no time is only predicted, and let go: its index is -1.
         Starts a new scene first, and says so in the warnings, if there is a `reason_to_restart`.
-        Raises `Motion4DError`, and does not take the frame, for a stamp that stands still, and for a frame that would
-        start a new scene while the old one is being fitted (in a pause of `process_window`).
+        Raises `Motion4DError`, and does not take the frame, for a stamp that stands still, for masks of more objects
+        than there may be, and for a frame that would start a new scene while the old one is being fitted (in a pause of
+        `process_window`).
         """
         self._restart_if_needed(frame)
+        self.intake.count.frame(frame.masks)
         started = time.perf_counter()
         kept = self.intake.newest is None or self.scheduler.keeps(len(self.intake.pending))
         state, fused = self._take(frame) if kept else self._skip(frame)
@@ -333,6 +335,12 @@ class Motion4D:
         self.health.warnings[f"restarted: {reason}"] = self.health.warnings.get(f"restarted: {reason}", 0) + 1
         self.intake.reset()
         self._start_scene()
+
+    def inherit(self, other: Motion4D) -> None:
+        """Goes on with the ids of an engine that is given up, which may still be at work: none is used twice."""
+        self.intake.begin_after(set(other.intake.known_ids))
+        self._next_gaussian_id = other.mapper.scene.next_id + other.config.budget.max_dynamic  # it may go on a while
+        self.mapper.scene.next_id = self._next_gaussian_id
 
     def status(self) -> Health:
         """Counters since the start."""

@@ -16,6 +16,9 @@ from typing import Any
 
 from motion4d_ros.types import Motion4DError
 
+MOST_LETTERS = 4096
+"""Of a text: as long as a path may be."""
+
 
 @dataclass(frozen=True)
 class Tunable:
@@ -30,6 +33,7 @@ class Tunable:
     maximum: float | None = None
     choices: tuple[str, ...] = ()
     live: bool = False  # may change while the node is active
+    fixed: bool = False  # is given when the node starts, and never changes: what leads to files
     former: Mapping[str, str] = field(default_factory=dict)  # values of earlier versions -> what says the same now
 
     @property
@@ -80,6 +84,8 @@ class Tunable:
             return float(value)
         if not isinstance(value, str):
             raise ValueError
+        if len(value) > MOST_LETTERS:
+            raise Motion4DError(f"{self.path}: text of {len(value)} characters, at most {MOST_LETTERS}")
         return value
 
     def _type_name(self) -> str:
@@ -95,6 +101,7 @@ def tunable(
     maximum: float | None = None,
     choices: tuple[str, ...] = (),
     live: bool = False,
+    fixed: bool = False,
     former: Mapping[str, str] | None = None,
 ) -> Any:
     """A dataclass field that carries its own documentation."""
@@ -105,6 +112,7 @@ def tunable(
         "maximum": maximum,
         "choices": choices,
         "live": live,
+        "fixed": fixed,
         "former": former or {},
     }
     return dataclasses.field(default=default, metadata=metadata)

@@ -27,6 +27,7 @@ BACKGROUND = 0
 SAME_CAMERA = 0.003  # of the longer side: intrinsics that differ by less are those of one camera
 CAMERA_CHANGED = "the camera changed (size or intrinsics)"  # reasons for which a new scene begins
 CAMERA_LOST = "camera lost"
+CLOCK_JUMPED = "the clock jumped back"
 NO_GROUND = "too little of the picture agrees on what stands still"  # a warning begins so
 UNKNOWN_LABEL = -1
 

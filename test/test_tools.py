@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from motion4d_ros.children import environment
 
 
 @pytest.fixture
@@ -292,3 +295,73 @@ def test_screenshot_refuses_in_one_line(repository: Path, tmp_path: Path, words:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and said in done.stderr and len(done.stderr.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["picture", "message", "mcap", "rosbag1", "trajectory"])
+def test_readers_withstand_a_budget_of_fuzzing(repository: Path, tmp_path: Path, target: str) -> None:
+    """Coverage-guided, from the corpus of the repository. More: tools/fuzz/readers.py."""
+    pytest.importorskip("atheris", reason="needs atheris: pip install atheris")
+    corpus = repository / "tools" / "fuzz" / "corpus" / target
+    runs = {"mcap": 300, "rosbag1": 300}.get(target, 2000)
+    command = [sys.executable, str(repository / "tools" / "fuzz" / "readers.py"), target, str(tmp_path), str(corpus)]
+    options = [f"-runs={runs}", "-seed=1", f"-artifact_prefix={tmp_path}/"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, env=environment(), timeout=500)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["address", "thread"])
+def test_the_rasteriser_is_clean_under_sanitizers(repository: Path, tmp_path: Path, kind: str) -> None:
+    """ASan and UBSan, then TSan, on scenes of any numbers."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs g++")
+    script = repository / "tools" / "fuzz" / "raster.sh"
+    runs = {"address": "600", "thread": "60"}[kind]
+    done = subprocess.run(["bash", str(script), kind, runs, "7", str(tmp_path)], capture_output=True, text=True)
+    if "unexpected memory mapping" in done.stderr:
+        pytest.skip("this kernel's address layout does not suit ThreadSanitizer")
+    assert done.returncode == 0 and f"{runs} runs" in done.stdout, done.stderr[-3000:]
+
+
+def test_licences_of_what_is_depended_on_are_allowed(repository: Path) -> None:
+    command = [sys.executable, str(repository / "tools" / "licences.py")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60)
+    assert done.returncode == 0 and "| numpy |" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_licence_that_may_not_be_passed_on_is_named(repository: Path) -> None:
+    spec = importlib.util.spec_from_file_location("licences", repository / "tools" / "licences.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for text in (
+        "MIT",
+        "BSD License; Apache Software License",
+        "Apache-2.0 WITH LLVM-exception AND MIT",
+        "GPL-2.0 OR MIT",
+    ):
+        assert module.allowed(text), text
+    for text in ("", "GPL-3.0-only", "MIT AND AGPL-3.0", "Proprietary", "BSD License; GPLv2"):
+        assert not module.allowed(text), text
+
+
+def test_the_lock_holds_what_is_pinned_with_hashes(repository: Path) -> None:
+    """Made by tools/lock.sh; whether it is up to date, its --check says, which needs an index."""
+    folder = repository / "requirements"
+    entries = re.split(r"\n(?=[a-zA-Z0-9])", (folder / "ci.lock").read_text(encoding="utf-8"))
+    locked: dict[str, set[str]] = {}
+    for entry in entries:
+        requirement = Requirement(entry.split(" \\\n")[0].strip()) if not entry.startswith("#") else None
+        if requirement is not None:
+            assert "--hash=sha256:" in entry, requirement
+            locked.setdefault(canonicalize_name(requirement.name), set()).add(str(requirement.specifier))
+    for file in ("runtime.txt", "dev.txt", "networks.txt", "view.txt"):
+        for line in (folder / file).read_text(encoding="utf-8").splitlines():
+            if line.split("#")[0].strip():
+                assert canonicalize_name(Requirement(line.split("#")[0]).name) in locked, line
+    for line in (folder / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        if line.split("#")[0].strip():
+            pin = Requirement(line.split("#")[0])
+            specifiers = locked.get(canonicalize_name(pin.name), {str(pin.specifier)})
+            assert str(pin.specifier) in specifiers, f"{pin}: run tools/lock.sh"

@@ -19,6 +19,7 @@ from motion4d_ros.priors.interfaces import (
     DepthPrior,
     DepthSource,
     DetectionSource,
+    GivesIds,
     HearsDetections,
     HearsOfPoses,
     LooksAhead,
@@ -33,6 +34,7 @@ from motion4d_ros.types import UNKNOWN_LABEL, Detection, FloatArray, Frame, IntA
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
+MOST_TOLD = 20  # different texts of one source: a run of days must not gather them
 SLOW_S = 5.0  # s for one frame, from which it is said that a source is slow: no camera waits so long
 
 
@@ -74,6 +76,8 @@ class Trouble:
 
     def tell(self, text: str) -> None:
         """Warns of it, once in the log."""
+        if text not in self.told and len(self.told) >= MOST_TOLD:
+            text = f"{self._name} failed in many ways (see the log): {self._instead}"
         if text not in self.told:
             logger.warning(text)
         self.told[text] = self.told.get(text, 0) + 1
@@ -139,6 +143,11 @@ class GuardedMasks:
         """Frame index -> (H, W) labels of what has changed since; nothing of sources that never change their mind."""
         source = self.source
         return self.trouble.attempt(source.revised_masks, {}) if isinstance(source, RevisesMasks) else {}
+
+    def begin_after(self, object_id: int) -> None:
+        """Passed on to sources that number objects by themselves."""
+        if isinstance(self.source, GivesIds):
+            self.source.begin_after(object_id)
 
     def finish(self) -> None:
         """The input ends."""

@@ -225,6 +225,14 @@ class RevisesMasks(Protocol):
 
 
 @runtime_checkable
+class GivesIds(Protocol):
+    """A mask source that numbers objects by itself."""
+
+    def begin_after(self, object_id: int) -> None:
+        """Its next object gets a larger id: those up to this one belong to others."""
+
+
+@runtime_checkable
 class LooksAhead(Protocol):
     """A mask source that waits for later frames before it has the last word."""
 

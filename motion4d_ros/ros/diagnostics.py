@@ -35,14 +35,16 @@ class Rule:
 RULES: dict[str, Rule] = {
     rule.code: rule
     for rule in (
-        Rule("worker_dead", "pipeline", Level.ERROR, "the worker died twice; no frame is processed any more",
-             "read the log for the first exception, then deactivate and activate the node"),
+        Rule("worker_dead", "pipeline", Level.ERROR, "the worker keeps dying; it is started again after a pause",
+             "read the log for the first exception; deactivate and activate the node to start it at once"),
         Rule("worker_restarted", "pipeline", Level.WARN, "the worker died and was restarted; the scene began anew",
              "read the log for the exception"),
         Rule("no_image", "input", Level.ERROR, "no image has arrived since activation",
              "check the remapping of `image` and that the camera runs: ros2 topic hz <image>"),
         Rule("qos_mismatch", "input", Level.ERROR, "a publisher offers a QoS that this subscription cannot accept",
              "set qos_overrides.<topic>.subscription.reliability (and durability) to what the publisher offers"),
+        Rule("wrong_type", "input", Level.WARN, "somebody publishes another type of message on an input's topic",
+             "find it with ros2 topic info -v; its messages never arrive here, the others are used"),
         Rule("image_silent", "input", Level.WARN, "images have stopped coming",
              "check the camera driver; the node goes on by itself when they return"),
         Rule("no_camera_info", "input", Level.ERROR, "images come, but no usable camera_info",
@@ -70,6 +72,9 @@ RULES: dict[str, Rule] = {
              "do what the particulars name, or choose another source"),
         Rule("out_of_memory", "pipeline", Level.WARN, "memory ran out; the budgets were lowered",
              "lower budget.max_static and budget.max_dynamic for good, or free the GPU"),
+        Rule("same_name", "pipeline", Level.WARN,
+             "another node has this name: who asks one may be answered by the other",
+             "end it, or start one of them in a namespace"),
         Rule("stuck", "pipeline", Level.ERROR, "frames wait, but none has been processed for ten seconds",
              "deactivate and activate the node; lower window.length or budget.working_width"),
         Rule("no_tf2", "pipeline", Level.WARN, "publish_tf is set, but tf2_ros is not installed",
@@ -116,6 +121,8 @@ class Snapshot:
     missing_inputs: tuple[str, ...] = ()  # topics of inputs from which nothing has come
     silent_inputs: tuple[str, ...] = ()  # topics of inputs that have stopped, though images come
     qos_problem: str = ""
+    wrong_types: tuple[str, ...] = ()  # topic and type of publishers whose messages never arrive
+    namesakes: int = 0  # other nodes of this name
     tf_problem: str = ""  # last failed lookup, "" once one succeeds
     last_rejection: str = ""
     misfits: tuple[str, ...] = ()  # what is odd about inputs that are used all the same
@@ -166,6 +173,8 @@ def _input_findings(s: Snapshot) -> list[tuple[str, str]]:
     publishers = f"{s.image_topic}, {s.image_publishers} publishers"
     if s.qos_problem:
         found.append(("qos_mismatch", s.qos_problem))
+    if s.wrong_types:
+        found.append(("wrong_type", "; ".join(s.wrong_types)))
     if s.counts.received == 0:
         if waited:
             found.append(("no_image", publishers))
@@ -215,6 +224,8 @@ def _pipeline_findings(s: Snapshot) -> list[tuple[str, str]]:
     idle = min(s.processed_age_s, s.since_activation_s)
     if s.counts.queued and s.has_camera and s.worker_alive and idle > STUCK_S and s.image_age_s < STUCK_S:
         found.append(("stuck", f"{s.counts.queued} waiting"))
+    if s.namesakes:
+        found.append(("same_name", f"{s.namesakes} of them"))
     if s.lacks_tf2:
         found.append(("no_tf2", ""))
     if s.unknown_parameters:

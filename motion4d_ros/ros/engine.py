@@ -1,12 +1,17 @@
-"""What the node needs of an engine: the part of `pipeline.Motion4D` that it uses, and how it gets the real one."""
+"""What the node needs of an engine: the part of `pipeline.Motion4D` that it uses, and how it gets the real one, or
+another one in place of one that is broken.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from motion4d_ros.config import Config
 from motion4d_ros.types import Detection, Estimate, Frame, Health, Prompt, Rendered, StaticPoints
+
+logger = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
@@ -29,6 +34,7 @@ class Engine(Protocol):
         self, should_yield: Callable[[], bool] | None = None, between: Callable[[], None] | None = None
     ) -> list[Estimate]: ...
     def reset(self, reason: str) -> None: ...
+    def inherit(self, other: Any, /) -> None: ...
     def status(self) -> Health: ...
     def detect(self, stamp_ns: int, detections: tuple[Detection, ...]) -> bool: ...
     def prompt(self, prompt: Prompt) -> int: ...
@@ -42,3 +48,21 @@ def make_engine(config: Config) -> Engine:
     from motion4d_ros.pipeline import Motion4D
 
     return Motion4D(config)
+
+
+def revived(engine: Engine, make: Callable[[], Engine]) -> Engine:
+    """The engine of a worker that died, with a new scene, so that ids go on; a new one if it is past that."""
+    try:
+        engine.reset("the worker died")
+    except Exception as error:
+        logger.error("the engine cannot be reset (%s): a new one", error)
+        return renewed(engine, make)
+    return engine
+
+
+def renewed(broken: Engine | None, make: Callable[[], Engine]) -> Engine:
+    """A new engine that goes on with the ids of one that is given up, if there is one."""
+    fresh = make()
+    if broken is not None:
+        fresh.inherit(broken)
+    return fresh

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import re
 import time
 import traceback
 from collections import deque
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from motion4d_ros.config import Config
@@ -25,7 +25,7 @@ from motion4d_ros.imagery.backends import choose_backend
 from motion4d_ros.logs import told
 from motion4d_ros.models.automatic import with_best_outliner
 from motion4d_ros.ros.diagnostics import Snapshot, assess
-from motion4d_ros.ros.engine import Engine, make_engine
+from motion4d_ros.ros.engine import Engine, make_engine, renewed, revived
 from motion4d_ros.ros.inputs.frames import Calibrations, FrameBuilder, FrameContext, ImageGroup
 from motion4d_ros.ros.inputs.prompt_topics import Prompting
 from motion4d_ros.ros.inputs.subscriptions import Inputs
@@ -34,16 +34,23 @@ from motion4d_ros.ros.inputs.transforms import TransformSource, have_tf2, transf
 from motion4d_ros.ros.outputs import messages
 from motion4d_ros.ros.outputs.publishers import Outputs
 from motion4d_ros.ros.outputs.status import Meters, diagnostic_array, status_message
-from motion4d_ros.ros.parameters import Parameters, base_to_camera, parameter_name
+from motion4d_ros.ros.parameters import Parameters, base_to_camera
+from motion4d_ros.ros.save_root import SaveRoot
 from motion4d_ros.ros.services import Services
+from motion4d_ros.ros.sparse_log import SparseLog
 from motion4d_ros.ros.work.queue import Counts, FrameQueue
-from motion4d_ros.ros.work.worker import Worker, WorkerReport
+from motion4d_ros.ros.work.report import WorkerReport
+from motion4d_ros.ros.work.watch import Verdict, Watch
+from motion4d_ros.ros.work.worker import Worker
+from motion4d_ros.tunables import put
 from motion4d_ros.types import CAMERA_CHANGED, CAMERA_LOST, Estimate, Health, Motion4DError
 
 STOP_S = 2.0
 """Within this time a worker ends, whatever it is doing."""
 PARTNER_S = 1.0
 """Depth, masks and odometry come at most so long after their image."""
+ROOM = 2**30
+"""Bytes of images, depth and masks that wait in the queue at most."""
 LOOK_BACK = 10
 """Diagnostics compare the books with those of so many seconds ago."""
 
@@ -67,19 +74,23 @@ class Motion4DNode(LifecycleNode):
         self.builder: FrameBuilder | None = None
         self._meters = Meters()
         self._before = Health()
-        self._restarts = 0
+        self.watch = Watch(self.get_logger().error)
+        self.hopeless = False  # whether only a new process helps
+        self._broken: Engine | None = None  # was interrupted in mid-work: only its ids count
         self._jumped_at = float("-inf")
         self._activated_at = 0.0
         self._books: deque[Counts] = deque(maxlen=LOOK_BACK)
-        self._last_logged: dict[str, float] = {}
+        self._log = SparseLog(self.get_logger().warning)
         self._prompting: Prompting | None = None
         self.parameters = Parameters(self, lambda: self.engine is not None)
         for text in self.parameters.unknown:
             self.get_logger().warning(f"unknown parameter {text}: ignored")
         self.add_post_set_parameters_callback(self._on_parameters)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._offered = Services(self, lambda: self.worker)
-        self.create_timer(1.0, self._guard(self._every_second))
+        fixed = self.parameters.read().ros
+        self._offered = Services(self, lambda: self.worker, SaveRoot(fixed.save_root, fixed.save_room))
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)  # /clock may stand still, jump, or be a stranger's
+        self.create_timer(1.0, self._guard(self._every_second), clock=self._steady)
         self._status_timer: Any = None
 
     # --- lifecycle --------------------------------------------------------------------------------------------------
@@ -158,7 +169,8 @@ class Motion4DNode(LifecycleNode):
     def _activate(self) -> None:
         assert self.builder is not None
         if self.engine is None:  # the last worker had to be interrupted
-            self.engine = self._engine_factory(self.config)
+            self.engine = renewed(self._broken, lambda: self._engine_factory(self.config))
+            self._broken = None
         elif self.engine.status().frames:
             self.engine.reset("activated again")  # what moved meanwhile was not seen
         self._before = copy.deepcopy(self.engine.status())
@@ -168,14 +180,15 @@ class Motion4DNode(LifecycleNode):
         for calibration in calibrations:
             calibration.clear()
         self.builder.start()
-        self._restarts = 0
+        self.watch.begin()
         self._jumped_at = float("-inf")
         self._activated_at = time.monotonic()
-        self.queue = FrameQueue(self.config.budget.queue_size)
+        self.queue = FrameQueue(self.config.budget.queue_size, ROOM, lambda group: group.bytes)
         self._start_worker()
         self.inputs = Inputs(self, self.config, self.queue, calibrations, self._meters, self._log, self._active)
         self._prompting = Prompting(self, lambda: self.worker, lambda: self.map_frame, self._log)
-        self._status_timer = self.create_timer(self.config.ros.status_period, self._guard(self._publish_status))
+        period = self.config.ros.status_period
+        self._status_timer = self.create_timer(period, self._guard(self._publish_status), clock=self._steady)
         topics = ", ".join(f"{name} {topic}" for name, topic in self.inputs.topics.items())
         self.get_logger().info(f"active: {topics}; mode {self.config.budget.mode}")
 
@@ -199,7 +212,8 @@ class Motion4DNode(LifecycleNode):
             self._prompting.close()
             self._prompting = None
         if self.worker is not None and not self.worker.stop(STOP_S):
-            self.engine = None  # interrupted in mid-window: half-done work is not to be trusted
+            self._broken, self.engine = self.worker.engine, None  # interrupted in mid-window: not to be trusted
+            self.worker.leave()
             if self.worker.alive:
                 self.get_logger().error(f"the worker did not end within {STOP_S:g} s: left behind")
         self.queue.abandon("deactivated")
@@ -299,17 +313,21 @@ class Motion4DNode(LifecycleNode):
             image_age_s=now - self._meters.newest_arrival_s,
             has_camera=self._calibrations.ready,
             jump_age_s=now - self._jumped_at,
-            restarts=self._restarts,
+            restarts=self.watch.restarts,
             rate_hz=self._meters.rate_hz,
             lacks_tf2=self.outputs is not None and self.outputs.lacks_tf2,
             unknown_parameters=tuple(self.parameters.unknown),
             health=self.health(),
         )
+        own = (self.get_name(), self.get_namespace())
+        snapshot.namesakes = max(0, self.get_node_names_and_namespaces().count(own) - 1)
         if worker is not None and inputs is not None:
             report = worker.report
             snapshot.image_topic, snapshot.image_publishers = inputs.topics["image"], inputs.publishers
             snapshot.camera_problem, snapshot.missing_inputs = inputs.camera_problem, inputs.missing()
             snapshot.silent_inputs = inputs.silent(snapshot.silence_s)
+            if snapshot.image_age_s > snapshot.silence_s or snapshot.missing_inputs:
+                snapshot.wrong_types = inputs.wrong_types()  # in trouble only: rclpy leaks a little each time
             snapshot.qos_problem, snapshot.tf_problem = inputs.qos_problem, report.tf_problem
             snapshot.last_rejection = report.last_rejection or inputs.last_rejection
             snapshot.processed_age_s, snapshot.oom_age_s = now - report.processed_at, now - report.oom_at
@@ -328,45 +346,37 @@ class Motion4DNode(LifecycleNode):
         return snapshot
 
     def _watch_worker(self) -> None:
-        """Restarts a worker that died, once."""
+        """Replaces a worker that died, and one that hangs."""
         worker = self.worker
-        if worker is None or worker.alive or worker.stopping:
+        if worker is None:
             return
-        worker.stop(0.0)  # it has ended: this tells those who wait for its jobs
-        self.queue.abandon("worker died")
-        if self._restarts:
+        verdict = self.watch.look(worker, self.config.ros.watchdog)
+        if not worker.alive:
+            self.queue.abandon("worker died")
+        if verdict is Verdict.FINE:
             return
-        self._restarts += 1
-        self.get_logger().error(f"the worker died ({worker.report.last_exception}): restarted once, with a new scene")
+        if verdict is Verdict.HOPELESS:
+            self.get_logger().fatal("too many workers hang: only a new process helps (respawn:=true starts one)")
+            self.hopeless = True
         try:
-            self.engine = self._revived(worker.engine)
+            replace = revived if verdict is Verdict.REPLACE else renewed
+            with told(self._tell):
+                self.engine = replace(worker.engine, lambda: self._engine_factory(self.config))
             self._after_reset(jumped=False)
         except Exception as error:
             self.get_logger().error(f"no new engine: {error}")
             return
         self._start_worker(worker.report)
 
-    def _revived(self, engine: Engine) -> Engine:
-        """The engine of a worker that died, with a new scene, so that ids go on; a new one if it is past that."""
-        try:
-            engine.reset("the worker died")
-        except Exception as error:
-            self.get_logger().error(f"the engine cannot be reset ({error}): a new one, whose ids begin anew")
-            return self._engine_factory(self.config)
-        return engine
-
     def _on_parameters(self, parameters: Sequence[Any]) -> None:
         """Live parameters take effect at once; others were refused while configured."""
-        names = self.parameters.ours(parameters)
-        if not names:
+        fresh = self.parameters.live(parameters)
+        if not fresh:
             return
-        fresh = self.parameters.read()
-        for tunable in fresh.tunables():
-            if tunable.live and parameter_name(tunable.path) in names:
-                value = fresh.get(tunable.path)
-                self.config.set(tunable.path, value)
-                if self.engine is not None:  # the engine has a copy of its own; setting one number is atomic
-                    self.engine.config.set(tunable.path, value)
+        for path, value in fresh.items():
+            put(self.config, path, value)
+            if self.engine is not None:  # the engine has a copy of its own; setting one number is atomic
+                put(self.engine.config, path, value)
         if self.outputs is not None:
             self.outputs.set_publish_tf(self.config.ros.publish_tf)
             self.outputs.set_trail(self.config.ros.trail)
@@ -377,16 +387,6 @@ class Motion4DNode(LifecycleNode):
             self.get_logger().warning(text)
         else:
             self.get_logger().info(text)
-
-    def _log(self, text: str) -> None:
-        """A warning, at most once in 5 s for texts that differ only in numbers: a bad camera must not fill the disk."""
-        key, now = re.sub(r"[\d.e+-]+", "#", text)[:60], time.monotonic()
-        if now - self._last_logged.get(key, float("-inf")) < 5.0:
-            return
-        if len(self._last_logged) > 200:
-            self._last_logged.clear()
-        self._last_logged[key] = now
-        self.get_logger().warning(text)
 
     def _guard(self, callback: Callable[[], None]) -> Callable[[], None]:
         """A timer whose exception is logged instead of ending the executor."""

@@ -18,12 +18,16 @@ from scipy.spatial.transform import Rotation
 
 from motion4d_ros.config import ROS_ONLY_KEYS, Config, refuse_renamed
 from motion4d_ros.ros.inputs.detections import demand_messages
+from motion4d_ros.ros.pace import Pace
 from motion4d_ros.tunables import Tunable, get, put
 from motion4d_ros.types import FloatArray, Motion4DError
 from motion4d_ros.viewer.destinations import FORMS, is_target
 
 NODE_DEFAULTS: dict[str, Any] = {"budget.mode": "realtime"}
 """Where a robot wants something else than a recording does."""
+
+CHANGES_AT_ONCE, CHANGES_PER_S = 300, 50.0
+"""Changes of parameters that are looked at: a whole file of them at once, and few in the long run."""
 
 
 def parameter_name(path: str) -> str:
@@ -42,10 +46,11 @@ def descriptor(tunable: Tunable) -> ParameterDescriptor:
     """What `ros2 param describe` shows."""
     unit = f" [{tunable.unit}]" if tunable.unit else ""
     message = ParameterDescriptor(name=parameter_name(tunable.path), description=tunable.meaning + unit)
+    message.read_only = tunable.fixed  # whoever may set parameters over the network must not lead the node to files
     if tunable.choices:
         message.additional_constraints = "one of: " + ", ".join(tunable.choices)
     if not tunable.live:
-        change = "changes only while the node is unconfigured"
+        change = "given at the start only" if tunable.fixed else "changes only while the node is unconfigured"
         message.additional_constraints = "; ".join(filter(None, [message.additional_constraints, change]))
     if tunable.minimum is None and tunable.maximum is None:
         return message
@@ -70,6 +75,7 @@ class Parameters:
         self._node = node
         self._is_configured = is_configured
         self._tunables = {parameter_name(item.path): item for item in node_config().tunables()}
+        self.pace = Pace(CHANGES_AT_ONCE, CHANGES_PER_S)
         defaults = node_config()
         for name, tunable in self._tunables.items():
             self._declare(name, tunable, get(defaults, tunable.path))
@@ -84,9 +90,10 @@ class Parameters:
             put(config, tunable.path, tunable.parse(self._node.get_parameter(name).value))
         return config
 
-    def ours(self, parameters: Iterable[Parameter]) -> set[str]:
-        """Names of those that belong to the configuration."""
-        return {parameter.name for parameter in parameters if parameter.name in self._tunables}
+    def live(self, parameters: Iterable[Parameter]) -> dict[str, Any]:
+        """Dotted path -> value of those of the configuration that take effect at once."""
+        known = [(self._tunables.get(parameter.name), parameter.value) for parameter in parameters]
+        return {item.path: item.parse(value) for item, value in known if item is not None and item.live}
 
     def _declare(self, name: str, tunable: Tunable, default: Any) -> None:
         try:
@@ -111,6 +118,10 @@ class Parameters:
         ours = [parameter for parameter in parameters if parameter.name in self._tunables]
         if not ours:
             return SetParametersResult(successful=True)  # use_sim_time, qos_overrides and others of rclpy's own
+        if len(ours) > len(self._tunables) or not self.pace.take():
+            return SetParametersResult(
+                successful=False, reason=f"too many changes of parameters: at most {CHANGES_PER_S:g} a second"
+            )
         try:
             config = self.read()
             for parameter in ours:

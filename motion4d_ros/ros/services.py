@@ -1,7 +1,12 @@
-"""The node's services. They wait for the worker, in a callback group of their own: images go on arriving meanwhile."""
+"""The node's services. They wait for the worker, in a callback group of their own: images go on arriving meanwhile.
+
+Who calls them is not known: few may wait at a time, so that images keep threads to arrive by, and few are served a
+minute; what they write goes below one folder.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,23 +15,32 @@ from rclpy.node import Node
 from std_srvs.srv import Trigger
 
 from motion4d_ros.ros.engine import Engine
+from motion4d_ros.ros.pace import Pace
+from motion4d_ros.ros.save_root import SaveRoot
 from motion4d_ros.ros.work.worker import Worker
 from motion4d_ros.srv import SaveScene
 from motion4d_ros.types import Motion4DError
 
 RESET_S, REFINE_S, SAVE_S = 20.0, 300.0, 120.0
 """How long a caller waits for each; a window in progress comes first."""
+MOST_WAITING = 2
+"""Calls that wait at a time. Each holds one of the executor's threads (`main.THREADS`)."""
+CALLS_AT_ONCE, CALLS_PER_S = 10, 1.0
+"""Calls that are served one after another, and in the long run: who resets more often has no scene at all."""
 
 
 class Services:
     """``~/reset``, ``~/refine`` and ``~/save_scene``, offered as long as the node lives.
 
-    `worker` gives the worker of the active node, None while it is not active.
+    `worker` gives the worker of the active node, None while it is not active; `save_root` says where scenes may go.
     """
 
-    def __init__(self, node: Node, worker: Callable[[], Worker | None]) -> None:
+    def __init__(self, node: Node, worker: Callable[[], Worker | None], save_root: SaveRoot) -> None:
         self._node = node
         self._worker = worker
+        self._save_root = save_root
+        self._waiting = threading.BoundedSemaphore(MOST_WAITING)
+        self._pace = Pace(CALLS_AT_ONCE, CALLS_PER_S)
         group = ReentrantCallbackGroup()
         node.create_service(Trigger, "~/reset", self._on_reset, callback_group=group)
         node.create_service(Trigger, "~/refine", self._on_refine, callback_group=group)
@@ -41,13 +55,15 @@ class Services:
         return response
 
     def _on_save(self, request: SaveScene.Request, response: SaveScene.Response) -> SaveScene.Response:
-        if not request.folder.strip():
-            response.message = "folder is empty: say where the scene should go"
+        try:
+            folder = self._save_root.folder(request.folder)
+        except Motion4DError as error:
+            response.message = str(error)
             return response
 
         def save(worker: Worker, engine: Engine) -> str:
-            response.files = [str(path) for path in engine.save_scene(request.folder)]
-            return f"{len(response.files)} files in {request.folder}"
+            response.files = self._save_root.save(request.folder, engine.save_scene)
+            return f"{len(response.files)} files in {folder}"
 
         response.success, response.message = self._ask(save, SAVE_S, "saved")
         return response
@@ -59,10 +75,16 @@ class Services:
             return False, "the worker died: read the log, then deactivate and activate the node"
         if worker is None:
             return False, f"the node is not active: ros2 lifecycle set {self._node.get_fully_qualified_name()} activate"
+        if not self._pace.take():
+            return False, f"too many calls: at most {CALLS_PER_S:g} a second"
+        if not self._waiting.acquire(blocking=False):
+            return False, f"busy: {MOST_WAITING} calls wait already; call again when they are answered"
         try:
             answer = worker.submit(lambda engine: job(worker, engine)).result(timeout_s)
         except Motion4DError as error:
             return False, str(error)
         except BaseException as error:  # cancelled by a deactivation, timed out, or an engine's own exception
             return False, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        finally:
+            self._waiting.release()
         return True, answer if isinstance(answer, str) else done

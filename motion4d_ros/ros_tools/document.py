@@ -58,9 +58,10 @@ def parameter_table(config: Config) -> str:
     lines = ["| parameter | type | default | range | live | meaning |", "|---|---|---|---|---|---|"]
     for item in _in_order(config):
         unit = f" [{item.unit}]" if item.unit else ""
+        when = "yes" if item.live else "at start" if item.fixed else ""
         lines.append(
             f"| `{parameter_name(item.path)}` | {item.type.__name__} | {_literal(config.get(item.path))} | "
-            f"{item.range_text} | {'yes' if item.live else ''} | {_cell(item.meaning)}{unit} |"
+            f"{item.range_text} | {when} | {_cell(item.meaning)}{unit} |"
         )
     return "\n".join(lines)
 

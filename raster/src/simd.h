@@ -21,6 +21,7 @@ constexpr int kParts = 16 / kWidth;
 
 typedef float Part __attribute__((vector_size(kWidth * 4)));
 typedef int32_t IntPart __attribute__((vector_size(kWidth * 4)));
+typedef uint32_t BitPart __attribute__((vector_size(kWidth * 4)));  // adds without overflow, unlike signed ones
 typedef float Quad __attribute__((vector_size(16)));
 
 typedef int32_t IntQuad __attribute__((vector_size(16)));
@@ -139,7 +140,7 @@ M4D_INLINE Vec exp2_fast(const Vec &x) {
         p = p * f + 0.24022119723933785f;
         p = p * f + 0.6931469670638675f;
         p = p * f + 1.0000000716546564f;
-        r.v[i] = reinterpret_cast<Part>(reinterpret_cast<IntPart>(p) + (reinterpret_cast<IntPart>(shifted) << 23));
+        r.v[i] = reinterpret_cast<Part>(reinterpret_cast<BitPart>(p) + (reinterpret_cast<BitPart>(shifted) << 23));
     }
     return r;
 }

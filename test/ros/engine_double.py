@@ -103,6 +103,9 @@ class DoubleEngine:
         self._maybe_fail("reset")
         self.frames, self.pending = [], []
 
+    def inherit(self, other: DoubleEngine) -> None:
+        self.count = other.count
+
     def status(self) -> Health:
         return Health(
             frames=self.count,

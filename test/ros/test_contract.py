@@ -24,8 +24,10 @@ IN_CAMERA = ("semantic_mask", "semantic_overlay", "semantic_confidence", "render
 WITH_MASKS = {"masks.source": "topic", "pose.source": "odometry", "window.length": 4}
 
 
-def run_with_everything(make: Callable[..., Harness], *topics: str, frames: int = 8) -> tuple[Harness, list[int]]:
-    h = make(parameters=WITH_MASKS)
+def run_with_everything(
+    make: Callable[..., Harness], *topics: str, frames: int = 8, **parameters: object
+) -> tuple[Harness, list[int]]:
+    h = make(parameters={**WITH_MASKS, **parameters})
     if topics:
         h.listen(*topics)
     h.connect()
@@ -183,13 +185,13 @@ def test_a_rectified_topic_is_not_rectified_again(harness: Callable[..., Harness
 
 
 def test_services(harness: Callable[..., Harness], tmp_path: object) -> None:
-    h, _ = run_with_everything(harness, "tracked_objects")
+    h, _ = run_with_everything(harness, "tracked_objects", save_root=str(tmp_path))
     h.heard["tracked_objects"].clear()
     answer = h.call(Trigger, "refine", Trigger.Request())
     assert answer.success and "8 frames" in answer.message
     assert h.until(lambda: sum(m.stage == "global" for m in h.heard["tracked_objects"]) == 8)
-    saved = h.call(SaveScene, "save_scene", SaveScene.Request(folder=f"{tmp_path}/scene"))
-    assert saved.success and len(saved.files) == 1
+    saved = h.call(SaveScene, "save_scene", SaveScene.Request(folder="monday/scene"))
+    assert saved.success and saved.files == [f"{tmp_path}/monday/scene/scene.txt"]
     refused = h.call(SaveScene, "save_scene", SaveScene.Request(folder=" "))
     assert not refused.success and "empty" in refused.message
     assert h.call(Trigger, "reset", Trigger.Request()).success

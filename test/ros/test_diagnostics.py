@@ -47,6 +47,8 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "out_of_memory": {"oom_age_s": 1.0},
     "stuck": {"processed_age_s": 30.0},
+    "same_name": {"namesakes": 1},
+    "wrong_type": {"wrong_types": ("/image: std_msgs/msg/String",)},
     "no_tf2": {"lacks_tf2": True},
     "unknown_parameters": {"unknown_parameters": ("windw.length",)},
     "pose_lost": {"health": Health(frames=9, windows=1, scale=Scale.METRIC, pose_status=PoseStatus.LOST)},

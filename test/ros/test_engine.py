@@ -203,7 +203,7 @@ def test_a_worker_that_dies_is_restarted_once_and_ids_go_on(
 
     kill_once(h.engine, where)
     send_scene(h, scene, 4, start=4)
-    assert h.until(lambda: h.node._restarts == 1 and h.node.worker.alive, 60.0)
+    assert h.until(lambda: h.node.watch.restarts == 1 and h.node.worker.alive, 60.0)
     h.settled(8, 60.0)
     h.heard["tracked_points"].clear()
     send_scene(h, scene, 4, start=8)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
+from motion4d_ros.fit.frontend.object_count import ObjectCount
 from motion4d_ros.fit.frontend.still_ground_check import StillGroundCheck
 from motion4d_ros.fit.semantics.mask_fusion import Fused, MaskFusion
 from motion4d_ros.fit.window.horizon import FrameState, Horizon, inverted
@@ -39,6 +40,7 @@ from motion4d_ros.priors.registry import (
 )
 from motion4d_ros.types import (
     CAMERA_CHANGED,
+    CLOCK_JUMPED,
     Camera,
     FloatArray,
     Frame,
@@ -75,6 +77,7 @@ class Intake:
         self.pose_status = PoseStatus.OK
         self._lengths = SceneScale(config)
         self.known_ids: set[int] = set()
+        self.count = ObjectCount(config.objects.most, config.window.horizon)
         self._deleted: set[int] = set()
         self._whole: deque[FrameState] = deque()  # frames still held at the input's size, oldest first
         self._last: FrameState | None = None
@@ -106,7 +109,7 @@ class Intake:
         if frame.stamp_ns == self.newest_ns:
             raise Motion4DError(f"two frames with the same stamp {frame.stamp_ns}: the second is ignored")
         if frame.stamp_ns < self.newest_ns:
-            return "the clock jumped back"
+            return CLOCK_JUMPED
         if not frame.camera.is_like(self._last.output_camera):
             return CAMERA_CHANGED
         return ""
@@ -148,6 +151,11 @@ class Intake:
         self.scale, self.pose_status = state.scale, state.pose_status
         self.seconds += time.perf_counter() - started
         return state
+
+    def begin_after(self, ids: set[int]) -> None:
+        """Object ids that were given elsewhere are not given again."""
+        self.known_ids |= ids
+        self.masks.begin_after(max([0, *ids]))
 
     def close_window(self) -> list[FrameState]:
         """Hands over the frames that waited, one window at most."""
@@ -233,6 +241,7 @@ class Intake:
         for source in (self.poses, self.depths, self.masks, self.tracks):
             source.reset()
         self.watch.reset()
+        self.count.forget()
         self.pending = []
         self.predicted = self.live = None
         self._last = self.before = None
@@ -249,11 +258,11 @@ class Intake:
     def prompt(self, prompt: Prompt, horizon: Horizon) -> int:
         """Passes a user's word on to the mask source; the object's id."""
         state = self._find(prompt, horizon)
-        object_id = prompt.object_id
-        if object_id == 0:
-            if prompt.delete:
-                raise Motion4DError("deleting needs the id of the object")
-            object_id = max([0, *self.known_ids]) + 1
+        if prompt.delete and prompt.object_id == 0:
+            raise Motion4DError("deleting needs the id of the object")
+        if prompt.delete and prompt.object_id not in self.known_ids:
+            raise Motion4DError(f"prompt: there is no object {prompt.object_id} to remove")
+        object_id = prompt.object_id if prompt.delete else self.count.prompt(prompt.object_id, self.known_ids)
         self.known_ids.add(object_id)
         if prompt.delete:
             self._deleted.add(object_id)

@@ -73,6 +73,10 @@ class DiscoveredMasks:
         if isinstance(self.outliner, LooksFirst):
             self.outliner.look(frame, pose, depth)
 
+    def begin_after(self, object_id: int) -> None:
+        """See `GivesIds`."""
+        self._next_id = max(self._next_id, object_id + 1)
+
     def masks(self, frame: Frame, hint: SceneHint | None) -> IntArray:
         """(H, W) object ids of the next frame."""
         if any(held.camera.size != frame.camera.size for held in self._frames.values()):

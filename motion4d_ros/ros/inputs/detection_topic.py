@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 from motion4d_ros.imagery.validation import Rejection, check_stamp
@@ -13,6 +14,9 @@ from motion4d_ros.ros.work.worker import Worker
 
 Active = Callable[[], tuple[FrameBuilder, Worker] | None]
 """What builds the frames of the active node and who owns its engine; None while it is not active."""
+
+MOST_BOXES = 10_000
+"""Of one message; of an image the best hundred are used."""
 
 
 class Detecting:
@@ -31,6 +35,8 @@ class Detecting:
         """Keeps the message for its image, and has the worker look whether that has come already."""
         try:
             stamp_ns = check_stamp(message.header.stamp, "detections")
+            if len(message.detections) > MOST_BOXES:
+                raise Rejection("detections", f"detections: {len(message.detections)} boxes, at most {MOST_BOXES}")
         except Rejection as error:
             self._note(f"detections rejected: {error}")
             return
@@ -41,7 +47,10 @@ class Detecting:
         builder.detections.put(stamp_ns, message)
         if not self._submitted:  # one job for all that has come until it runs: a flood of messages is no flood of jobs
             self._submitted = True
-            worker.submit(self._late)
+            worker.submit(self._late).add_done_callback(self._done)
+
+    def _done(self, future: Future[None]) -> None:
+        self._submitted = False  # also where the worker died before it came to it
 
     def _late(self, engine: Engine) -> None:
         """In the worker: hands over what belongs to images that have been taken in already."""
@@ -51,7 +60,7 @@ class Detecting:
             return
         builder, worker = active
         newest = worker.newest
-        context = None if newest is None else worker.context(newest.index)
+        context = None if newest is None else worker.contexts.get(newest.index)
         if newest is None or context is None:
             return
         waiting = builder.detections

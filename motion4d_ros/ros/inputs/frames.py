@@ -43,6 +43,11 @@ class ImageGroup:
         """Stamp of the image."""
         return nanoseconds(self.image.header.stamp)
 
+    @property
+    def bytes(self) -> int:
+        """Of the pictures in it."""
+        return sum(len(message.data) for message in (self.image, self.depth, self.masks) if message is not None)
+
 
 class Calibrations:
     """The `CameraInfo` seen lately, by stamp. Filled by the callback, read by the worker.

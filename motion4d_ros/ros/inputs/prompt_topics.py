@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
@@ -14,9 +15,15 @@ from rclpy.node import Node
 from motion4d_ros.imagery.validation import Rejection
 from motion4d_ros.msg import ObjectPrompt
 from motion4d_ros.ros.engine import Engine
-from motion4d_ros.ros.inputs.prompts import prompt_from_click, prompt_from_message
+from motion4d_ros.ros.inputs.prompts import check_prompt_size, prompt_from_click, prompt_from_message
+from motion4d_ros.ros.pace import Pace
 from motion4d_ros.ros.work.worker import Worker
 from motion4d_ros.types import FloatArray, Motion4DError
+
+MOST_WAITING = 8
+"""Prompts that wait for the worker. Each may hold a mask of the image's size."""
+AT_ONCE, PER_S = 50, 10.0
+"""Prompts that are looked at: what a person clicks, or a program says of every object, now and then."""
 
 
 class Prompting:
@@ -34,6 +41,8 @@ class Prompting:
     ) -> None:
         self.problem = ""
         self.problem_at = float("-inf")
+        self._pace = Pace(AT_ONCE, PER_S)
+        self._room = threading.BoundedSemaphore(MOST_WAITING)
         self._node = node
         self._worker = worker
         self._map_frame = map_frame
@@ -50,10 +59,16 @@ class Prompting:
         self._subscriptions.clear()
 
     def _on_prompt(self, message: Any) -> None:
+        try:
+            check_prompt_size(message)
+        except Rejection as error:
+            self._refuse(str(error))
+            return
+
         def job(engine: Engine) -> int:
             worker = self._worker()
             newest = worker.newest if worker is not None else None
-            context = worker.context(newest.index) if worker is not None and newest is not None else None
+            context = worker.contexts.get(newest.index) if worker is not None and newest is not None else None
             if newest is None or context is None:
                 raise Rejection("prompt", "prompt: no image has been processed yet")
             return engine.prompt(prompt_from_message(message, context.rectifier, newest.stamp_ns))
@@ -85,10 +100,15 @@ class Prompting:
 
     def _submit(self, job: Callable[[Engine], int]) -> None:
         worker = self._worker()
-        if worker is not None:
-            worker.submit(job).add_done_callback(self._done)
+        if worker is None:
+            return
+        if not self._pace.take() or not self._room.acquire(blocking=False):
+            self._refuse(f"too many prompts: at most {PER_S:g} a second, and {MOST_WAITING} that wait for a window")
+            return
+        worker.submit(job).add_done_callback(self._done)
 
     def _done(self, future: Future[int]) -> None:
+        self._room.release()
         try:
             self._log(f"prompt: object {future.result()}")
         except CancelledError:

@@ -8,12 +8,27 @@ from typing import Any
 import numpy as np
 
 from motion4d_ros.imagery.camera import Rectifier
-from motion4d_ros.imagery.conversions import labels_from_image
-from motion4d_ros.imagery.validation import Rejection, nanoseconds
+from motion4d_ros.imagery.conversions import LARGEST_ID, labels_from_image
+from motion4d_ros.imagery.validation import Rejection, check_image, nanoseconds
 from motion4d_ros.types import Prompt
 
 MAX_POINTS = 1000
 MAX_NAME = 64
+
+
+def check_prompt_size(message: Any) -> None:
+    """Refuses what no prompt needs, before it waits for anybody. Cheap: no pixel is read. Raises `Rejection`."""
+    if len(message.name) > MAX_NAME:
+        raise Rejection("prompt", f"prompt: name of {len(message.name)} characters, at most {MAX_NAME}")
+    if len(message.points) > MAX_POINTS or len(message.positive) > MAX_POINTS:
+        count = max(len(message.points), len(message.positive))
+        raise Rejection("prompt", f"prompt: {count} points, at most {MAX_POINTS}")
+    if message.object_id > LARGEST_ID:
+        raise Rejection("prompt", f"prompt: object id {message.object_id}, at most {LARGEST_ID}")
+    if message.mask.width or message.mask.height:
+        check_image(message.mask, "prompt's mask")
+    elif len(message.mask.data):
+        raise Rejection("prompt", f"prompt: {len(message.mask.data)} B in a mask without a size")
 
 
 def prompt_from_message(message: Any, rectifier: Rectifier, newest_ns: int) -> Prompt:
@@ -22,8 +37,7 @@ def prompt_from_message(message: Any, rectifier: Rectifier, newest_ns: int) -> P
     stamp_ns = nanoseconds(stamp)
     if stamp.sec < 0 or stamp.nanosec >= 1_000_000_000:
         raise Rejection("prompt", f"prompt: impossible stamp sec={stamp.sec} nanosec={stamp.nanosec}")
-    if len(message.name) > MAX_NAME:
-        raise Rejection("prompt", f"prompt: name of {len(message.name)} characters, at most {MAX_NAME}")
+    check_prompt_size(message)
     prompt = Prompt(
         stamp_ns=stamp_ns or newest_ns, object_id=int(message.object_id), name=message.name, delete=bool(message.remove)
     )
@@ -59,8 +73,6 @@ def _read_points(message: Any, rectifier: Rectifier, prompt: Prompt) -> None:
     count = len(message.points)
     if count == 0:
         return
-    if count > MAX_POINTS:
-        raise Rejection("prompt", f"prompt: {count} points, at most {MAX_POINTS}")
     if len(message.positive) not in (0, count):
         raise Rejection("prompt", f"prompt: {count} points but {len(message.positive)} values in `positive`")
     uv = np.array([(point.x, point.y) for point in message.points])

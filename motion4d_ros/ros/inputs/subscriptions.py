@@ -163,6 +163,16 @@ class Inputs:
         """How many nodes publish the image topic now."""
         return int(self._node.count_publishers(self.topics["image"]))
 
+    def wrong_types(self) -> tuple[str, ...]:
+        """Publishers of another type on the topics of the inputs, as `topic: type`; at most a few of them."""
+        found = set()
+        for name, topic in self.topics.items():
+            parts = self._kinds[name][0].__module__.split(".")[:2]  # sensor_msgs.msg._image
+            own = "/".join([*parts, self._kinds[name][0].__name__])
+            others = {info.topic_type for info in self._node.get_publishers_info_by_topic(topic)} - {own}
+            found |= {f"{topic}: {other[:80]} instead of {own}" for other in others}
+        return tuple(sorted(found)[:3])
+
     def missing(self) -> tuple[str, ...]:
         """Topics of inputs that every image waits for, and from which nothing has come."""
         return tuple(self.topics[name] for name in self._synchroniser.missing() if name != "image")

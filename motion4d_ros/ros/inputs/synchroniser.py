@@ -98,6 +98,10 @@ def installed_classes() -> tuple[str, Any]:
     return "message_filters", message_filters
 
 
+FRUITLESS = 4
+"""Times as many images as may wait, none of which was part of a group: then all that waits is given up."""
+
+
 class Epoch:
     """Messages between two jumps of the clock: one synchroniser of `classes`, and the images that wait in it."""
 
@@ -177,12 +181,21 @@ class Synchroniser:
         self._jump_ns = round(jump_s * 1e9)
         self._classes = classes if classes is not None else installed_classes()[1]
         self.rebuilds = 0
+        self._heard: set[str] = set()
+        self._alone = 0  # images since the last that was part of a group
+        self._most_alone = FRUITLESS * queue_size
         self._now = self._epoch()
         self._before: Epoch | None = None
 
     def add(self, name: str, message: Any) -> None:
         """A (validated) message of input `name`."""
         stamp = _stamp_ns(message)
+        self._heard.add(name)
+        if name == self.names[0]:
+            self._alone += 1
+        if self._alone > self._most_alone:  # stamps of a stranger, from another time, may be what it waits for
+            self._alone = 0
+            self._begin_anew("no partner")
         epoch = self._epoch_of(name, stamp)
         if epoch is self._now and stamp < epoch.newest.get(name, stamp) - self._jump_ns:
             self._retire()
@@ -209,15 +222,18 @@ class Synchroniser:
         if self._before is None and not self._now.waiting:
             return
         newest = self._now.newest
-        self._retire("no partner")
-        self._before, self._now = self._now, self._epoch()
-        self._retire("no partner")
+        self._begin_anew("no partner")
         self._now.newest = newest  # a jump back is still to be noticed
+
+    def _begin_anew(self, reason: str) -> None:
+        """Loses all images that wait, in both epochs, and forgets what else has come."""
+        self._retire(reason)
+        self._before, self._now = self._now, self._epoch()
+        self._retire(reason)
 
     def missing(self) -> list[str]:
         """Inputs from which nothing has come yet, since the (re)start."""
-        known = set(self._now.newest) | set(self._before.newest if self._before is not None else ())
-        return [name for name in self.names if name not in known]
+        return [name for name in self.names if name not in self._heard]
 
     def _epoch(self) -> Epoch:
         return Epoch(self.names, self._matched, self._slop_s, self._queue_size, self._classes)
@@ -240,6 +256,7 @@ class Synchroniser:
         self._before = None
 
     def _matched(self, messages: tuple[Any, ...]) -> None:
+        self._alone = 0
         try:
             self._emit(dict(zip(self.names, messages, strict=True)))
         except Exception:

@@ -7,12 +7,16 @@ import sys
 from motion4d_ros.config import Config
 
 
-def lower_budgets(config: Config) -> None:
-    """Takes a third off what may be held, down to the least that is allowed."""
-    least = {item.path: item.minimum for item in config.tunables()}
-    for path in ("budget.max_static", "budget.max_dynamic"):
-        floor = int(least[path] or 1)
-        config.set(path, max(floor, int(config.get(path) * 2 / 3)))
+def lower_budgets(config: Config, engines: Config) -> str:
+    """Takes a third off what may be held, down to the least that is allowed; what is said of it. The engine has a
+    configuration of its own, or shares the other.
+    """
+    for each in (config,) if engines is config else (config, engines):
+        least = {item.path: item.minimum for item in each.tunables()}
+        for path in ("budget.max_static", "budget.max_dynamic"):
+            each.set(path, max(int(least[path] or 1), int(each.get(path) * 2 / 3)))
+    static, moving = config.budget.max_static, config.budget.max_dynamic
+    return f"out of memory: at most {static} static and {moving} moving Gaussians from now on"
 
 
 def free_gpu_memory() -> None:

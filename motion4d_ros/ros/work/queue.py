@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Generic, TypeVar
@@ -53,8 +54,10 @@ class FrameQueue(Generic[Item]):
     (`arrive`), in the queue (`put`), and in the worker's hands (`take`, then `finish`).
     """
 
-    def __init__(self, capacity: int) -> None:
-        self._capacity = capacity
+    def __init__(self, capacity: int, room: int = 0, weigh: Callable[[Item], int] = lambda item: 0) -> None:
+        """`weigh` says how many bytes an item holds; those that wait hold at most `room`, or are one. 0: no limit."""
+        self._capacity, self._room, self._weigh = capacity, room, weigh
+        self._bytes = 0
         self._arrivals: deque[float] = deque(maxlen=RECENT)
         self._items: deque[Item] = deque()
         self._in_hand = 0
@@ -77,9 +80,10 @@ class FrameQueue(Generic[Item]):
             self._waiting -= 1
             self._arrivals.append(time.monotonic())
             self._items.append(item)
+            self._bytes += self._weigh(item)
             lost = 0
-            while len(self._items) > self._capacity:
-                self._items.popleft()
+            while len(self._items) > self._capacity or (len(self._items) > 1 and self._bytes > self._room > 0):
+                self._pop()
                 self._dropped["queue full"] += 1
                 lost += 1
             self._changed.notify_all()
@@ -105,7 +109,12 @@ class FrameQueue(Generic[Item]):
             if not self._items:
                 return None
             self._in_hand += 1
-            return self._items.popleft()
+            return self._pop()
+
+    def _pop(self) -> Item:
+        item = self._items.popleft()
+        self._bytes -= self._weigh(item)
+        return item
 
     def finish_processed(self) -> None:
         """The item in hand went through the pipeline."""
@@ -130,6 +139,7 @@ class FrameQueue(Generic[Item]):
         with self._changed:
             count = len(self._items)
             self._items.clear()
+            self._bytes = 0
             if count:
                 self._dropped[reason] += count
             return count

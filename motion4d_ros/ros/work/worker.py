@@ -10,11 +10,9 @@ from __future__ import annotations
 import copy
 import threading
 import time
-import traceback
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from motion4d_ros.config import Config
@@ -22,35 +20,15 @@ from motion4d_ros.failures import is_out_of_memory
 from motion4d_ros.imagery.validation import Rejection
 from motion4d_ros.ros.engine import Engine
 from motion4d_ros.ros.inputs.frames import FrameContext, ImageGroup
-from motion4d_ros.ros.work.interrupt import Interrupted, interrupt
+from motion4d_ros.ros.work.interrupt import Abandoned, Interrupted, interrupt, whereabouts
 from motion4d_ros.ros.work.memory import free_gpu_memory, lower_budgets
 from motion4d_ros.ros.work.queue import FrameQueue
-from motion4d_ros.types import CAMERA_CHANGED, Camera, Estimate, Frame, Motion4DError
+from motion4d_ros.ros.work.report import WorkerReport
+from motion4d_ros.types import CAMERA_CHANGED, CLOCK_JUMPED, Camera, Estimate, Frame, Motion4DError
 
 Result = TypeVar("Result")
-
-
-class Abandoned(Exception):
-    """Raised in a pause of the engine, to give up the window: its scene is over, or the worker is to stop."""
-
-    def __init__(self, reason: str, *, jumped: bool = False) -> None:
-        super().__init__(reason)
-        self.jumped = jumped  # because the clock went back
-
-
-@dataclass
-class WorkerReport:
-    """What the worker has been through. Times are `time.monotonic()`, minus infinity = never."""
-
-    exceptions: Counter[str] = field(default_factory=Counter)
-    last_exception: str = ""
-    exception_at: float = float("-inf")
-    oom_at: float = float("-inf")
-    processed_at: float = float("-inf")
-    reset_at: dict[str, float] = field(default_factory=dict)  # by reason
-    last_rejection: str = ""
-    tf_problem: str = ""
-    resets: int = 0
+PAUSE_S = 0.1
+"""A pause of a window takes in no further frame after this."""
 
 
 class Worker:
@@ -85,7 +63,7 @@ class Worker:
         self._log = log
         self._ready = ready
         self._on_reset = on_reset
-        self._contexts: dict[int, FrameContext] = {}
+        self.contexts: dict[int, FrameContext] = {}  # of the frames of the horizon, by index
         self._jobs: deque[tuple[Callable[[Engine], Any], Future[Any]]] = deque()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -95,6 +73,9 @@ class Worker:
         self._held: ImageGroup | None = None  # a frame that ended a window: the next one to be taken in
         self._unrefined = False
         self._failed_advances = 0
+        self._step_at = time.monotonic()  # when the last step ended: between two of them it hears nobody
+        self._paused_at = 0.0  # when the last pause began
+        self._job: Future[Any] | None = None  # the one that runs
 
     @property
     def alive(self) -> bool:
@@ -105,6 +86,29 @@ class Worker:
     def stopping(self) -> bool:
         """Whether it was told to stop."""
         return self._stop.is_set()
+
+    @property
+    def step_s(self) -> float:
+        """For how long the step lasts that the thread is at, s."""
+        return time.monotonic() - self._step_at
+
+    def end_step(self, after_s: float) -> None:
+        """Ends a step that takes too long, between two lines of Python: the thread ends with it, and names it."""
+        assert self._thread is not None
+        error = TimeoutError(f"no step ended within {after_s:g} s, at {whereabouts(self._thread)}")
+        self._note_exception("watchdog", error)
+        interrupt(self._thread)
+
+    def leave(self) -> None:
+        """Gives up a thread that cannot be ended: whatever it still does reaches nobody, its frames are counted."""
+        self._stop.set()
+        queue, self._queue = self._queue, FrameQueue(1)
+        queue.abandon("worker died")
+        if self._job is not None and not self._job.done():
+            self._job.set_exception(TimeoutError("the worker hangs, and was left behind"))
+        self._deliver = lambda estimate, context: None
+        self._on_reset = lambda jumped: None
+        self._cancel_jobs()
 
     def start(self) -> None:
         """Starts the thread."""
@@ -128,9 +132,12 @@ class Worker:
                 whole = False
                 interrupt(self._thread)
                 self._thread.join(timeout_s / 2)
+        self._cancel_jobs()
+        return whole
+
+    def _cancel_jobs(self) -> None:
         while self._jobs:
             self._jobs.popleft()[1].cancel()
-        return whole
 
     def submit(self, job: Callable[[Engine], Result]) -> Future[Result]:
         """Runs `job(engine)` in the worker's thread, between two frames or windows."""
@@ -141,10 +148,6 @@ class Worker:
         self._jobs.append((job, future))
         self._queue.wake()
         return future
-
-    def context(self, index: int) -> FrameContext | None:
-        """The context of a frame of the horizon."""
-        return self._contexts.get(index)
 
     # --- the thread -------------------------------------------------------------------------------------------------
 
@@ -161,6 +164,7 @@ class Worker:
 
     def _turn(self) -> None:
         """One round: jobs, then frames, then windows, then refinement."""
+        self._step_at = time.monotonic()
         self.health = copy.deepcopy(self.engine.status())
         self._do_jobs()
         busy = False
@@ -192,6 +196,7 @@ class Worker:
 
         Only in realtime mode: without losses, a frame is taken in when the one before has had all its work.
         """
+        self._step_at = self._paused_at = time.monotonic()
         if self._stop.is_set():
             raise Abandoned("the node stops")
         if self._config.budget.mode != "realtime":
@@ -201,6 +206,8 @@ class Worker:
             if group is None:
                 return
             self._take_in(group, in_pause=True)
+            if time.monotonic() - self._paused_at > PAUSE_S:  # else a window would never end where frames are slow
+                return
 
     def _wait(self) -> None:
         if self._jobs or self._stop.is_set():
@@ -217,6 +224,7 @@ class Worker:
             job, future = self._jobs.popleft()
             if not future.set_running_or_notify_cancel():
                 continue
+            self._job = future
             try:
                 future.set_result(job(self.engine))
             except BaseException as error:
@@ -229,11 +237,11 @@ class Worker:
                     self._note_exception("job", error)
 
     def _take_in(self, group: ImageGroup, *, in_pause: bool = False) -> None:
-        began = time.perf_counter()
+        began, self._step_at = time.perf_counter(), time.monotonic()
         try:
             if in_pause and self._jumped_back(group.stamp_ns):
                 self._held = group
-                raise Abandoned("the clock jumped back", jumped=True)
+                raise Abandoned(CLOCK_JUMPED, jumped=True)
             if not self._in_order(group.stamp_ns):
                 return
             frame, context = self._build(group)
@@ -258,6 +266,7 @@ class Worker:
             self._reject("refused", error)
         except Exception as error:
             self._note_exception("frame", error)
+            self._failed_advances += 1  # sources may have taken it by halves: the next window that fails is the last
             self._reject("exception", error, said=True)
             self._recover(error, in_pause=in_pause)
         else:
@@ -280,7 +289,8 @@ class Worker:
         """Drops doubles and late-comers; resets on a backward jump."""
         last = self._last_stamp_ns
         if last is not None and self._jumped_back(stamp_ns):
-            self.reset(f"stamps jumped back by {(last - stamp_ns) * 1e-9:.1f} s", jumped=True)
+            self._log(f"stamps jumped back by {(last - stamp_ns) * 1e-9:.1f} s")
+            self.reset(CLOCK_JUMPED, jumped=True)
         elif last is not None and stamp_ns <= last:
             self._queue.finish_dropped("duplicate stamp" if stamp_ns == last else "out of order")
             return False
@@ -291,7 +301,7 @@ class Worker:
         """Begins the scene anew. Only in the worker's thread: as a job, or by itself after a clock jump."""
         self._log(f"reset: {reason}")
         self.report.resets += 1
-        self._contexts.clear()
+        self.contexts.clear()
         self.newest = None
         self._unrefined = False
         self._last_stamp_ns = None
@@ -303,7 +313,6 @@ class Worker:
     def _advance(self) -> bool:
         try:
             estimates = self.engine.process_window(self._should_give_way, self._look_up)
-            self._failed_advances = 0
         except Abandoned as error:
             self._give_up(error)
             return True
@@ -318,7 +327,7 @@ class Worker:
         for estimate in estimates:
             self._publish(estimate)
         if estimates:
-            self._unrefined = True
+            self._unrefined, self._failed_advances = True, 0
         return bool(estimates)
 
     def refine_now(self) -> str:
@@ -352,15 +361,15 @@ class Worker:
 
     def _publish(self, estimate: Estimate, context: FrameContext | None = None) -> None:
         try:
-            self._deliver(estimate, context or self._contexts.get(estimate.index))
+            self._deliver(estimate, context or self.contexts.get(estimate.index))
         except Exception as error:
             if not self._stop.is_set():  # publishers go away before the thread does
                 self._note_exception("publishing", error)
 
     def _remember(self, index: int, context: FrameContext) -> None:
-        self._contexts[index] = context
-        for old in [key for key in self._contexts if key <= index - self._config.window.horizon]:
-            del self._contexts[old]
+        self.contexts[index] = context
+        for old in [key for key in self.contexts if key <= index - self._config.window.horizon]:
+            del self.contexts[old]
 
     def _reject(self, reason: str, error: Exception, *, said: bool = False) -> None:
         self._queue.finish_rejected(reason)
@@ -371,22 +380,14 @@ class Worker:
             self._log(f"frame rejected: {error}")
 
     def _note_exception(self, where: str, error: BaseException) -> None:
-        self.report.exceptions[where] += 1
-        self.report.last_exception = f"{where}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        self.report.exception_at = time.monotonic()
-        trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
-        self._log(f"exception in {where}: {self.report.last_exception}\n{trace}")
+        self._log(self.report.note(where, error))
 
     def _recover(self, error: Exception, *, in_pause: bool = False) -> None:
         """After an exception: nothing to do, unless memory ran out."""
         if not is_out_of_memory(error):
             return
         self.report.oom_at = time.monotonic()
-        lower_budgets(self._config)
-        if self.engine.config is not self._config:
-            lower_budgets(self.engine.config)
-        static, moving = self._config.budget.max_static, self._config.budget.max_dynamic
-        self._log(f"out of memory: at most {static} static and {moving} moving Gaussians from now on")
+        self._log(lower_budgets(self._config, self.engine.config))
         if in_pause:
             raise Abandoned("out of memory")
         self._try_reset("out of memory")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from motion4d_ros.ros.inputs import synchroniser
@@ -157,3 +158,23 @@ def test_a_single_input_passes_straight_through() -> None:
     c = Collector(synchroniser, ("image",))
     c.sync.add("image", at(5))
     assert c.groups == [(5,)]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("seed", range(20))
+def test_stamps_of_a_stranger_do_not_keep_good_frames_apart_for_ever(source: Any, seed: int) -> None:
+    """Stamps of the far future, and of the past, on some of the inputs: good frames meet soon after."""
+    rng = np.random.default_rng(seed)
+    names = ("image", "depth", "odometry")
+    c = Collector(source, names)
+    now = 10**12
+    for _ in range(int(rng.integers(200))):
+        now += 10**7
+        stamp = int(rng.choice([now, now, now, (2**31 - 1) * 10**9, 10**9, now - 10**10]))
+        c.sync.add(str(rng.choice(names)), at(stamp))
+    before, good = len(c.groups), 2 * 10**18 if seed % 2 else now + 10**9
+    for number in range(60):
+        for name in names:
+            c.sync.add(name, at(good + number * 100 * MS))
+    assert len(c.groups) > before + 20
+    assert c.groups[-1] == (good + 59 * 100 * MS,) * 3

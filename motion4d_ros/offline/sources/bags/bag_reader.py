@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Collection, Iterator
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from rosbags.typesys import get_types_from_msg
 
 from motion4d_ros.offline.sources.bags.bag_files import OpenBag, one_line, open_bag
+from motion4d_ros.offline.sources.bags.unpacking import bound_readers, unpack_zstd
 from motion4d_ros.offline.sources.interfaces import SourceReport
 from motion4d_ros.types import Motion4DError
 
@@ -66,6 +64,7 @@ class BagReader:
 
     def __init__(self, path: Path, report: SourceReport) -> None:
         """Raises `Motion4DError` with one line for whatever cannot be opened."""
+        bound_readers()
         self._report = report
         self._bag: OpenBag = open_bag(path, report)
         self._reader = self._bag.reader
@@ -123,21 +122,10 @@ class BagReader:
     def _unpacked(self, raw: bytes) -> bytes:
         if not self._reader.is2 or bytes(raw[:4]) != _ZSTD_MAGIC:
             return raw
-        return bytes(_zstd().decompress(bytes(raw)))
+        return unpack_zstd(raw)
 
     def _know_types(self) -> None:
         store = self._reader.typestore
         for name, text in _HEADER_TYPES.items():
             if name in self.types.values() and name not in store.fielddefs:
                 store.register(get_types_from_msg(text, name))
-
-
-@cache
-def _zstd() -> ModuleType:
-    """Whichever module the installed `rosbags` brings along."""
-    for name in ("compression.zstd", "backports.zstd", "zstandard"):
-        try:
-            return importlib.import_module(name)
-        except ImportError:
-            continue
-    raise Motion4DError("the bag's messages are compressed one by one: pip install zstandard, or decompress them")

@@ -21,6 +21,7 @@ from motion4d_ros.types import FloatArray, Motion4DError
 TUM_COLUMNS = ("time", "x", "y", "z", "qx", "qy", "qz", "qw")
 _EUROC_FIELDS = 17  # stamp, position, quaternion (w first), velocity, two biases
 _FASTEST_HZ, _SLOWEST_HZ = 2000.0, 0.5  # of trajectories
+_STAMP_DIGITS = 19  # ns since 1970: a few letters such as 1e999999999 would be a number of gigabytes
 _UNIT_NORM_SLACK = 0.05  # a quaternion whose length differs more was no unit quaternion
 
 
@@ -111,7 +112,7 @@ def _matrix_file(path: Path) -> FloatArray | None:
 
 def _array(path: Path) -> Trajectory:
     try:
-        values = np.load(path, allow_pickle=False)
+        values = np.load(path, mmap_mode="r", allow_pickle=False)  # a header that claims more than there is is refused
     except (OSError, ValueError, EOFError) as error:
         raise Motion4DError(f"{path}: cannot be read as poses ({error})") from None
     if values.ndim != 3 or values.shape[1:] not in ((4, 4), (3, 4)):
@@ -228,11 +229,19 @@ def _columns(header: tuple[list[str], str] | None, fields: Sequence[str], path: 
             return tuple(roles + [""] * (width - len(roles)))
     if width in (12, 16):
         return ("m",) * width
-    if width == 13 or (width == 17 and [float(v) for v in fields[13:]] == [0.0, 0.0, 0.0, 1.0]):
+    if width == 13 or (width == 17 and _is_last_row(fields[13:])):
         return ("time", *("m",) * (width - 1))
     if width == _EUROC_FIELDS:
         return ("time", "x", "y", "z", "qw", "qx", "qy", "qz", *("",) * 9)
     return TUM_COLUMNS
+
+
+def _is_last_row(fields: Sequence[str]) -> bool:
+    """Whether these are the last row of a rigid 4x4 matrix."""
+    try:
+        return [float(text) for text in fields] == [0.0, 0.0, 0.0, 1.0]
+    except ValueError:
+        return False
 
 
 def _expected(columns: Sequence[str]) -> str:
@@ -247,7 +256,7 @@ def _row(fields: Sequence[str], columns: Sequence[str]) -> tuple[Decimal | None,
         raise ValueError
     values = {role: text for role, text in zip(columns, fields, strict=True) if role not in ("", "m")}
     stamp = Decimal(values["time"]) if "time" in values else None
-    if stamp is not None and not stamp.is_finite():
+    if stamp is not None and not (stamp.is_finite() and stamp.adjusted() < _STAMP_DIGITS):
         raise ValueError
     if "m" in columns:
         numbers = np.array([float(text) for role, text in zip(columns, fields, strict=True) if role == "m"])

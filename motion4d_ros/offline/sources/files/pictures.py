@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from motion4d_ros.imagery.high_bit import Levels
 from motion4d_ros.offline.sources.quiet import quiet_opencv
 from motion4d_ros.types import Motion4DError
 
+MOST_PIXELS = 128_000_000
+"""A file that claims more is not unpacked."""
 JPEG_BLOCK = 8  # px
 MEASURED = 12
 """Pictures, taken from all over the recording, that choose what is black and white where they have more than 8 bits."""
@@ -101,6 +104,8 @@ class PictureReader:
 
 def read_pixels(file: Path) -> NDArray[Any]:
     """(H, W) grey or (H, W, 3) BGR as stored: uint8, uint16 or floating point. Raises `Motion4DError` with why."""
+    if (claim := _claim(file)) is not None and claim[0] * claim[1] > MOST_PIXELS:
+        raise Motion4DError(f"claims {claim[0]}x{claim[1]} px, at most {MOST_PIXELS // 1_000_000} Mpx are read")
     pixels = read_image_file(file, _FLAGS)
     if pixels is None:
         raise Motion4DError(why_unreadable(file))
@@ -112,11 +117,26 @@ def read_pixels(file: Path) -> NDArray[Any]:
 
 
 def read_image_file(file: Path, flags: int) -> NDArray[Any] | None:
-    """What OpenCV makes of a file; None where it cannot, without a word on stderr."""
+    """What OpenCV makes of a file; None where it cannot, without a word on stderr, and for absurd sizes."""
+    if (claim := _claim(file)) is not None and claim[0] * claim[1] > MOST_PIXELS:
+        return None
     try:
         with quiet_opencv():
             return cv2.imread(str(file), flags)
     except cv2.error:  # a header that claims more pixels than OpenCV takes
+        return None
+
+
+def _claim(file: Path) -> tuple[int, int] | None:
+    """(width, height) that a file's header claims, before anything is unpacked; None for what Pillow does not know."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the caller decides what is too large
+            with Image.open(file) as opened:
+                return opened.size
+    except Image.DecompressionBombError:
+        return MOST_PIXELS, 2
+    except (OSError, UnidentifiedImageError, ValueError, TypeError, SyntaxError):
         return None
 
 

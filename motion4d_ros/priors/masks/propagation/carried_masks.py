@@ -56,6 +56,10 @@ class CarriedMasks:
         self._next_id = 1
         self.names: dict[int, str] = {}
 
+    def begin_after(self, object_id: int) -> None:
+        """See `GivesIds`."""
+        self._next_id = max(self._next_id, object_id + 1)
+
     def masks(self, frame: Frame, hint: SceneHint | None) -> IntArray:
         """(H, W) object ids of the next frame."""
         self._take(frame)

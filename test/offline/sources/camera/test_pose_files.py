@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -201,3 +203,28 @@ def test_a_bodys_header_asks_for_the_cameras_place(written):
     T = np.eye(4)
     T[0, 3] = 0.5
     assert given(path, read_keys(["0", "1"]), extrinsic=T) == ([1.5, 2.5], "")
+
+
+def test_words_where_a_matrix_would_end_are_no_matrix(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text(" ".join(["1.0", *["0"] * 12, "p_y", "q_x", "0", "1"]) + "\n")  # found by fuzzing
+    with pytest.raises(Motion4DError, match="holds no poses"):
+        read_trajectory(file)
+
+
+@pytest.mark.parametrize("text", ["1e999999999 0 0 0 0 0 0 1\n", "1e400 0 0 0 0 0 0 1\n"])
+def test_what_fuzzing_found_is_one_line(tmp_path: Path, text: str) -> None:
+    """Stamps of a few letters that would be numbers of gigabytes."""
+    file = tmp_path / "a.txt"
+    file.write_text(text)
+    with pytest.raises(Motion4DError, match="line"):
+        read_trajectory(file)
+
+
+def test_an_array_that_claims_more_than_it_holds_takes_no_memory(tmp_path: Path) -> None:
+    file = tmp_path / "a.npy"
+    np.save(file, np.tile(np.eye(4), (9, 1, 1)))
+    data = file.read_bytes()
+    file.write_bytes(data.replace(b"(9, 4, 4), }", b"(9999999999, 4, 4), }").replace(b"         \n", b"\n", 1))
+    with pytest.raises(Motion4DError, match="cannot be read as poses"):
+        read_trajectory(file)

@@ -1,0 +1,68 @@
+"""How many objects there are, and which ids are still free: masks and prompts may name any number of both."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from motion4d_ros.types import IntArray, Motion4DError
+
+LARGEST_ID = 65535  # label images hold 16 bits
+
+
+class ObjectCount:
+    """Counts the ids of the last `horizon` frames. Nothing is allocated for an object before it has passed here."""
+
+    def __init__(self, most: int, horizon: int) -> None:
+        self._most, self._horizon = most, horizon
+        self._seen: dict[int, int] = {}  # id -> number of the newest frame (or prompt's frame) that named it
+        self._frames = 0
+
+    def frame(self, masks: IntArray | None) -> None:
+        """A frame comes with (H, W) `masks`, or without. Raises `Motion4DError`, and counts nothing, if its ids are
+        more than there may be, alone or with those of the frames before.
+        """
+        ids = set() if masks is None else set(np.flatnonzero(np.bincount(masks[masks > 0].ravel())).tolist())
+        self._check(ids, "masks")
+        self._frames += 1
+        self._seen.update(dict.fromkeys(ids, self._frames))
+        if len(self._seen) > self._most:
+            self._seen = self._alive()
+
+    def prompt(self, object_id: int, known: set[int]) -> int:
+        """The id that a prompt means: a free one for 0. Raises `Motion4DError` if there may be no further object."""
+        if not 0 <= object_id <= LARGEST_ID:
+            raise Motion4DError(f"prompt: object id {object_id}: must lie in 0 .. {LARGEST_ID}")
+        chosen = object_id or self._free(known)
+        self._check({chosen}, "prompt")
+        self._seen[chosen] = self._frames
+        return chosen
+
+    def forget(self) -> None:
+        """A new scene begins."""
+        self._seen.clear()
+
+    def _check(self, ids: set[int], what: str) -> None:
+        new = len(ids - self._seen.keys())
+        if new + len(self._seen) <= self._most:  # the usual case, without a look at every id
+            return
+        count = len(ids | self._alive().keys())
+        if count > self._most:
+            raise Motion4DError(
+                f"{what}: {count} objects in the horizon, at most {self._most}: raise objects.most, or give "
+                "every thing an id of its own and keep it"
+            )
+
+    def _alive(self) -> dict[int, int]:
+        oldest = self._frames - self._horizon
+        return {label: at for label, at in self._seen.items() if at > oldest}
+
+    @staticmethod
+    def _free(known: set[int]) -> int:
+        """An id that nothing ever had: the one after the largest, else the smallest that is left."""
+        after = max([0, *known]) + 1
+        if after <= LARGEST_ID:
+            return after
+        for label in range(1, LARGEST_ID):
+            if label not in known:
+                return label
+        raise Motion4DError(f"prompt: all {LARGEST_ID} object ids are used up: start the node anew")

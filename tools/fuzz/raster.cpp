@@ -1,0 +1,100 @@
+/* Fuzzes the rasteriser's C interface: scenes of any numbers, NaN and infinity among them, forward and backward.
+ *
+ * With clang:  clang++ -g -O1 -fsanitize=fuzzer,address,undefined -DM4D_KERNELS=baseline -Iraster/include -Iraster/src \
+ *                  tools/fuzz/raster.cpp raster/src/raster.cpp raster/src/blend.cpp -pthread -o fuzz_raster
+ * With gcc, which has no libFuzzer: tools/fuzz/raster.sh address|thread makes the inputs from a seed instead. */
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "motion4d_raster.h"
+
+namespace {
+
+/* Reads values from the input; zeros when it is used up. */
+struct Bytes {
+    const uint8_t *at;
+    size_t left;
+
+    uint8_t byte() {
+        if (left == 0) return 0;
+        --left;
+        return *at++;
+    }
+
+    /* Mostly sane values, some of the worst. */
+    float real(float low, float high) {
+        static const float worst[] = {0.0f, -0.0f, NAN, INFINITY, -INFINITY, 1e-38f, 1e38f, -1e38f, 1e-45f};
+        const uint8_t kind = byte();
+        if (kind < 9) return worst[kind];
+        return low + (high - low) * (static_cast<float>(byte()) * 256.0f + static_cast<float>(byte())) / 65535.0f;
+    }
+
+    std::vector<float> reals(size_t count, float low, float high) {
+        std::vector<float> values(count);
+        for (float &value : values) value = real(low, high);
+        return values;
+    }
+};
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
+    Bytes in{data, size};
+    m4d_scene scene{};
+    scene.width = in.byte() % 40;  // 0 is one of the sizes that cannot be
+    scene.height = in.byte() % 40;
+    scene.channels = in.byte() % 9;
+    scene.threads = in.byte() % 4;
+    const size_t n = in.byte() % 24, c = static_cast<size_t>(scene.channels);
+    scene.count = static_cast<int64_t>(n);
+    scene.fx = in.real(5.0f, 60.0f), scene.fy = in.real(5.0f, 60.0f);
+    scene.cx = in.real(0.0f, 40.0f), scene.cy = in.real(0.0f, 40.0f);
+    scene.near_plane = in.real(0.01f, 1.0f);
+    for (double &value : scene.T_cam_map) value = in.real(-1.0f, 1.0f);
+    const auto means = in.reals(3 * n, -2.0f, 4.0f), quats = in.reals(4 * n, -1.0f, 1.0f);
+    const auto scales = in.reals(3 * n, 0.001f, 2.0f), opacities = in.reals(n, 0.0f, 1.0f);
+    const auto features = in.reals(n * c, -1.0f, 1.0f), background = in.reals(c, 0.0f, 1.0f);
+    scene.means = means.data(), scene.quats = quats.data(), scene.scales = scales.data();
+    scene.opacities = opacities.data(), scene.features = features.data();
+    scene.background = in.byte() % 2 ? background.data() : nullptr;
+    const size_t pixels = static_cast<size_t>(scene.width) * static_cast<size_t>(scene.height);
+    std::vector<float> image(pixels * c), alpha(pixels), depth(pixels), radii(n), sum(n), most(n);
+    const bool all = in.byte() % 2 != 0;
+    m4d_images images{image.data(), alpha.data(), depth.data(), all ? radii.data() : nullptr,
+                      all ? sum.data() : nullptr, all ? most.data() : nullptr};
+    m4d_pass *pass = nullptr;
+    const int status = m4d_raster_forward(&scene, &images, in.byte() % 4 ? &pass : nullptr);
+    if (status == 0 && pass != nullptr) {
+        const auto given = in.reals(pixels, -1.0f, 1.0f);
+        std::vector<float> d_image(pixels * c, 0.5f), d_means(3 * n), d_quats(4 * n), d_scales(3 * n), d_opacities(n);
+        std::vector<float> d_features(n * c), d_background(c);
+        std::vector<double> d_T(12);
+        m4d_image_gradients gradients{d_image.data(), given.data(), in.byte() % 2 ? given.data() : nullptr};
+        m4d_scene_gradients wanted{d_means.data(), d_quats.data(), d_scales.data(), d_opacities.data(),
+                                   all ? d_features.data() : nullptr, all ? d_background.data() : nullptr,
+                                   all ? d_T.data() : nullptr};
+        m4d_raster_backward(&scene, pass, &gradients, &wanted);
+        m4d_raster_pairs(pass);
+    }
+    m4d_raster_free(pass);
+    return 0;
+}
+
+#ifdef M4D_OWN_MAIN
+int main(int argc, char **argv) {
+    const long runs = argc > 1 ? std::atol(argv[1]) : 1000;
+    std::mt19937 random(argc > 2 ? static_cast<unsigned>(std::atol(argv[2])) : 0u);
+    for (long run = 0; run < runs; ++run) {
+        std::vector<uint8_t> data(random() % 2000);
+        for (uint8_t &value : data) value = static_cast<uint8_t>(random());
+        LLVMFuzzerTestOneInput(data.data(), data.size());
+    }
+    std::printf("%ld runs\n", runs);
+    return 0;
+}
+#endif
