@@ -1,6 +1,6 @@
 """Loads the node beyond what it can take: rates to 120 Hz, sizes to 4K, many objects, subscribers and nodes; a table.
 
-    python -m motion4d_ros.ros_tools.load --out out/load [--seconds 20] [--doc docs/explanation/endurance.md] [--cases 320x240@30 …]
+    python -m motion4d_ros.ros_tools.load --out out/load [--seconds 20] [--doc PAGE.md] [--cases 320x240@30 …]
 
 A case is WIDTHxHEIGHT@HZ[,objects=N][,subscribers=N][,nodes=N]. What is dropped must be counted and named, and live
 latency stay bounded: the last columns say so. The nodes run in processes of their own; this process is the camera.

@@ -1,6 +1,6 @@
 """A day of a 10 Hz camera, as fast as the node takes it, with all that happens to a robot; a plot and a verdict.
 
-    python -m motion4d_ros.ros_tools.soak --out out/soak --hours 24 [--minutes 120] [--doc docs/explanation/endurance.md]
+    python -m motion4d_ros.ros_tools.soak --out out/soak --hours 24 [--minutes 120] [--doc PAGE.md]
 
 The node runs in a process of its own, over real DDS, on small images. Status 0: nothing grows, all books add up, no id
 is given twice; 1 else, with a line for each fault. `--minutes` bounds the real time: what was lived through is judged.
