@@ -106,7 +106,7 @@ def _judge(
     if _within(recording.input, goal):
         return f"its results would replace it, in {goal}: choose another --out"
     if place.holds_other(recording.folder):
-        return f"{goal} holds something else than results: choose another --out, or a `name` in a manifest"
+        return f"{goal} holds something else than results: remove it, or choose another --out or `name`"
     try:
         former = read_done(place, recording.folder)
         finished = former if former is not None and former.get("state") == OK else None
