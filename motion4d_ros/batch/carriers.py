@@ -81,6 +81,23 @@ class Outcome:
         return kept
 
 
+_NUMBERS = ("top_speed", "seconds", "seconds_per_frame", "cpu_seconds", "peak_mib")
+_LARGEST = 2**53
+"""The last whole number that every program reads as what it is."""
+
+
+def checked_figures(content: dict[str, Any]) -> dict[str, Any]:
+    """The same, without what is no figure or no text: files may have been edited, or damaged."""
+    found = dict(content)
+    for name in ("frames", "objects", "attempts", *_NUMBERS):
+        value, kinds = found.get(name), (int, float) if name in _NUMBERS else (int,)
+        if isinstance(value, bool) or not isinstance(value, kinds) or not -_LARGEST <= value <= _LARGEST:
+            found[name] = None
+    for name in ("state", "reason", "unit", "node"):
+        found[name] = value if isinstance(value := found.get(name), str) else ""
+    return found
+
+
 def outcome_of(content: dict[str, Any]) -> Outcome:
     """From JSON; fields of other versions are left out."""
     return Outcome(**{name: value for name, value in content.items() if name in Outcome.__dataclass_fields__})

@@ -245,7 +245,7 @@ def _count(text: str) -> int:
 
 def _bytes(text: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    size = int(float(found[1]) * _UNITS[found[2].upper()]) if found else 0
-    if size < 1:
+    size = float(found[1]) * _UNITS[found[2].upper()] if found else 0.0
+    if not 1.0 <= size < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r}: expected a size such as 500M or 4G")
-    return size
+    return int(size)

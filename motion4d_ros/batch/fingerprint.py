@@ -36,13 +36,21 @@ def _local(path: Path) -> Iterable[list[Any]]:
         for folder, folders, names in os.walk(path, onerror=_raise):
             folders.sort()
             for name in sorted(names):
-                about = (Path(folder) / name).stat()
+                about = _stat(Path(folder) / name)
                 found.append([os.path.relpath(f"{folder}/{name}", path), about.st_size, about.st_mtime_ns])
         return found
     except FileNotFoundError:
         raise no_such_path(path) from None
     except OSError as error:
         raise Motion4DError(f"{error.filename or path}: cannot be read ({error.strerror or error})") from None
+
+
+def _stat(path: Path) -> os.stat_result:
+    """Of a link that leads nowhere (editors lock files by them): of the link."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return path.lstat()
 
 
 def _raise(error: OSError) -> None:

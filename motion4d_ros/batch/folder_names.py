@@ -13,6 +13,7 @@ from motion4d_ros.batch.carriers import Recording
 from motion4d_ros.batch.places import is_url
 
 LONGEST = 80
+LONGEST_BYTES = 240  # file systems end at 255, and a suffix may follow
 COMMON = (
     *("images", "image", "rgb", "color", "colour", "frames", "img", "image_0", "image_2"),
     *("data", "bag", "rosbag", "recording"),
@@ -78,6 +79,7 @@ def folder_name(recording: str) -> str:
 def sanitised(name: str) -> str:
     """Letters, digits, `_`, `-` and `.` only; never hidden, never empty, never a name that we need ourselves."""
     clean = re.sub(r"[^\w.-]+", "_", name).strip("._")[:LONGEST]
+    clean = clean.encode()[:LONGEST_BYTES].decode(errors="ignore")
     reserved = clean.casefold() in ("", "index.html", "summary.json", "summary.csv", "summary.parquet")
     return f"recording_{clean}".rstrip("_") if reserved else clean
 

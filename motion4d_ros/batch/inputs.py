@@ -43,14 +43,28 @@ def _expand(text: str) -> list[str]:
             return [text]
         files, path = filesystem(text)
         names = sorted(str(files.unstrip_protocol(name)) for name in files.glob(path))
+    elif not text.strip():
+        raise Motion4DError("an INPUT is empty: name a recording, a pattern or a list")
     else:
-        path = str(Path(text).expanduser().absolute())
-        if Path(path).exists() or not _MAGIC & set(path):
-            return [_absolute(path)]
-        names = [_absolute(name) for name in sorted(glob.glob(path, recursive=True))]  # noqa: PTH207 (absolute patterns)
+        names = _expand_path(text)
     if not names:
         raise Motion4DError(f"{text}: nothing matches")
     return names
+
+
+def _beside(text: str, folder: Path) -> str:
+    return text if text.startswith("~") else str(folder / text)
+
+
+def _expand_path(text: str) -> list[str]:
+    try:
+        path = str(Path(text).expanduser().absolute())
+        if Path(path).exists() or not _MAGIC & set(path):
+            return [_absolute(path)]
+        return [_absolute(name) for name in sorted(glob.glob(path, recursive=True))]  # noqa: PTH207 (absolute patterns)
+    except (OSError, ValueError, RuntimeError) as error:  # too long, not allowed, a NUL, somebody's home
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:100]
+        raise Motion4DError(f"{text[:80]!r}: is no path ({reason})") from None
 
 
 def _absolute(path: str) -> str:
@@ -80,7 +94,7 @@ def _recordings(origin: str, row: Mapping[str, Any], folder: Path, common: Seque
         return
     try:
         words = (*common, *words_of_row(options, folder))
-        inputs = _expand(text if is_url(text) else str(folder / Path(text).expanduser()))
+        inputs = _expand(text if is_url(text) else _beside(text, folder))
     except Motion4DError as error:
         yield Recording(text, name, tuple(common), origin, str(error))
         return
@@ -92,7 +106,11 @@ def _csv_rows(path: Path, text: str) -> list[tuple[int, Mapping[str, Any]]]:
         reader = csv.DictReader(text.splitlines(), strict=True)
         names = [name.strip() for name in reader.fieldnames or []]
         if "input" not in names:
-            raise Motion4DError(f"{path}: its first line must name the columns, and one of them `input`")
+            other = any(mark in name for name in names for mark in ";\t")
+            hint = " (columns are parted by commas)" if other else ""
+            raise Motion4DError(f"{path}: its first line must name the columns, and one of them `input`{hint}")
+        if twice := next((name for name in names if name and names.count(name) > 1), None):
+            raise Motion4DError(f"{path}: has two columns `{twice}`")
         reader.fieldnames = names
         rows: list[tuple[int, Mapping[str, Any]]] = []
         for row in reader:
@@ -107,7 +125,7 @@ def _csv_rows(path: Path, text: str) -> list[tuple[int, Mapping[str, Any]]]:
 def _json_rows(path: Path, text: str) -> list[tuple[int, Mapping[str, Any]]]:
     try:
         content = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Motion4DError(f"{path}: is no JSON ({error})") from None
     rows = content.get("recordings") if isinstance(content, dict) else content
     if not isinstance(rows, list):

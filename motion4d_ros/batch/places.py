@@ -52,6 +52,9 @@ class Place(Protocol):
     def put_file(self, name: str, file: Path) -> None:
         """Moves a file there. Raises `Motion4DError`."""
 
+    def holds_other(self, name: str) -> bool:
+        """Whether something else than results has this name: it must not be replaced."""
+
     def publish(self, folder: Path, name: str) -> None:
         """Results take the place of what was there before, whole; `done.json` comes last. Raises `Motion4DError`."""
 
@@ -121,10 +124,10 @@ class LocalPlace:
 
     def read_text(self, name: str) -> str | None:
         try:
-            return (self._folder / name).read_text(encoding="utf-8")
+            return (self._folder / name).read_text(encoding="utf-8", errors="replace")
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, UnicodeDecodeError) as error:
+        except OSError as error:
             raise Motion4DError(f"{self._folder / name}: cannot be read ({error})") from None
 
     def write_text(self, name: str, text: str) -> None:
@@ -140,8 +143,19 @@ class LocalPlace:
         except OSError as error:
             raise Motion4DError(f"{self._folder / name}: {_cannot(error, self.name)}") from None
 
+    def holds_other(self, name: str) -> bool:
+        goal = self._folder / name
+        try:
+            if not goal.is_dir():
+                return goal.exists()
+            return not (goal / DONE).exists() and any(goal.iterdir())
+        except OSError:  # not to be looked into
+            return True
+
     def publish(self, folder: Path, name: str) -> None:
         goal, old = self._folder / name, self._folder / HIDDEN / "old" / uuid.uuid4().hex
+        if self.holds_other(name):
+            raise Motion4DError(f"{goal}: holds something else than results, which is not replaced")
         try:
             folder.chmod(0o755)
             if goal.exists():
@@ -201,6 +215,9 @@ class RemotePlace:
             self._files.put_file(str(file), path)
         except Exception as error:
             raise _told(error, f"{self.name}/{name}", "written") from None
+
+    def holds_other(self, name: str) -> bool:
+        return False  # half of a copy cannot be told from it
 
     def publish(self, folder: Path, name: str) -> None:
         goal = f"{self._root}/{name}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from motion4d_ros.batch.carriers import DONE, FAILED, OK, Planned, Recording
+from motion4d_ros.batch.carriers import DONE, FAILED, OK, Planned, Recording, checked_figures
 from motion4d_ros.batch.fingerprint import input_key
 from motion4d_ros.batch.folder_names import name_folders
 from motion4d_ros.batch.places import Place
@@ -43,9 +43,10 @@ def read_done(place: Place, folder: str) -> dict[str, Any] | None:
     text = place.read_text(f"{folder}/{DONE}")
     try:
         content = json.loads(text or "null")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return content if isinstance(content, dict) and isinstance(content.get("parts"), dict) else None
+    whole = isinstance(content, dict) and isinstance(content.get("parts"), dict)
+    return checked_figures(content) if whole else None
 
 
 def make_plan(
@@ -60,6 +61,7 @@ def make_plan(
         found = read_done(place, folder)
         return None if found is None else str(found.get("input"))
 
+    _check_outside(recordings, place)
     plan = Plan(name_folders(recordings, owner, note))
     key_of = lru_cache(maxsize=None)(settings_key)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -83,12 +85,28 @@ def make_plan(
     return plan
 
 
+def _check_outside(recordings: Sequence[Recording], place: Place) -> None:
+    """Raises `Motion4DError` where results would lie in a recording, which would then change with each of them."""
+    for recording in recordings:
+        if recording.input and _within(place.name, recording.input):
+            raise Motion4DError(f"--out {place.name}: lies in the recording {recording.input}: choose another folder")
+
+
+def _within(inner: str, outer: str) -> bool:
+    return f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
+
+
 def _judge(
     recording: Recording, place: Place, version: str, cpus: float, key_of: Callable[[tuple[str, ...]], str]
 ) -> str | tuple[Planned, dict[str, Any] | None, str]:
     """Why it cannot be analysed; or what is to be done, its finished results, and what has changed since."""
     if recording.problem:
         return recording.problem
+    goal = f"{place.name}/{recording.folder}"
+    if _within(recording.input, goal):
+        return f"its results would replace it, in {goal}: choose another --out"
+    if place.holds_other(recording.folder):
+        return f"{goal} holds something else than results: remove it, or choose another --out or `name`"
     try:
         former = read_done(place, recording.folder)
         finished = former if former is not None and former.get("state") == OK else None

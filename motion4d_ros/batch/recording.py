@@ -115,9 +115,8 @@ def _analyze(task: Task, place: Place, scratch: Path, outcome: Outcome) -> None:
 
 
 def _publish(task: Task, place: Place, results: Path, outcome: Outcome) -> None:
-    if outcome.state == OK:
-        planned = Planned(Recording(task.input, task.folder), task.key, task.words, task.attempt)
-        write_text(results / DONE, done_text(planned, outcome.figures()))
+    planned = Planned(Recording(task.input, task.folder), task.key, task.words, task.attempt)
+    write_text(results / DONE, done_text(planned, outcome.figures()))
     try:
         place.publish(results, task.folder)
     except Motion4DError as error:

@@ -161,3 +161,37 @@ def test_a_key_of_settings_is_of_what_they_say_not_of_how():
     )
     assert settings_key(("--preset", "fast")) != settings_key(())
     assert settings_key(("--limit", "3")) != settings_key(("--limit", "4"))
+
+
+def test_a_path_that_cannot_be_costs_its_row_alone(clips, tmp_path):
+    long, rest = "x" * 300, ["a.mp4", "b\0.mp4", "\ud800"]
+    (tmp_path / "list.json").write_text(json.dumps([long, *rest]))
+    found = read_inputs([str(tmp_path / "list.json")], [])
+    assert ["is no path" in recording.problem for recording in found] == [True, False, True, True]
+    with pytest.raises(Motion4DError, match="is empty"):  # a variable of the shell that was not set
+        read_inputs([""], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("a.csv", "input,fps,fps\na,1,2\n", "two columns `fps`"),
+        ("a.csv", "\ufeffinput;fps\na;1\n", "parted by commas"),
+        ("a.json", "[" * 100_000, "is no JSON"),
+    ],
+)
+def test_lists_that_cannot_be_meant(tmp_path, name, text, said):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(Motion4DError, match=said):
+        read_inputs([str(tmp_path / name)], [])
+
+
+def test_a_link_that_leads_nowhere_is_no_hindrance(tmp_path):
+    (tmp_path / "0.png").touch()
+    before = input_key(str(tmp_path))
+    (tmp_path / ".#0.png").symlink_to("nowhere")
+    assert input_key(str(tmp_path)) != before
+
+
+def test_names_of_folders_fit_a_file_system():
+    assert len(sanitised("\U00020000" * 300).encode()) <= 240

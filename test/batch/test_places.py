@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import json
 import threading
 import uuid
 from functools import partial
@@ -14,7 +15,7 @@ from motion4d_ros.batch.carriers import DONE, OK, Planned, Recording
 from motion4d_ros.batch.fingerprint import input_key
 from motion4d_ros.batch.inputs import read_inputs
 from motion4d_ros.batch.places import LocalPlace, RemotePlace, fetch, place_at
-from motion4d_ros.batch.plan import KEEP, REDO, REFUSE, done_text, make_plan
+from motion4d_ros.batch.plan import KEEP, REDO, REFUSE, done_text, make_plan, read_done
 from motion4d_ros.types import Motion4DError
 
 fsspec = pytest.importorskip("fsspec", reason="fsspec (extra [batch]) is not installed")
@@ -177,3 +178,50 @@ def test_half_a_note_is_none(place, tmp_path):
     (tmp_path / "a.mp4").touch()
     place.write_text(f"a/{DONE}", '{"state": "ok", "par')
     assert list(planned(place, [Recording(str(tmp_path / "a.mp4"))]).todo) == [0]
+
+
+def test_what_is_no_result_is_never_replaced(tmp_path):
+    """A recording, or anything else, that has the name which results would get in --out."""
+    place = LocalPlace(tmp_path)
+    for name in ("ride/images", "letters", "empty"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("ride/images/0.png", "letters/one", "file", "clip.h264"):
+        (tmp_path / name).write_text("precious")
+    place.open()
+    try:
+        scratch = results(place.scratch() / "results", done_json="1")
+        for name in ("letters", "file"):
+            with pytest.raises(Motion4DError, match="something else than results"):
+                place.publish(scratch, name)
+        place.publish(scratch, "empty")
+        inputs = [str(tmp_path / name) for name in ("ride/images", "clip.h264")] + ["/elsewhere/letters"]
+        plan = make_plan([Recording(text) for text in inputs], place, "1", 1.0, REFUSE, lambda _: None)
+        assert not plan.todo and ["replace it" in reason for reason in plan.failed.values()] == [True, True, False]
+    finally:
+        place.close()
+    assert (tmp_path / "letters/one").read_text() == (tmp_path / "file").read_text() == "precious"
+
+
+def test_results_do_not_lie_in_a_recording(place, tmp_path):
+    inside = f"{place.name.rpartition('/')[0]}"
+    with pytest.raises(Motion4DError, match="lies in the recording"):
+        make_plan([Recording(inside)], place, "1", 1.0, REFUSE, lambda _: None)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, b"\xff\xfe\0", "5", '{"parts": 3}', '{"parts": {}, "sta'])
+def test_damaged_done_json_is_none(tmp_path, text):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / DONE).write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert read_done(LocalPlace(tmp_path), "a") is None
+
+
+def test_edited_figures_are_left_out(tmp_path):
+    """Else they would end up in the summaries, which add them up."""
+    figures = {"frames": 10**400, "objects": True, "seconds": float("nan"), "top_speed": "<b>", "peak_mib": 2.5,
+               "cpu_seconds": float("inf"), "node": ["x"], "reason": None, "state": OK}  # fmt: skip
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / DONE).write_text(json.dumps({"parts": {}, **figures}))
+    found = read_done(LocalPlace(tmp_path), "a")
+    assert found is not None and found["peak_mib"] == 2.5 and found["state"] == OK
+    assert [found[name] for name in ("frames", "objects", "seconds", "top_speed", "cpu_seconds")] == [None] * 5
+    assert found["node"] == found["reason"] == ""

@@ -106,6 +106,8 @@ def _sequences(benchmark: Benchmark, root: Path, only: str | None) -> list[str]:
     if not names:
         raise Motion4DError(f"{root}: holds no {benchmark.title}: expected {benchmark.layout}")
     wanted = [name.strip() for name in only.split(",") if name.strip()] if only else names
+    if not wanted:
+        raise Motion4DError(f"--only {only}: names no sequence; --list names them")
     for name in wanted:
         if name not in names:
             raise Motion4DError(f"--only {name}: not a sequence of {root}; --list names them")
@@ -124,11 +126,17 @@ def _tasks(benchmark: Benchmark, arguments: argparse.Namespace, out: Path, names
         Task(
             benchmark.name,
             Place(root, name, arguments.limit, arguments.given),
-            (out / name.replace("/", "_")).resolve(),
+            (out / _folder_name(name)).resolve(),
             tuple(words),
         )
         for name in names
     ]
+
+
+def _folder_name(name: str) -> str:
+    """A name in a list of sequences may be anything; its folder lies in that of all results."""
+    clean = name.replace("/", "_").replace("\0", "_")
+    return f"_{clean}" if clean in ("", ".", "..") else clean
 
 
 def _label(arguments: argparse.Namespace) -> str:
@@ -158,11 +166,11 @@ def _report(benchmark: Benchmark, outcomes: list[Outcome], label: str, out: Path
     console = Console()
     if not console.is_terminal:
         console = Console(width=TABLE_WIDTH)
+    write_text(out / "results.json", json.dumps(as_json(benchmark, outcomes, label), indent=2) + "\n")
+    write_text(out / "results.md", markdown(benchmark, outcomes, label))
     console.print(terminal_table(benchmark, outcomes, label))
     for remark in remarks(benchmark, outcomes):
         console.print(remark, highlight=False, markup=False, soft_wrap=True)
-    write_text(out / "results.json", json.dumps(as_json(benchmark, outcomes, label), indent=2) + "\n")
-    write_text(out / "results.md", markdown(benchmark, outcomes, label))
 
 
 def _frames(text: str) -> int:

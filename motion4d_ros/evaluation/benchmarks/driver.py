@@ -20,6 +20,7 @@ from typing import Any, TypeAlias
 from motion4d_ros.children import environment, module_command
 from motion4d_ros.evaluation.benchmarks.interfaces import Figures, Place
 from motion4d_ros.evaluation.benchmarks.registry import BENCHMARKS
+from motion4d_ros.failures import describe
 from motion4d_ros.files import write_text
 from motion4d_ros.offline.report.words import sources
 from motion4d_ros.offline.resources import package_version
@@ -75,8 +76,8 @@ def perform(task: Task) -> Outcome:
     try:
         done = _read_done(task)
         return done if done is not None else _do(task)
-    except (Motion4DError, OSError) as error:
-        return Outcome(task.place.name, {}, failure=" ".join(str(error).split()))
+    except Exception as error:  # a damaged data set may fail in any way
+        return Outcome(task.place.name, {}, failure=" ".join(describe(error).split()))
 
 
 def check_unchanged(tasks: Iterable[Task]) -> None:
@@ -139,15 +140,19 @@ def _read_done(task: Task) -> Outcome | None:
     content = _content(task.folder / DONE)
     if content.get("key") != task.key:
         return None
-    figures = {name: float(value) for name, value in content["figures"].items()}
-    priors, name = tuple(content["priors"]), task.place.name
-    return Outcome(name, figures, int(content["frames"]), float(content["seconds"]), priors, again=True)
+    try:
+        figures = {str(name): float(value) for name, value in content["figures"].items()}
+        frames, seconds = int(content["frames"]), float(content["seconds"])
+        priors = tuple(str(text) for text in content["priors"])
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError):
+        raise Motion4DError(f"{task.folder / DONE} is damaged: remove it, or say --again") from None
+    return Outcome(task.place.name, figures, frames, seconds, priors, again=True)
 
 
 def _content(path: Path) -> dict[str, Any]:
     """A JSON object; empty where there is none."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

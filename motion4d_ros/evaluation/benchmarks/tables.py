@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from motion4d_ros.evaluation.benchmarks.driver import Outcome
@@ -46,14 +47,15 @@ def terminal_table(benchmark: Benchmark, outcomes: Sequence[Outcome], label: str
     """For `rich`."""
     table = Table(*head(benchmark, outcomes), title=benchmark.title)
     for line in rows(benchmark, outcomes, label):
-        table.add_row(*(cell.replace("**", "") for cell in line))
+        table.add_row(*(escape(cell.replace("**", "")) for cell in line))
     return table
 
 
 def markdown(benchmark: Benchmark, outcomes: Sequence[Outcome], label: str) -> str:
     """A table, and what there is to know of it."""
     lines = [head(benchmark, outcomes), ["---"] * len(head(benchmark, outcomes)), *rows(benchmark, outcomes, label)]
-    text = [f"**{benchmark.title}**", "", *("| " + " | ".join(line) + " |" for line in lines), ""]
+    cells = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    text = [f"**{benchmark.title}**", "", *("| " + " | ".join(line) + " |" for line in cells), ""]
     return "\n".join([*text, *(f"- {remark}" for remark in remarks(benchmark, outcomes))]) + "\n"
 
 

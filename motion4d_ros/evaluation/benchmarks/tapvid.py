@@ -101,6 +101,8 @@ def _clip(place: Place) -> tuple[NDArray[np.uint8], FloatArray, BoolArray]:
         raise Motion4DError(f"{file}: {place.name} has no {error.args[0]!r}") from None
     if frames.ndim != 4 or frames.dtype != np.uint8 or points.shape != (*occluded.shape, 2) or points.ndim != 3:
         raise Motion4DError(f"{file}: {place.name} has frames of shape {frames.shape}, points of {points.shape}")
+    if not 0 < len(frames) == points.shape[1]:
+        raise Motion4DError(f"{file}: {place.name} has {len(frames)} frames, and points of {points.shape[1]}")
     frames, points, occluded = frames[: place.limit], points[:, : place.limit], occluded[:, : place.limit]
     visible = ~occluded.astype(bool)
     seen = visible.any(1)

@@ -172,3 +172,38 @@ def test_a_clip_from_end_to_end(shared_data: Path, tmp_path: Path, capsys) -> No
     content = json.loads((out / "results.json").read_text(encoding="utf-8"))
     assert content["mean"]["J"] > 0.7, "the prompt's id is the result's"
     assert main([*words, "--out", str(out)]) == 0 and "(done before)" in capsys.readouterr().err
+
+
+def test_whatever_fails_costs_its_sequence_alone(root: Path, analysed: list[list[str]], monkeypatch, capsys) -> None:
+    score = BENCHMARKS["davis2017"].score
+
+    def breaks(place, out):
+        return {}["dog"] if place.name == "dog" else score(place, out)
+
+    monkeypatch.setattr(BENCHMARKS["davis2017"], "score", breaks)
+    assert main(words(root)) == 1 and len(analysed) == 2
+    content = json.loads((root.parent / "out" / "results.json").read_text(encoding="utf-8"))
+    assert list(content["sequences"]) == ["cat"] and "KeyError" in content["failed"]["dog"]
+
+
+def test_damaged_figures_are_told(root: Path, analysed: list[list[str]], capsys) -> None:
+    assert main(words(root)) == 0
+    done = root.parent / "out" / "dog" / "done.json"
+    done.write_text(json.dumps({**json.loads(done.read_text(encoding="utf-8")), "figures": 5}), encoding="utf-8")
+    assert main(words(root)) == 1 and "done.json is damaged" in capsys.readouterr().err
+    assert main(words(root, "--only", "dog", "--again")) == 0 and len(analysed) == 3
+
+
+def test_names_of_sequences_may_be_anything(tmp_path: Path, analysed: list[list[str]], capsys) -> None:
+    """Results stay in --out, and the tables stay tables."""
+    write_davis(tmp_path / "davis", {"a|b[red]": truth()})
+    for folder in tmp_path.glob("davis/ImageSets/*"):
+        (folder / "val.txt").write_text("a|b[red]\n..\n", encoding="utf-8")
+    (tmp_path / "input").mkdir()
+    (tmp_path / "input" / "mine").touch()
+    assert main(words(tmp_path / "davis")) == 1
+    assert (tmp_path / "input" / "mine").exists()
+    assert "a|b[red]" in capsys.readouterr().out
+    assert "| a\\|b[red] | 1.000" in (tmp_path / "out" / "results.md").read_text(encoding="utf-8")
+    with pytest.raises(Motion4DError, match="names no sequence"):
+        command._sequences(BENCHMARKS["davis2017"], tmp_path / "davis", ",")
