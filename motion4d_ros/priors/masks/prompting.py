@@ -53,6 +53,19 @@ def read_prompt(frame: Frame, prompt: Prompt) -> Pointed:
     return Pointed(points, positive, box, mask)
 
 
+def read_marks(frame: Frame, prompt: Prompt) -> Pointed | None:
+    """The same of a prompt that has to say where something is; None where it only names it.
+
+    Raises `Motion4DError` where it does neither, too.
+    """
+    pointed = read_prompt(frame, prompt)
+    if not pointed.empty:
+        return pointed
+    if prompt.name:
+        return None
+    raise Motion4DError("empty prompt: give points, a box, a mask, a 3D point, a name or delete")
+
+
 def _read_box(box: FloatArray, width: int, height: int) -> FloatArray:
     x0, y0, x1, y1 = np.asarray(box, float).reshape(4)
     clipped = np.clip([x0, y0, x1, y1], 0, [width - 1, height - 1, width - 1, height - 1])

@@ -24,7 +24,7 @@ from motion4d_ros.priors.flow.optical_flow import FlowCache
 from motion4d_ros.priors.interfaces import SceneHint
 from motion4d_ros.priors.masks.discovery.proposals import scaled_box, scaled_pixels
 from motion4d_ros.priors.masks.outline_belief import OutlineBelief
-from motion4d_ros.priors.masks.prompting import ObjectBook, inner_point, labels_from, read_prompt
+from motion4d_ros.priors.masks.prompting import ObjectBook, inner_point, labels_from, read_marks, read_prompt
 from motion4d_ros.priors.masks.propagation.mask_cues import own_flow
 from motion4d_ros.types import BoolArray, FloatArray, Frame, IntArray, Motion4DError, Prompt
 
@@ -138,11 +138,9 @@ class SamOnnxMasks:
         if prompt.delete:
             self._delete(object_id)
             return
-        pointed = read_prompt(frame, prompt)
-        if pointed.empty:
-            if prompt.name:
-                return
-            raise Motion4DError("empty prompt: give points, a box, a mask, a 3D point, a name or delete")
+        pointed = read_marks(frame, prompt)
+        if pointed is None:
+            return
         seen = self._recall(frame)
         if pointed.mask is not None:
             logits = kept = np.where(pointed.mask, CERTAIN, -CERTAIN).astype(np.float32)

@@ -18,7 +18,7 @@ from motion4d_ros.models.sam_onnx import full_size
 from motion4d_ros.models.video.choice import load_segmenter
 from motion4d_ros.models.video.segmenter import VideoSegmenter
 from motion4d_ros.priors.interfaces import SceneHint
-from motion4d_ros.priors.masks.prompting import ObjectBook, labels_from, read_prompt
+from motion4d_ros.priors.masks.prompting import ObjectBook, labels_from, read_marks, read_prompt
 from motion4d_ros.types import BoolArray, Frame, IntArray, Motion4DError, Prompt
 
 SMALLEST_AREA = 16  # px, of an answer to a prompt
@@ -98,11 +98,9 @@ class VideoNetworkMasks:
         if prompt.delete:
             self._delete(object_id)
             return
-        pointed = read_prompt(frame, prompt)
-        if pointed.empty:
-            if prompt.name:
-                return
-            raise Motion4DError("empty prompt: give points, a box, a mask, a 3D point, a name or delete")
+        pointed = read_marks(frame, prompt)
+        if pointed is None:
+            return
         if pointed.mask is not None and pointed.mask.sum() < SMALLEST_AREA:
             raise Motion4DError("the prompt's mask is empty: mark the object")
         state = self._recall(frame)
