@@ -99,7 +99,7 @@ def test_help_has_examples_and_presets(capsys):
     assert "motion4d analyze clip.mp4 --out out --prompt-mask first.png" in out
     described = dict(re.findall(r"^  (\w+) +(\S.*)$", out.partition("presets:")[2], re.MULTILINE))
     assert set(described) == {path.stem for path in find_files("config", "*.yaml")} - {"motion4d"} | {"auto"}
-    assert described["fast"].startswith("Analyses in a third of the time: ")
+    assert described["fast"].startswith("Analyses in half of the time: ")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["analyze", "--help"], ["models", "--help"], ["evaluate", "--help"]])
