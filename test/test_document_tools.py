@@ -62,6 +62,10 @@ def test_sentences_that_nobody_reads_once_are_found(tool: Callable[[str], Module
     prose = tool("check_prose")
     assert [line for line, _ in prose.long_sentences("Short one.\n\n" + "word " * 60 + ".\n")] == [3]
     assert list(prose.long_sentences(("word " * 20 + ". ") * 3)) == []
+    assert [line for line, _ in prose.long_sentences("| a |\n\n" + "word: " * 40 + "\n")] == [3], "a colon is no end"
+    assert [line for line, _ in prose.long_sentences("One.\n\n" + ("word " * 9 + ".\n") * 14)] == [3], "a paragraph"
+    assert list(prose.long_sentences(("- " + "word " * 9 + ".\n") * 14)) == [], "items are counted by themselves"
+    assert list(prose.long_sentences("<!-- cost -->\n" + "word " * 60 + "\n<!-- /cost -->\n")) == []
     assert [line for line, _ in prose.own_words("One.\nA network is a guest here.\n")] == [2]
     assert list(prose.own_words("`a guest`\n")) == []
 

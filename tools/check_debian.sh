@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks the README's commands on a Debian made from nothing: debootstrap, the packages that the README names, a clone of
-# this checkout's HEAD, and the commands as a plain user. Needs root, debootstrap, git and about 20 GB of disk.
+# Checks the commands of docs/how-to/install.md on a Debian made from nothing: debootstrap, the packages named there, a
+# clone of this checkout's HEAD, and the commands as a plain user. Needs root, debootstrap, git and about 20 GB of disk.
 #
 #   sudo tools/check_debian.sh trixie                              # Python 3.13; bookworm has 3.11, sid 3.14
 #   sudo tools/check_debian.sh sid --run "make build" --run "make test PYTEST_ARGS=ros/test_contract.py"

@@ -302,6 +302,6 @@ def test_presets_with_networks_are_documented() -> None:
     root = Path(__file__).parents[2]
     names = [path.stem for path in (root / "config").glob("networks_*.yaml")]
     assert len(names) == 3
-    for place in ("docs/reference/interface.md", "docs/how-to/models.md", "README.md"):
+    for place in ("docs/reference/interface.md", "docs/how-to/models.md"):
         text = (root / place).read_text(encoding="utf-8")
         assert all(name in text for name in names), place
