@@ -585,7 +585,10 @@ class ObjectsConfig:
 
 @dataclass
 class Config:
-    """The whole configuration."""
+    """The whole configuration: one attribute for each section, `config.window.length` or `config.get("window.length")`.
+
+    Names, units and ranges are those of the node's parameters. Set values with `set`, which checks them.
+    """
 
     run: RunConfig = section(RunConfig)
     budget: BudgetConfig = section(BudgetConfig)
@@ -608,16 +611,19 @@ class Config:
         return list(walk(self))
 
     def get(self, path: str) -> Any:
-        """The value of the tunable at the dotted `path`."""
+        """The value of the tunable at the dotted `path`; raises `Motion4DError` for a name that does not exist."""
         return get(self, self._find(path).path)
 
     def set(self, path: str, value: Any) -> None:
-        """Parses, checks and sets one tunable; raises `Motion4DError` with the reason when it is refused."""
+        """Parses, checks and sets one tunable: `config.set("window.length", 12)`, or the same as text.
+
+        Raises `Motion4DError` for an unknown name, a wrong type, and a value out of range.
+        """
         found = self._find(path)
         put(self, found.path, found.parse(value))
 
     def update(self, values: Mapping[str, Any], prefix: str = "") -> None:
-        """Sets many tunables from a nested or dotted mapping, such as a YAML file holds."""
+        """Sets many tunables from a nested or dotted mapping, such as a YAML file holds; raises as `set` does."""
         for key, value in values.items():
             path = f"{prefix}{key}"
             if isinstance(value, Mapping):
@@ -626,7 +632,10 @@ class Config:
                 self.set(path, value)
 
     def update_from_yaml(self, path: Path) -> None:
-        """Reads a YAML file: either plain nested keys or a ROS parameter file (``node: ros__parameters: …``)."""
+        """Reads a YAML file: either plain nested keys or a ROS parameter file (``node: ros__parameters: …``).
+
+        Raises `Motion4DError` for a file that cannot be read or is no YAML, and as `set` does.
+        """
         try:
             content = yaml.safe_load(path.read_text(encoding="utf-8"))
         except OSError as error:

@@ -56,7 +56,12 @@ from motion4d_ros.types import (
 
 
 class Motion4D:
-    """One camera's scene, grown window after window. Not thread-safe: one worker owns it."""
+    """One camera's scene, grown window after window.
+
+    `config` is copied. Estimates are in the map's frame; lengths are metres where `Estimate.scale` is METRIC.
+    Not thread-safe: one thread owns it. Raises `Motion4DError` for settings that contradict each other, a device that
+    is not there, and a source whose network or package is missing.
+    """
 
     def __init__(self, config: Config) -> None:
         if config.window.horizon <= config.window.length:  # a window would have nothing to continue
@@ -93,14 +98,18 @@ class Motion4D:
     # -- frames in -----------------------------------------------------------------------------------------------------
 
     def push(self, frame: Frame) -> list[Estimate]:
-        """`add_frame`, then `process_window`: the live estimate first, then whatever its window yields."""
+        """`add_frame`, then `process_window`: the LIVE estimate first, then those of a window that became full.
+
+        One call takes tens of ms, or seconds where it fits a window. Raises as `add_frame` does.
+        """
         return [self.add_frame(frame), *self.process_window()]
 
     def add_frame(self, frame: Frame) -> Estimate:
         """Takes a frame, asks the 2D sources about it, and predicts: the LIVE estimate, within tens of ms.
 
         In realtime mode a frame for which there is no time is only predicted, and let go: its index is -1.
-        Starts a new scene first, and says so in the warnings, if there is a `reason_to_restart`.
+        Starts a new scene first, and says so in the warnings, if there is a `reason_to_restart`. `Estimate.masks` has
+        the size of the frame's image.
         Raises `Motion4DError`, and does not take the frame, for a stamp that stands still, for masks of more objects
         than there may be, and for a frame that would start a new scene while the old one is being fitted (in a pause of
         `process_window`).
@@ -179,7 +188,8 @@ class Motion4D:
     def flush(
         self, should_yield: Callable[[], bool] | None = None, between: Callable[[], None] | None = None
     ) -> list[Estimate]:
-        """Closes the unfinished window, refines once more; the final estimates of all frames in the horizon.
+        """Closes the unfinished window and refines once more: estimates of that window (WINDOW), then the final ones
+        of all frames in the horizon (GLOBAL, `window.horizon` at most). [] where nothing was pushed.
 
         The refinement stops early, keeping the gain, once `should_yield()`; `between` as in `process_window`.
         """
@@ -285,7 +295,9 @@ class Motion4D:
     def refine(
         self, should_yield: Callable[[], bool] | None = None, between: Callable[[], None] | None = None
     ) -> list[Estimate]:
-        """A global round over the horizon, in short slices; stops early (keeping the gain) once `should_yield()`.
+        """A global round (stage 3) over the horizon, in short slices; stops early (keeping the gain) once
+        `should_yield()`. GLOBAL estimates: of all frames in the horizon, in realtime mode of the newest window.
+        [] where nothing was fitted so far.
 
         `between` as in `process_window`.
         """
@@ -330,7 +342,9 @@ class Motion4D:
     # -- everything else -----------------------------------------------------------------------------------------------
 
     def reset(self, reason: str) -> None:
-        """Forgets scene, tracks and buffers; object and point ids go on and are never reused."""
+        """Forgets scene, tracks and buffers; object and point ids go on and are never reused. `reason` is counted in
+        the warnings of `status`.
+        """
         self._next_gaussian_id = self.mapper.scene.next_id
         self.health.warnings[f"restarted: {reason}"] = self.health.warnings.get(f"restarted: {reason}", 0) + 1
         self.intake.reset()
@@ -343,7 +357,7 @@ class Motion4D:
         self.mapper.scene.next_id = self._next_gaussian_id
 
     def status(self) -> Health:
-        """Counters since the start."""
+        """Counters since the start, and how the scene stands now. The same object with every call."""
         health, scene = self.health, self.mapper.scene
         moving = int(scene.dynamic.sum())
         health.gaussians_dynamic, health.gaussians_static = moving, scene.count - moving
@@ -364,7 +378,11 @@ class Motion4D:
         return health
 
     def prompt(self, prompt: Prompt) -> int:
-        """A user's word on an object; its id. Raises `Motion4DError` if its frame has left the horizon."""
+        """A user's word on an object, in pixels of the image as it was pushed; the object's id.
+
+        The frames since the prompt's are gone through again. Raises `Motion4DError` if its frame has left the horizon,
+        if it marks nothing or something outside of the image, and for an object to remove that does not exist.
+        """
         with torch_threads(self.config.run.threads):
             object_id = self.intake.prompt(prompt, self.horizon)
         if prompt.delete:
@@ -382,13 +400,18 @@ class Motion4D:
         return hear_late(states, self.intake.masks, stamp_ns, detections, self.config)
 
     def query(self, points_tyx: FloatArray) -> QueryTracks:
-        """Trajectories of (Q, 3) query points (frame index, y, x) over all frames of the scene so far, from
-        `QueryTracks.first_index` on (archived ones included).
+        """Trajectories of (Q, 3) query points (frame index, y, x in px of the image as it was pushed) over all frames
+        of the scene so far, from `QueryTracks.first_index` on (archived ones included, with `run.archive`).
+
+        Raises `Motion4DError` for other shapes, NaN, and while no frame has been fitted.
         """
         return query_scene(points_tyx, self.mapper, self.horizon, self.archive)
 
     def render(self, index: int) -> Rendered:
-        """The scene as seen by the camera of frame `index` (in the horizon), at that frame's time, at full size."""
+        """The scene as seen by the camera of frame `index` (in the horizon), at that frame's time, (H, W) as its image.
+
+        Raises `Motion4DError` for a frame that is too old or not fitted yet.
+        """
         try:
             state = self.horizon.get(index)
         except KeyError:
@@ -396,14 +419,17 @@ class Motion4D:
         return scene_view(self.mapper, state)
 
     def static_points(self) -> StaticPoints:
-        """The static map."""
+        """The static map: (P, 3) centres of the Gaussians that stand still, map frame, with colours and confidence."""
         return self.estimate_builder.static_points(self.mapper)
 
     def save_scene(self, folder: str) -> list[str]:
-        """Writes the scene (reloadable) and `scene.ply`; the paths written."""
+        """Writes `scene.safetensors` (`open_scene` reads it) and `scene.ply` to `folder`, which is made; their paths.
+
+        Raises `Motion4DError` where they cannot be written.
+        """
         return write_scene(self.mapper, Path(folder))
 
     @property
     def T_map_cams(self) -> dict[int, FloatArray]:
-        """Camera pose used for every frame so far, by index (4, 4)."""
+        """(4, 4) camera pose used for every frame of the horizon (with `run.archive`: of the run), by index."""
         return dict(self._poses)

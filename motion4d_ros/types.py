@@ -33,7 +33,7 @@ UNKNOWN_LABEL = -1
 
 
 class Stage(enum.Enum):
-    """How much thought went into an estimate."""
+    """How much thought went into an estimate. A later stage of the same stamp replaces an earlier one."""
 
     LIVE = "live"  # predicted from the scene the moment the frame arrived
     WINDOW = "window"  # fitted with its window (stages 1 and 2)
@@ -56,10 +56,10 @@ class Scale(enum.Enum):
 class ObjectPhase(enum.Enum):
     """Life cycle of a tracked object."""
 
-    NEW = "new"
-    TRACKED = "tracked"
-    OCCLUDED = "occluded"
-    LOST = "lost"
+    NEW = "new"  # seen too briefly to be sure of
+    TRACKED = "tracked"  # explained by current images
+    OCCLUDED = "occluded"  # believed to be there, but hidden: its pose is predicted
+    LOST = "lost"  # hidden or out of view for so long that its pose says little
 
 
 class PoseStatus(enum.Enum):
@@ -72,13 +72,17 @@ class PoseStatus(enum.Enum):
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera without distortion (images are rectified before they get here)."""
+    """A pinhole camera without distortion (images are rectified before they get here).
 
-    fx: float
+    Raises `Motion4DError` for a size below 1 px, and for a focal length that is not positive or an entry that is not
+    finite.
+    """
+
+    fx: float  # focal lengths, px
     fy: float
-    cx: float
+    cx: float  # principal point, px; (0, 0) is the centre of the top-left pixel
     cy: float
-    width: int
+    width: int  # of its images, px
     height: int
 
     def __post_init__(self) -> None:
@@ -137,7 +141,7 @@ class Camera:
 class Detection:
     """What a detector says of one thing in one image."""
 
-    box_px: tuple[float, float, float, float]  # x0, y0, x1, y1, inclusive
+    box_px: tuple[float, float, float, float]  # x0, y0, x1, y1 of the frame's image, inclusive
     label: str  # name of the class
     score: float  # the detector's own probability of that, in [0, 1]
     object_id: str = ""  # the detector's own name for this very thing, where it follows things
@@ -153,13 +157,14 @@ class Detection:
 class Frame:
     """One image and whatever was measured with it. `None` means "not given".
 
-    Raises `Motion4DError` when shapes disagree.
+    Raises `Motion4DError` when the image is no (H, W, 3) uint8, when shapes disagree, and for a pose that is not
+    finite.
     """
 
-    stamp_ns: int
+    stamp_ns: int  # time of the image, ns; must grow from frame to frame
     image: NDArray[np.uint8]  # (H, W, 3) RGB
     camera: Camera
-    T_map_cam: FloatArray | None = None  # (4, 4)
+    T_map_cam: FloatArray | None = None  # (4, 4) camera points to map points, m
     depth_m: NDArray[np.float32] | None = None  # (H, W); 0, NaN or inf = unknown
     masks: IntArray | None = None  # (H, W) object ids as a 2D network sees them: may flicker, leak and swap
     frame_id: str = "camera"  # name of the optical frame, repeated on outputs
@@ -230,18 +235,28 @@ class Priors:
 class Prompt:
     """A person's or a network's word on one object in one frame.
 
-    Give any of points, box and mask. `object_id` 0 starts a new object. `name` renames it, `delete` removes it.
+    Give any of points, box, mask and a point in 3D. Pixels are those of the frame's image.
     """
 
-    stamp_ns: int
-    object_id: int = 0
+    stamp_ns: int  # of the frame that is meant; 0: the newest one
+    object_id: int = 0  # 0 starts a new object
     points_px: FloatArray = field(default_factory=lambda: np.zeros((0, 2)))  # (P, 2) x, y
     positive: BoolArray = field(default_factory=lambda: np.zeros(0, bool))  # (P,) True: on the object
     box_px: FloatArray | None = None  # (4,) x0, y0, x1, y1, inclusive
     mask: BoolArray | None = None  # (H, W)
     xyz_map: FloatArray | None = None  # (3,) m, a click in 3D
-    name: str = ""
-    delete: bool = False
+    name: str = ""  # new label of the object; "": as it is
+    delete: bool = False  # True: forget this object, everything else is ignored
+
+    def __post_init__(self) -> None:
+        """Plain lists will do, too. Raises `Motion4DError` for other shapes."""
+        for name, shape in (("points_px", (-1, 2)), ("box_px", (4,)), ("xyz_map", (3,))):
+            value = getattr(self, name)
+            try:
+                setattr(self, name, None if value is None else np.asarray(value, float).reshape(shape))
+            except (TypeError, ValueError):
+                raise Motion4DError(f"prompt: {name}={value!r}: expected numbers of shape {shape}") from None
+        self.positive = np.asarray(self.positive, bool)
 
     @property
     def marks(self) -> bool:
@@ -258,7 +273,7 @@ class TrackedPoints:
     object_id: NDArray[np.uint32]  # (P,)
     xyz_map: NDArray[np.float32]  # (P, 3) m
     velocity: NDArray[np.float32]  # (P, 3) m/s
-    rgb: NDArray[np.uint8]  # (P, 3)
+    rgb: NDArray[np.uint8]  # (P, 3) red, green, blue
     confidence: NDArray[np.float32]  # (P,) probability to be within 5 px, and 5 cm where lengths are metres
 
     @staticmethod
@@ -276,7 +291,7 @@ class TrackedPoints:
 
 @dataclass
 class StaticPoints:
-    """The static map: centres of its Gaussians."""
+    """The static map: centres of its Gaussians, map frame."""
 
     xyz_map: NDArray[np.float32]  # (P, 3) m
     rgb: NDArray[np.uint8]  # (P, 3)
@@ -285,20 +300,20 @@ class StaticPoints:
 
 @dataclass
 class ObjectState:
-    """One object at one time."""
+    """One object at one time, map frame. Read "m" as "units" where the estimate's scale is not METRIC."""
 
-    object_id: int
-    label: str
+    object_id: int  # from 1; never given to another object
+    label: str  # name given by a prompt, else the class that detectors see in it; "": none
     phase: ObjectPhase
     existence: float  # probability in [0, 1]
-    T_map_object: FloatArray  # (4, 4) pose of the oriented box
+    T_map_object: FloatArray  # (4, 4) pose of the oriented box: its centre (m) and axes
     pose_covariance: FloatArray  # (6, 6) x, y, z (m), rotation about map x, y, z (rad)
-    twist: FloatArray  # (6,) vx, vy, vz (m/s), wx, wy, wz (rad/s), map frame
-    twist_covariance: FloatArray  # (6, 6)
-    size_m: FloatArray  # (3,) extent along the box axes
-    point_count: int
-    first_seen_ns: int
-    last_seen_ns: int
+    twist: FloatArray  # (6,) vx, vy, vz of the centre (m/s), wx, wy, wz (rad/s), along the map's axes
+    twist_covariance: FloatArray  # (6, 6) of the same, (m/s)^2 and (rad/s)^2
+    size_m: FloatArray  # (3,) full extent along the box axes, m
+    point_count: int  # moving points that belong to it at this time
+    first_seen_ns: int  # stamp of the first image that shows it
+    last_seen_ns: int  # stamp of the newest one
     label_score: float = 0.0  # probability that `label` is right, in [0, 1]; 1 where a person gave it
     T_body_object: FloatArray = field(default_factory=lambda: np.eye(4))
     """(4, 4) the box in a frame that is fixed on the body: `T_map_object` by its inverse is the body's motion, however
@@ -313,20 +328,20 @@ class ObjectState:
 
 @dataclass
 class Estimate:
-    """What the system believes about one input frame."""
+    """What the system believes about one input frame. Everything in space is in the map's frame."""
 
-    index: int  # -1: there was no time to fit this frame, nothing but its live estimate will ever be said
-    stamp_ns: int
-    frame_id: str
+    index: int  # running number; -1: there was no time to fit this frame, only its live estimate will ever be said
+    stamp_ns: int  # of the input frame
+    frame_id: str  # name of the camera's optical frame
     stage: Stage
-    camera: Camera
-    T_map_cam: FloatArray  # (4, 4)
-    pose_status: PoseStatus
-    scale: Scale
+    camera: Camera  # of the input image
+    T_map_cam: FloatArray  # (4, 4) camera pose as used or found
+    pose_status: PoseStatus  # whether that pose can be relied upon
+    scale: Scale  # what a length of 1 means
     masks: NDArray[np.uint16]  # (H, W) object ids, 0 background
-    points: TrackedPoints
-    objects: list[ObjectState]
-    warnings: tuple[str, ...] = ()
+    points: TrackedPoints  # moving points
+    objects: list[ObjectState]  # ascending ids
+    warnings: tuple[str, ...] = ()  # what was odd about this frame, for people
     mask_confidence: NDArray[np.uint8] | None = None  # (H, W) probability of the label in `masks`, in 255ths
 
 
@@ -335,10 +350,10 @@ class QueryTracks:
     """Trajectories of query points over the frames `stamps_ns` (TAP-Vid conventions)."""
 
     query_points: FloatArray  # (Q, 3) t, y, x (frame number, px, px)
-    tracks: NDArray[np.float32]  # (Q, T, 2) x, y px
-    occluded: BoolArray  # (Q, T)
+    tracks: NDArray[np.float32]  # (Q, T, 2) x, y px of the input image
+    occluded: BoolArray  # (Q, T) True: hidden
     tracks_xyz: NDArray[np.float32]  # (Q, T, 3) m, map frame
-    confidence: NDArray[np.float32]  # (Q, T) in [0, 1]
+    confidence: NDArray[np.float32]  # (Q, T) probability to be within 5 px, and 5 cm where lengths are metres
     stamps_ns: NDArray[np.int64]  # (T,)
     first_index: int = 0  # frame number of the first column
 
@@ -347,12 +362,12 @@ class QueryTracks:
 class Rendered:
     """Images of the scene as seen by one camera at one time."""
 
-    rgb: NDArray[np.uint8]  # (H, W, 3)
-    depth_m: NDArray[np.float32]  # (H, W); NaN where nothing is
+    rgb: NDArray[np.uint8]  # (H, W, 3) red, green, blue; black where nothing is
+    depth_m: NDArray[np.float32]  # (H, W) along the optical axis, m; NaN where nothing is
     depth_sigma_m: NDArray[np.float32]  # (H, W) one standard deviation of the depth; NaN where nothing is
-    alpha: NDArray[np.float32]  # (H, W) in [0, 1]
+    alpha: NDArray[np.float32]  # (H, W) opacity in [0, 1]
     confidence: NDArray[np.float32]  # (H, W) learnt 3D confidence in [0, 1]
-    masks: NDArray[np.uint16]  # (H, W) object ids
+    masks: NDArray[np.uint16]  # (H, W) object ids, 0 background
 
 
 @dataclass
@@ -364,10 +379,10 @@ class Health:
     stride: int = 1  # every n-th frame is fitted now
     windows: int = 0  # windows fitted
     refinements: int = 0  # global rounds finished
-    gaussians_static: int = 0
-    gaussians_dynamic: int = 0
-    bases: int = 0
-    objects: int = 0
+    gaussians_static: int = 0  # Gaussians of the background
+    gaussians_dynamic: int = 0  # Gaussians on moving objects
+    bases: int = 0  # motion bases
+    objects: int = 0  # objects in the scene
     horizon: int = 0  # frames in the active horizon
     scale: Scale = Scale.UNKNOWN
     pose_status: PoseStatus = PoseStatus.OK
@@ -376,6 +391,6 @@ class Health:
     doubt: str = ""  # why what is taken for still may itself move now, in words
     live_consistency: float = 1.0  # squared error of live predictions by stated variance, running mean; 1 is honest
     live_inconsistent: bool = False  # whether that is outside its band
-    stage_seconds: dict[str, float] = field(default_factory=dict)  # total time by stage
-    raster_seconds: float = 0.0  # of which inside the raster kernels
+    stage_seconds: dict[str, float] = field(default_factory=dict)  # total time by stage, s
+    raster_seconds: float = 0.0  # of which inside the raster kernels, s
     warnings: dict[str, int] = field(default_factory=dict)  # text -> how often

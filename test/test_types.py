@@ -159,6 +159,15 @@ def test_no_points_have_the_declared_types() -> None:
     assert points.rgb.dtype == np.uint8 and points.confidence.dtype == np.float32
 
 
+def test_prompts_take_plain_lists_and_refuse_other_shapes() -> None:
+    prompt = Prompt(stamp_ns=0, points_px=[[1, 2], [3, 4]], positive=[True, False], box_px=[1, 2, 3, 4])  # type: ignore
+    assert prompt.points_px.shape == (2, 2) and prompt.positive.tolist() == [True, False]
+    assert prompt.box_px is not None and (prompt.box_px + 0.5).tolist() == [1.5, 2.5, 3.5, 4.5]
+    for wrong in ({"box_px": [1, 2, 3]}, {"points_px": [1, 2, 3]}, {"xyz_map": "here"}):
+        with pytest.raises(Motion4DError, match=f"{next(iter(wrong))}.*expected"):
+            Prompt(0, **wrong)  # type: ignore
+
+
 def test_prompts_do_not_share_their_points() -> None:
     first, second = Prompt(stamp_ns=1), Prompt(stamp_ns=2)
     assert first.points_px.shape == (0, 2) and first.positive.shape == (0,)

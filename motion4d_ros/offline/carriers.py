@@ -14,15 +14,15 @@ from motion4d_ros.offline.sources import SourceOptions
 class AnalyzeOptions:
     """Everything `motion4d analyze` can be told."""
 
-    input: Path
-    out: Path
+    input: Path  # bag, video, or folder of images
+    out: Path  # folder for the results
     source: SourceOptions = field(default_factory=SourceOptions)
     config: Config = field(default_factory=Config)
     explicit: frozenset[str] = frozenset()  # settings the user named himself: no option overrides them
-    queries: Path | None = None  # (Q, 3) t, y, x
+    queries: Path | None = None  # .npy with (Q, 3) points: frame number, y, x in px
     prompt_mask: Path | None = None  # label image of the first frame
     limit: int | None = None  # frames at most
-    overwrite: bool = False
+    overwrite: bool = False  # whether `out` may hold other files
     rerun: str = ""  # where to show the analysis while it runs: FILE.rrd, spawn or a viewer's URL; "": nowhere
     automatic: bool = False  # a network may be chosen by what lies in the cache (`--preset auto`)
 
@@ -31,8 +31,8 @@ class AnalyzeOptions:
 class Progress:
     """How far an analysis has come."""
 
-    frames: int
-    total: int | None
+    frames: int  # read so far
+    total: int | None  # in all; None: not known
     doing: str  # "frames", "last window", "writing …"
 
 
@@ -42,10 +42,10 @@ class AnalysisResult:
 
     out: Path
     """Where the files are: the folder asked for, or `partial` in it."""
-    files: list[Path]
-    frames: int
-    metrics: dict[str, Any]
-    warnings: list[str]
+    files: list[Path]  # what was written
+    frames: int  # frames analysed
+    metrics: dict[str, Any]  # what `metrics.json` holds
+    warnings: list[str]  # what was noticed, for people
     interrupted: bool = False
     signal: int = 0  # the signal that interrupted it
     failure: str = ""  # why the recording could not be read to its end, "" if it could

@@ -118,8 +118,11 @@ def query_scene(points_tyx: FloatArray, mapper: Mapper, horizon: Horizon, archiv
 
 
 def write_scene(mapper: Mapper, folder: Path) -> list[str]:
-    """Writes the scene (reloadable) and `scene.ply`; the paths written."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes the scene (reloadable) and `scene.ply`; the paths written. Raises `Motion4DError` where that fails."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Motion4DError(f"{folder}: cannot be made ({error.strerror}): name another folder") from None
     extra = {"objects": {str(label): channel for label, channel in mapper.channel_of.items()}}
     save_scene(mapper.scene, folder / SCENE_FILE, extra)
     export_ply(mapper.scene, folder / PLY_FILE)

@@ -22,10 +22,10 @@ SEEN_OPACITY = 0.1  # Gaussians fainter than this are not looked at
 
 @dataclass(frozen=True)
 class Step:
-    """One picture to take."""
+    """One picture to take: from where, and when."""
 
-    T_map_cam: FloatArray  # (4, 4)
-    time: float  # (fractional) frame index
+    T_map_cam: FloatArray  # (4, 4) camera to map, m; optical frame (x right, y down, z forward)
+    time: float  # (fractional) frame index, within `SavedScene.frames`
 
 
 @dataclass(frozen=True)

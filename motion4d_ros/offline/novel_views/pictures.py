@@ -33,14 +33,17 @@ def sized(camera: Camera, size: tuple[int, int]) -> Camera:
 
 
 class Photographer:
-    """Takes pictures of one saved scene with one camera."""
+    """Takes pictures of one saved scene with one camera, which need not be the one that filmed it. (H, W) is its size.
+
+    Times outside of `SavedScene.frames` continue the motion at constant velocity; `SavedScene.check_time` refuses them.
+    """
 
     def __init__(self, saved: SavedScene, camera: Camera) -> None:
         self._saved, self._camera = saved, camera
 
     @torch.no_grad()
     def rgb(self, step: Step) -> NDArray[np.uint8]:
-        """(H, W, 3) colours; black where nothing is."""
+        """(H, W, 3) red, green, blue; black where nothing is."""
         image = self._render(step, self._saved.scene.params["colors"])[0]
         return np.asarray((image.clip(0, 1) * 255).round(), np.uint8)
 

@@ -23,11 +23,11 @@ DEFAULT_RATE = 30.0  # frames a second, likewise
 class SavedScene:
     """The scene, and the trajectory of its cameras within the frames it holds."""
 
-    scene: Scene
+    scene: Scene  # Gaussians and motion bases, map frame
     names: NDArray[np.int64]  # (C,) object id of every semantic channel
-    camera: Camera
+    camera: Camera  # that took the images
     rate: float  # frames a second
-    T_map_cams: dict[int, FloatArray]  # frame number -> (4, 4); empty where the scene lies alone
+    T_map_cams: dict[int, FloatArray]  # frame number -> (4, 4) camera to map, m; empty where the scene lies alone
 
     @property
     def frames(self) -> range:
@@ -35,7 +35,7 @@ class SavedScene:
         return self.scene.bases.indices
 
     def check_time(self, frame: float) -> float:
-        """`frame`, if the scene knows how things moved then; else `Motion4DError`."""
+        """The (fractional) number of a `frame`, if the scene knows how things moved then; else `Motion4DError`."""
         first, last = self.frames[0], self.frames[-1]
         if not first <= frame <= last:
             raise Motion4DError(
@@ -46,7 +46,11 @@ class SavedScene:
 
 
 def open_scene(place: Path) -> SavedScene:
-    """The scene of a result's folder, of a folder that holds one, or of the file itself. Raises `Motion4DError`."""
+    """The scene of a result's folder, of a folder that holds one, or of the file itself.
+
+    Where no analysis lies beside it, the camera is `DEFAULT_CAMERA` (60 degrees wide) and there are no poses. Raises
+    `Motion4DError` for a place that holds no scene, or an empty or damaged one.
+    """
     if not place.exists():
         raise no_such_path(place)
     candidates = [place] if place.is_file() else [place / "scene" / SCENE_FILE, place / SCENE_FILE]

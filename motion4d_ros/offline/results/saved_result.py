@@ -35,12 +35,12 @@ from motion4d_ros.types import (
 
 @dataclass
 class SavedResult:
-    """One analysis on the disk. `missing` names the files that are not there."""
+    """One analysis on the disk. `missing` names the files that are not there; the rest is read as it is asked for."""
 
     folder: Path
-    metrics: dict[str, Any]
-    stamps_ns: list[int]  # of every frame
-    T_map_cams: dict[int, FloatArray]  # frame number -> (4, 4)
+    metrics: dict[str, Any]  # `metrics.json`
+    stamps_ns: list[int]  # of every frame, ns
+    T_map_cams: dict[int, FloatArray]  # frame number -> (4, 4) camera to map, m
     tracks: QueryTracks | None = None
     missing: list[str] = field(default_factory=list)
 
@@ -67,7 +67,7 @@ class SavedResult:
         return int(scenes[-1]["first_frame"])
 
     def labels(self, index: int) -> NDArray[np.uint16] | None:
-        """(H, W) object ids of a frame."""
+        """(H, W) object ids of a frame, 0 = background; None where its image is not there."""
         labels = cv2.imread(str(self.folder / "masks" / f"{index:06d}.png"), cv2.IMREAD_UNCHANGED)
         return None if labels is None else np.asarray(labels, np.uint16)
 
@@ -81,14 +81,16 @@ class SavedResult:
         return found
 
     def static_points(self) -> StaticPoints | None:
-        """The map of what stands still."""
+        """The map of what stands still, map frame, m; None where the bag is not there."""
         for message in self._messages("static_points"):
             points = _cloud(message)
             return StaticPoints(_columns(points, "xyz"), _rgb(points), points["confidence"].copy())
         return None
 
     def estimates(self) -> Iterator[Estimate]:
-        """What is believed of every frame, in order."""
+        """What is believed of every frame, in order; its masks have the size of the input. None where the bag is not
+        there: the iterator is then empty.
+        """
         index_of = {stamp: index for index, stamp in enumerate(self.stamps_ns)}
         clouds = self._messages("tracked_points")
         for message in self._messages("tracked_objects"):
@@ -126,7 +128,11 @@ class SavedResult:
 
 
 def read_result(folder: Path) -> SavedResult:
-    """Opens the folder of an analysis, or the partial one in it. Raises `Motion4DError` for anything else."""
+    """Opens the `folder` of an analysis.
+
+    Raises `Motion4DError` for a folder that is not there or holds no analysis, for damaged files, and where the
+    camera's poses are missing.
+    """
     if not folder.exists():
         raise no_such_path(folder)
     if not is_analysis(folder):
