@@ -145,11 +145,11 @@ class Motion4D:
         return state, fused
 
     def reason_to_restart(self, frame: Frame) -> str:
-        """Why `frame` will start a new scene; empty if it continues the scene. Whoever wants the last word on the
-        frames so far calls `flush` before such a frame is accepted.
+        """Why `frame` will start a new scene; "" if it continues the scene. Call `flush` before you push such a frame, if
+        you want the final estimates of the frames so far.
 
-        A stamp that goes backwards, a camera that changes, or a camera that is lost for good (`pose.restart_after`;
-        that can wait until a window is fitted). Raises `Motion4DError` for a stamp that stands still.
+        Reasons are a stamp that goes backwards, a camera that changes, and a camera that is lost for good
+        (`pose.restart_after`; that can wait until a window is fitted). Raises `Motion4DError` for a stamp that stands still.
         """
         reason = self.intake.reason_to_restart(frame)
         if not reason and self.intake.stranded and not self.yield_point.taken:
@@ -157,8 +157,8 @@ class Motion4D:
         return reason
 
     def set_timing(self, period_s: float | None, cost_s: float = 0.0) -> None:
-        """What only the owner of the engine knows, and realtime mode paces itself by: the time between frames as they
-        arrive, dropped ones included (None: unknown, the stamps must do), and what each costs the owner, s.
+        """Tells realtime mode what only the caller knows, in s: the time between frames as they arrive, dropped ones
+        included (None: unknown, the stamps are used), and what each frame costs the caller.
         """
         self.scheduler.set_timing(period_s, cost_s)
 
@@ -351,7 +351,7 @@ class Motion4D:
         self._start_scene()
 
     def inherit(self, other: Motion4D) -> None:
-        """Goes on with the ids of an engine that is given up, which may still be at work: none is used twice."""
+        """Continues the ids of an engine that was given up, so that none is used twice. The other may still run."""
         self.intake.begin_after(set(other.intake.known_ids))
         self._next_gaussian_id = other.mapper.scene.next_id + other.config.budget.max_dynamic  # it may go on a while
         self.mapper.scene.next_id = self._next_gaussian_id
