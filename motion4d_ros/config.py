@@ -44,7 +44,7 @@ class BudgetConfig:
 
     mode: str = tunable(
         "lossless",
-        "realtime: every frame is told about at once, and as many are fitted as the camera's pace allows; "
+        "realtime: every frame gets a live estimate at once, as many are fitted as the camera's pace allows; "
         "lossless: every frame gets all its work",
         choices=("realtime", "lossless"),
     )
@@ -111,7 +111,7 @@ class MasksConfig:
 
     discovery: str = tunable(
         "motion",
-        "What finds objects: motion against the static scene, a detector's boxes, or nobody but prompts",
+        "What finds objects: motion against the static scene, a detector's boxes, or none: prompts alone",
         choices=("motion", "detections", "none"),
     )
     source: str = tunable(
@@ -165,7 +165,7 @@ class DetectionsConfig:
 
     source: str = tunable(
         "given",
-        "given: what a topic or a file says; onnx: a network of our own looks at frames that come without detections",
+        "given: a topic or a file; onnx: a network of this node looks at frames that come without detections",
         choices=("given", "onnx"),
     )
     model: str = tunable(
@@ -180,7 +180,7 @@ class DetectionsConfig:
         fixed=True,
     )
     score: float = tunable(0.3, "Boxes of the network below this score are left out", minimum=0.0, maximum=1.0)
-    every: int = tunable(1, "The network looks at every so-manieth frame", unit="frames", minimum=1, maximum=1000)
+    every: int = tunable(1, "The network looks at every n-th frame", unit="frames", minimum=1, maximum=1000)
 
 
 @dataclass
@@ -217,7 +217,7 @@ class DepthConfig:
     )
     units_per_metre: float = tunable(
         0.0,
-        "What given depth counts a metre with: 1000 = mm, 5000 = TUM, 256 = KITTI, 4000 = 0.25 mm, 1 = m; "
+        "Units of given depth in one metre: 1000 = mm, 5000 = TUM, 256 = KITTI, 4000 = 0.25 mm, 1 = m; "
         "0 = recognise it",
         unit="1/m",
         minimum=0.0,
@@ -290,7 +290,7 @@ class RosConfig:
     autostart: bool = tunable(False, "Configure and activate by itself, without a lifecycle manager")
     preset: str = tunable(
         "auto",
-        "auto = where masks.source is propagation, a network of the cache outlines instead if this machine can run one",
+        "auto = a network of the cache outlines objects if this machine can run it and masks.source is propagation",
         choices=("auto", "none"),
     )
     image_transport: str = tunable("raw", "compressed: subscribe to <image>/compressed", choices=("raw", "compressed"))

@@ -145,11 +145,12 @@ class Motion4D:
         return state, fused
 
     def reason_to_restart(self, frame: Frame) -> str:
-        """Why `frame` will start a new scene; "" if it continues the scene. Call `flush` before you push such a frame, if
-        you want the final estimates of the frames so far.
+        """Why `frame` will start a new scene; "" if it continues the scene. Call `flush` before you push such a frame,
+        if you want the final estimates of the frames so far.
 
         Reasons are a stamp that goes backwards, a camera that changes, and a camera that is lost for good
-        (`pose.restart_after`; that can wait until a window is fitted). Raises `Motion4DError` for a stamp that stands still.
+        (`pose.restart_after`; that can wait until a window is fitted). Raises `Motion4DError` for a stamp that stands
+        still.
         """
         reason = self.intake.reason_to_restart(frame)
         if not reason and self.intake.stranded and not self.yield_point.taken:

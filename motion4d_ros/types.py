@@ -33,7 +33,7 @@ UNKNOWN_LABEL = -1
 
 
 class Stage(enum.Enum):
-    """How much thought went into an estimate. A later stage of the same stamp replaces an earlier one."""
+    """How far an estimate has been computed. A later stage of the same stamp replaces an earlier one."""
 
     LIVE = "live"  # predicted from the scene the moment the frame arrived
     WINDOW = "window"  # fitted with its window (stages 1 and 2)

@@ -165,7 +165,7 @@ def test_prompts_take_plain_lists_and_refuse_other_shapes() -> None:
     assert prompt.box_px is not None and (prompt.box_px + 0.5).tolist() == [1.5, 2.5, 3.5, 4.5]
     for wrong in ({"box_px": [1, 2, 3]}, {"points_px": [1, 2, 3]}, {"xyz_map": "here"}):
         with pytest.raises(Motion4DError, match=f"{next(iter(wrong))}.*expected"):
-            Prompt(0, **wrong)  # type: ignore
+            Prompt(0, **wrong)
 
 
 def test_prompts_do_not_share_their_points() -> None:

@@ -70,7 +70,7 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
     """Adds how a recording is read, what to follow in it, and with which settings: the same for one and for many."""
     where = parser.add_argument_group("what to read (topics of a bag, or folders beside a video or images)")
     where.add_argument("--image", metavar="TOPIC", help="images; may be left out where there is only one candidate")
-    where.add_argument("--camera-info", metavar="TOPIC|FILE", help="camera info; files: a calibration (YAML); found")
+    where.add_argument("--camera-info", metavar="TOPIC|FILE", help="camera info; files: a calibration; left out: found")
     where.add_argument(
         "--depth", metavar="TOPIC|DIR", help="depth: 16UC1, 32FC1; files: 16-bit PNG, .npy; none: leave it alone"
     )
@@ -78,14 +78,14 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
         "--depth-scale",
         type=float,
         metavar="UNITS_PER_METRE",
-        help="what depth counts a metre with: 1000 = mm, 5000 = TUM, 256 = KITTI, 4000 = .25 mm; left out: recognised",
+        help="units of depth in one metre: 1000 = mm, 5000 = TUM, 256 = KITTI, 4000 = .25 mm; left out: recognised",
     )
-    where.add_argument("--masks", metavar="TOPIC|DIR", help="object ids per pixel, however flickering")
+    where.add_argument("--masks", metavar="TOPIC|DIR", help="object ids per pixel; they may flicker")
     where.add_argument(
         "--detections", metavar="FILE.json|TOPIC", help="boxes, classes, scores: COCO's JSON; bags: Detection2DArray"
     )
     where.add_argument("--odometry", metavar="TOPIC", help="Odometry or PoseStamped of the camera, or of its robot")
-    where.add_argument("--poses", metavar="FILE|DIR", help="poses for a video or folder: TUM, EuRoC, KITTI; none")
+    where.add_argument("--poses", metavar="FILE|DIR", help="files only: TUM, EuRoC, KITTI; none: take no poses")
     where.add_argument("--fps", type=float, metavar="N", help="frames per second of a folder or video, else its stamps")
     where.add_argument("--intrinsics", type=_intrinsics, metavar="fx,fy,cx,cy", help="of the full image, px")
     where.add_argument("--image-glob", metavar="GLOB", help="which files of a folder are images, such as '*.color.jpg'")

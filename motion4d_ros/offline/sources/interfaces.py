@@ -41,7 +41,7 @@ class SourceOptions:
     use_tf: bool = False  # poses from /tf and /tf_static
     map_frame: str = "map"
     depth_frame: str = ""  # the frame that depth lies in, whatever its header says (bags); "": as it says
-    depth_units_per_metre: float = 0.0  # what depth counts a metre with (1000: mm); 0 = recognise it
+    depth_units_per_metre: float = 0.0  # units of depth in one metre (1000: mm); 0 = recognise it
     slop_s: float = 0.02  # largest difference of stamps that still belong together
     max_pose_gap_s: float = 0.5  # longer gaps between poses are not interpolated
 
