@@ -68,6 +68,7 @@ def test_sentences_that_nobody_reads_once_are_found(tool: Callable[[str], Module
     assert list(prose.long_sentences("<!-- cost -->\n" + "word " * 60 + "\n<!-- /cost -->\n")) == []
     assert [line for line, _ in prose.own_words("One.\nA network is a guest here.\n")] == [2]
     assert list(prose.own_words("`a guest`\n")) == []
+    assert [line for line, _ in prose.diary("One.\nA prior: tried and left out.\n")] == [2]
 
 
 PAGE = """# Page

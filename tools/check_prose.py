@@ -30,6 +30,10 @@ OWN_WORDS = re.compile(
     r"\b(whom to (?:trust|believe)|has the last word|(?:is|are) lent|a guest|in bad company)\b",
     re.IGNORECASE,
 )  # pictures that only their author understands
+DIARY = re.compile(
+    r"\b(tried,? (?:and|but) (?:dropped|left out|not kept)|an earlier version|(?:it|they|we) used to)\b",
+    re.IGNORECASE,
+)  # what belongs to the research log, with its date
 NOT_PROSE = (
     re.compile(r"<!--.*?-->", re.DOTALL),
     re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE),
@@ -124,6 +128,13 @@ def own_words(text: str) -> Iterator[tuple[int, str]]:
             yield number, f"{found[0]!r}: say it in the field's terms"
 
 
+def diary(text: str) -> Iterator[tuple[int, str]]:
+    """(Line, complaint) for what was done once, and is no longer so."""
+    for number, line in enumerate(prose(text).splitlines(), 1):
+        for found in DIARY.finditer(line):
+            yield number, f"{found[0]!r}: say what is; what was goes to docs/{NOTES}, with its date"
+
+
 def linted(path: Path, text: str) -> Iterator[tuple[int, str]]:
     """(Line, complaint) of proselint, as far as `RULES` names its checks."""
     from proselint.checks import __register__
@@ -158,7 +169,8 @@ def main(arguments: list[str]) -> int:
         if GENERATED_PAGE in text:
             continue
         lengths = () if page.name in (NOTES, *NOT_YET) else long_sentences(text)
-        checks = (own_words(text), linted(page, text), lengths)
+        past = () if page.name == NOTES else diary(text)
+        checks = (own_words(text), linted(page, text), lengths, past)
         for number, complaint in sorted(item for check in checks for item in check):
             sys.stdout.write(f"{page}:{number}: {complaint}\n")
             count += 1
