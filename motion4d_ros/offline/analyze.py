@@ -39,7 +39,10 @@ def analyze(
     engine_factory: Callable[[Config], Motion4D] | None = None,
     interrupt: Interrupt | None = None,
 ) -> AnalysisResult:
-    """Pushes every frame of the input through the engine and writes every file of the contract to `options.out`.
+    """Pushes every frame of the input through the engine and writes every file of the result to `options.out`.
+
+    `on_progress` is called as frames are read and files are written. `engine_factory` makes the engine; None: the real
+    one. `interrupt` says when to end early; None: after Ctrl-C, SIGTERM or SIGHUP, where it runs in the main thread.
 
     What it will need is checked first (`preflight`). After a signal, on a full disk, or when the input breaks off with
     an error after windows have been closed, the finished frames are written all the same, file by file; the result

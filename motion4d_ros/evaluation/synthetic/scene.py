@@ -46,16 +46,16 @@ class SyntheticScene:
     camera: Camera
     images: NDArray[np.uint8]  # (T, H, W, 3) RGB
     masks: NDArray[np.uint16]  # (T, H, W) true object ids, 0 background
-    depth_m: NDArray[np.float32]  # (T, H, W) true depth along z
-    T_map_cam: FloatArray  # (T, 4, 4)
+    depth_m: NDArray[np.float32]  # (T, H, W) true depth along z, m
+    T_map_cam: FloatArray  # (T, 4, 4) camera to map, m
     stamps_ns: NDArray[np.int64]  # (T,)
-    queries: FloatArray  # (Q, 3) t, y, x
+    queries: FloatArray  # (Q, 3) t, y, x: frame number, px
     query_object: NDArray[np.int64]  # (Q,) object id, 0 static
     tracks_xyz: NDArray[np.float32]  # (Q, T, 3) m, map frame
     tracks_yx: NDArray[np.float32]  # (Q, T, 2) px; y first
     visible: BoolArray  # (Q, T) inside the image and not occluded
-    in_masks: NDArray[np.uint16]  # (T, H, W) degraded
-    in_depth_m: NDArray[np.float32]  # (T, H, W) degraded
+    in_masks: NDArray[np.uint16]  # (T, H, W) degraded, as 2D networks' are
+    in_depth_m: NDArray[np.float32]  # (T, H, W) degraded, m
 
     def frames(self) -> list[Frame]:
         """The input of a pipeline: images and poses exact, masks and depth degraded."""
