@@ -472,6 +472,9 @@ def test_frames_in_the_horizon_are_rendered_and_others_refused(
 def test_a_saved_scene_loads_again(finished: tuple[Motion4D, list[Estimate]], tmp_path: Path) -> None:
     engine, _ = finished
     paths = engine.save_scene(str(tmp_path / "deep" / "folder"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Motion4DError, match="cannot be made"):
+        engine.save_scene(str(tmp_path / "file" / "folder"))
     assert all(Path(path).is_file() for path in paths) and len(paths) == 2
     loaded, extra = load_scene(Path(paths[0]))
     mine = engine.mapper.scene
