@@ -76,7 +76,7 @@ PAGE = """# Page
 ## Speed
 
 `python -m motion4d_ros.evaluation.bench_render
---seconds 1` on 2026-11-30 at 1234567:
+--seconds 1` on 2026-11-30 at 1234567 ([log](log.md#2026-12-01-later)):
 
 | image | forward | backward |
 |---|---|---|

@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CODE = ("motion4d_ros", "raster")
 COMMAND = re.compile(r"`((?:python -m motion4d_ros\.[\w.]+|tools/\w+\.py|make \w+(?:-\w+)*|motion4d \w+)[^`]*)`")
 DAY = re.compile(r"\b20\d\d-\d\d-\d\d\b")
+TARGET = re.compile(r"(?<=\])\([^)\s]*\)")  # of a link; the date in it is another table's
 REVISION = re.compile(r"\bat (?:revision )?([0-9a-f]{7})\b")
 FIGURES = 4  # a table with fewer numbers holds no measurements
 PAGES = ("README.md", "docs")
@@ -90,7 +91,7 @@ def claims_of(page: Path) -> list[Claim]:
         start = max((k for k in range(first) if lines[k].startswith("#")), default=0)
         near, around = section(lines, first, 3), (part(text, "provenance"), section(lines, first, 2), text)
         command = next((known[0] for place in (near, *around) if (known := commands(place))), "")
-        stated = next((days for place in (near, *around[:2]) if (days := DAY.findall(place))), [])
+        stated = next((days for place in (near, *around[:2]) if (days := DAY.findall(TARGET.sub("", place)))), [])
         name = str(page.relative_to(ROOT))
         date = max(stated) if stated else newest_change(name, first, last)
         since = git("rev-list", "--count", f"--since={date}T23:59:59", "HEAD", "--", *CODE) if date else ""
