@@ -30,6 +30,12 @@ class PoseCovariance:
         moved = lever(place - self.place)
         return PoseCovariance(place, *(moved @ each @ moved.T for each in (self.covariance, self.jitter, self.twist)))
 
+    def scaled(self, position: float, rotation: float) -> PoseCovariance:
+        """With variances of the position and of the rotation by these factors as large; the twist's stays."""
+        factor = np.sqrt(np.repeat([position, rotation], 3))
+        both = np.outer(factor, factor)
+        return PoseCovariance(self.place, both * self.covariance, both * self.jitter, self.twist)
+
     def of_points(self, xyz: FloatArray) -> FloatArray:
         """(N, 3, 3) covariances of points (N, 3) of the body, m, map."""
         moved = lever(xyz - self.place)[:, :3]

@@ -59,6 +59,7 @@ class Geometry:
         for index in sorted({new[-1]} if self.keyframes.count else {new[0], new[-1]}):
             self.keyframes.add(horizon.get(index))
         self._measure_again(horizon, chains)
+        self.tracked.check_consistency()
 
     def _label(self, horizon: Horizon, tracks: TrackSource, first: int) -> None:
         """Sets the labels of frames from position `first` on, and of those before that they are neighbours of."""
@@ -78,6 +79,7 @@ class Geometry:
         self.keyframes.start_again(frames, horizon)
         self.keyframes.unlink(horizon, horizon.frames[-1].index + 1, {state.index for state in horizon.frames})
         self._measure_again(horizon, chains)
+        self.tracked.check_consistency()
 
     def relative_motions(self, start: int, end: int) -> dict[int, Step]:
         """Motion of every object between two frames, by label; 0 is the static scene."""

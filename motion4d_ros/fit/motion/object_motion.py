@@ -9,6 +9,7 @@ import numpy as np
 
 from motion4d_ros.fit.motion.articulation import shares
 from motion4d_ros.fit.motion.pose_uncertainty import Adjusted
+from motion4d_ros.fit.motion.refit_consistency import RefitConsistency
 from motion4d_ros.geometry.pose_covariance import PoseCovariance
 from motion4d_ros.geometry.rigid import orthonormal, transform_points
 from motion4d_ros.types import FloatArray
@@ -26,6 +27,7 @@ class ObjectMotion:
     points: dict[int, FloatArray] = field(default_factory=dict)  # point id -> canonical position (3,), m
     scale_error: dict[int, float] = field(default_factory=dict)  # frame index -> log error of its depth prior
     adjusted: Adjusted | None = None  # what its poses came from last
+    consistency: RefitConsistency = field(default_factory=RefitConsistency)
     support: dict[int, int] = field(default_factory=dict)  # frame index -> points seen
     parts: list[ObjectMotion] = field(default_factory=list)  # empty: rigid
     detached_at: int | None = None  # first frame since which nothing links the object to its canonical frame
@@ -68,7 +70,14 @@ class ObjectMotion:
 
     def covariance(self, index: int) -> PoseCovariance | None:
         """How well the pose at a frame is known; None where it was never adjusted."""
-        return None if self.adjusted is None else self.adjusted.covariances.get(index)
+        known = None if self.adjusted is None else self.adjusted.covariances.get(index)
+        return None if known is None else self.consistency.scaled(index, known)
+
+    def check_consistency(self, least: int) -> None:
+        """After a window: holds the poses told before against the new ones, where at least `least` points were seen."""
+        if self.adjusted is not None:
+            measured = {index for index, count in self.support.items() if count >= least and index in self.poses}
+            self.consistency.adjusted(self.matrix, self.adjusted.covariances, measured)
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 

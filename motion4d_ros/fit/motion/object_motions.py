@@ -95,6 +95,11 @@ class ObjectMotions:
     def _watch(self, one: _Continued, horizon: Horizon) -> bool:
         return bool(one.new) and self.relocaliser.watch(one.motion, horizon, one.new)
 
+    def check_consistency(self) -> None:
+        """After a window: holds the poses of all objects told before against the new ones."""
+        for motion in self.by_id.values():
+            motion.check_consistency(self.options.min_points)
+
     def forget_before(self, index: int) -> None:
         """Drops what is older than frame `index`."""
         self.relocaliser.forget_before(index)

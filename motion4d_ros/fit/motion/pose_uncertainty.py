@@ -1,10 +1,11 @@
 """How well the poses of a body are known after bundle adjustment.
 
 The covariance is *marginal*: over the points, over the other poses, and over what the depth prior gets wrong. A body's
-canonical frame is a matter of choice (turning it, all poses change and no image does), so it is fixed by a convention:
-what it does to the poses of the frames in which the body was measured averages to zero (inner constraint; Triggs et
-al., "Bundle Adjustment - A Modern Synthesis", sec. 9.3). Covariances are those of the motion of a frame that is fixed
-on the body.
+canonical frame is a matter of choice (turning it, all poses change and no image does), so it is fixed by a convention,
+the one by which it is carried from window to window: the errors of the points shift and turn them by nothing on
+average (inner constraint; Triggs et al., "Bundle Adjustment - A Modern Synthesis", sec. 9.3). Covariances are those of
+the motion of a frame that is fixed on the body's points. While few views have been seen, the shape of the points is
+uncertain, and so is what later views will call the same orientation; a convention about the poses would hide that.
 
 Neighbouring points do not err independently: flow is smooth, and so are its errors. If they counted as independent,
 hundreds of points would promise a tenth of the true error. Every frame therefore has an unknown field of errors of
@@ -15,6 +16,7 @@ marginalised like everything else. In the same way, depth errs in part alike in 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -69,19 +71,22 @@ class Adjusted:
         length, support = len(body.t), body.inliers.sum(0)
         rows = _enough(body.inliers)
         some = Body(body.center, body.R, body.t, body.points[rows], body.depth_scale, body.depth_offset)
-        information = _reduced_information(some, select(self._seen, rows), self._options, self._sigma_flow_field)
-        per_frame = len(information) // length
-        measured = support >= self._least
-        gauge = _gauge(body, per_frame, measured)
-        stiffness = np.trace(information) / len(information)
-        information += stiffness / max(1.0, float(measured.sum())) * gauge @ gauge.T
+        system = _reduced_system(some, select(self._seen, rows), self._options, self._sigma_flow_field)
+        per_frame = len(system.information) // length
+        gauge = _gauge(body, per_frame)
+        measured = gauge * np.repeat(support >= self._least, per_frame)[:, None]
+        stiffness = np.trace(system.information) / len(system.information)  # whatever it is: see `change` below
+        system.information[:] += stiffness / max(1.0, float((support >= self._least).sum())) * measured @ measured.T
+        system = _with_common_scale(system, per_frame, self._options.sigma_scale)
+        turned, of_points = _turn_of_points(some, system)
         pose = np.flatnonzero(np.tile(np.arange(per_frame) < POSE, length))
-        whole: Any = _with_common_scale(information, per_frame, self._options.sigma_scale)
-        unit = np.zeros((len(whole), len(pose)))
-        unit[pose, np.arange(len(pose))] = 1.0
-        factor = linalg.cho_factor(whole, lower=True, overwrite_a=True, check_finite=False)
-        solved: FloatArray = linalg.cho_solve(factor, unit, overwrite_b=True, check_finite=False)[pose]
-        return solved.reshape(length, 6, length, 6)[:, TRANSLATION_FIRST][:, :, :, TRANSLATION_FIRST]
+        change = gauge[pose] @ turned  # of the poses, as the canonical frame is turned back to where the points were
+        change[np.arange(len(pose)), pose] += 1.0
+        factor: Any = linalg.cho_factor(system.information, lower=True, overwrite_a=True, check_finite=False)
+        solved = change @ linalg.cho_solve(factor, change.T, check_finite=False)
+        solved += gauge[pose] @ of_points @ gauge[pose].T
+        joint: FloatArray = ((solved + solved.T) / 2).reshape(length, 6, length, 6)
+        return joint[:, TRANSLATION_FIRST][:, :, :, TRANSLATION_FIRST]
 
 
 def _enough(inliers: BoolArray) -> NDArray[np.intp]:
@@ -95,8 +100,18 @@ def _enough(inliers: BoolArray) -> NDArray[np.intp]:
     return np.flatnonzero(chosen)
 
 
-def _reduced_information(body: Body, seen: Observations, options: BundleOptions, sigma_flow_field: float) -> FloatArray:
-    """(T P, T P) information on poses, depth nuisances and flow fields, the points marginalised."""
+@dataclass(frozen=True)
+class _ReducedSystem:
+    """Normal equations with the points marginalised."""
+
+    information: FloatArray  # (U, U) on poses, depth nuisances and flow fields: P unknowns for each of T frames
+    coupling: FloatArray  # (N, U, 3) of these unknowns and the points
+    of_points: FloatArray  # (N, 3, 3) information on the points, all else known
+
+
+def _reduced_system(
+    body: Body, seen: Observations, options: BundleOptions, sigma_flow_field: float
+) -> _ReducedSystem:
     lin = linearise(body, seen, options)
     count, length = seen.visible.shape
     fields = _fields(seen, lin.weight[..., 0]) * (sigma_flow_field / seen.sigma_px)[..., None]
@@ -123,17 +138,39 @@ def _reduced_information(body: Body, seen: Observations, options: BundleOptions,
     W = (weighted.swapaxes(-1, -2) @ lin.J_point).reshape(count, length * size, 3)
     root = np.linalg.inv(np.linalg.cholesky(H_pp)).swapaxes(1, 2)  # H_pp^-1 = root root^T
     flat = (W @ root).transpose(1, 0, 2).reshape(length * size, 3 * count)
-    return np.asarray(H.reshape(length * size, -1) - flat @ flat.T)
+    return _ReducedSystem(H.reshape(length * size, -1) - flat @ flat.T, W, H_pp)
 
 
-def _with_common_scale(information: FloatArray, per_frame: int, sigma: float) -> FloatArray:
+def _with_common_scale(system: _ReducedSystem, per_frame: int, sigma: float) -> _ReducedSystem:
     """With one unknown more: what the depth of the body is wrong by in all frames alike, beside what it is in each,
     which is expected to be `sigma`.
     """
+    information = system.information
     scale = np.arange(len(information)) % per_frame == SCALE
     column = information[:, scale].sum(1) - scale / sigma**2  # each frame's own prior says nothing of it
     common = column[scale].sum() + 1 / (COMMON_SHARE * sigma) ** 2
-    return np.block([[information, column[:, None]], [column[None], common]])
+    coupling = np.concatenate([system.coupling, system.coupling[:, scale].sum(1, keepdims=True)], 1)
+    return _ReducedSystem(np.block([[information, column[:, None]], [column[None], common]]), coupling, system.of_points)
+
+
+def _turn_of_points(body: Body, system: _ReducedSystem) -> tuple[FloatArray, FloatArray]:
+    """By how much the errors of the points turn and shift the canonical frame that is fitted to them.
+
+    (6, U) how that depends on the errors of the other unknowns, and (6, 6) its covariance were they known.
+    """
+    count = len(body.points)
+    x, y, z = (body.points - body.center).T
+    change = np.zeros((count, 3, POSE))  # of the points, as the frame turns by w and shifts by s: -(w x X + s)
+    change[:, 0, 1], change[:, 0, 2] = -z, y
+    change[:, 1, 0], change[:, 1, 2] = z, -x
+    change[:, 2, 0], change[:, 2, 1] = -y, x
+    change[:, range(3), range(3, POSE)] = -1.0
+    normal = np.einsum("nij,nik->jk", change, change)
+    normal += 1e-9 * np.trace(normal) * np.eye(POSE)  # a line of points turns about itself unseen
+    fitted = np.einsum("jk,nik->nji", np.linalg.inv(normal), change)
+    through = fitted @ np.linalg.inv(system.of_points)
+    by_unknowns = np.einsum("njk,nuk->ju", through, system.coupling, optimize=True)
+    return by_unknowns, np.einsum("njk,nlk->jl", through, fitted)
 
 
 def _fields(seen: Observations, weight: FloatArray) -> FloatArray:
@@ -147,11 +184,11 @@ def _fields(seen: Observations, weight: FloatArray) -> FloatArray:
     return np.asarray(np.stack(terms, -1) * shown)
 
 
-def _gauge(body: Body, per_frame: int, measured: BoolArray) -> FloatArray:
-    """(T P, 6) how a turn and a shift of the canonical frame change the poses of the frames that were `measured`."""
+def _gauge(body: Body, per_frame: int) -> FloatArray:
+    """(T P, 6) how a turn and a shift of the canonical frame change the poses."""
     change = np.zeros((len(body.t), per_frame, POSE))
     change[:, 0:3, 0:3] = change[:, 3:6, 3:6] = body.R
-    return np.asarray((change * measured[:, None, None]).reshape(-1, POSE))
+    return change.reshape(-1, POSE)
 
 
 def _jitter(joint: FloatArray) -> FloatArray:
