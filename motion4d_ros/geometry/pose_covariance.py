@@ -17,7 +17,8 @@ class PoseCovariance:
     covariance: FloatArray  # (6, 6) position, rotation
     jitter: FloatArray  # (6, 6) the part of it that neighbouring frames do not share
     twist: FloatArray = field(default_factory=lambda: np.zeros((6, 6)))
-    """(6, 6) of the velocity, m/s, and rate of rotation, rad/s, that a body which bends has no single one of."""
+    """(6, 6) of the velocity, m/s, and rate of rotation, rad/s, beside what a filter of the poses knows: errors that
+    change slowly look like motion, and a body that bends has no single one."""
 
     @property
     def shared(self) -> FloatArray:
@@ -31,10 +32,10 @@ class PoseCovariance:
         return PoseCovariance(place, *(moved @ each @ moved.T for each in (self.covariance, self.jitter, self.twist)))
 
     def scaled(self, position: float, rotation: float) -> PoseCovariance:
-        """With variances of the position and of the rotation by these factors as large; the twist's stays."""
+        """With variances of the position and of the rotation, and of their rates, by these factors as large."""
         factor = np.sqrt(np.repeat([position, rotation], 3))
         both = np.outer(factor, factor)
-        return PoseCovariance(self.place, both * self.covariance, both * self.jitter, self.twist)
+        return PoseCovariance(self.place, *(both * each for each in (self.covariance, self.jitter, self.twist)))
 
     def of_points(self, xyz: FloatArray) -> FloatArray:
         """(N, 3, 3) covariances of points (N, 3) of the body, m, map."""

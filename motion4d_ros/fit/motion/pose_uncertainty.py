@@ -33,6 +33,7 @@ FRAME_POINTS = 30
 """Points of a frame that are used where there are more: as errors are correlated, others say nothing new."""
 
 REACH = 2  # frames over which jitter is measured: nearer ones share most of their error
+DRIFT_REACH = 8  # frames before and after, between which the slow part of the errors is taken for motion
 POSE = 6
 COMMON_SHARE = 0.4  # of the error of depth that is expected in one frame: as much is common to all of them
 SCALE = 6  # place of the log scale error of a frame's depth among its unknowns
@@ -62,7 +63,8 @@ class Adjusted:
         """Frame index -> of the motion of the body's centre."""
         joint = self._joint_covariance()
         places, every = self._body.center + self._body.t, np.arange(len(self._body.t))
-        rows = zip(self._indices, places, joint[every, :, every], _jitter(joint), strict=True)
+        drift = _drift(joint, self._seen.seconds)
+        rows = zip(self._indices, places, joint[every, :, every], _jitter(joint), drift, strict=True)
         return {index: PoseCovariance(*each) for index, *each in rows}
 
     def _joint_covariance(self) -> FloatArray:
@@ -189,6 +191,17 @@ def _gauge(body: Body, per_frame: int) -> FloatArray:
     change = np.zeros((len(body.t), per_frame, POSE))
     change[:, 0:3, 0:3] = change[:, 3:6, 3:6] = body.R
     return change.reshape(-1, POSE)
+
+
+def _drift(joint: FloatArray, seconds: FloatArray) -> FloatArray:
+    """(T, 6, 6) of velocity and rate: what the errors change by over `DRIFT_REACH` frames before and after, by the
+    time between. A filter that takes errors as independent follows them as if they were motion.
+    """
+    place = np.arange(len(joint))
+    first, last = np.maximum(place - DRIFT_REACH, 0), np.minimum(place + DRIFT_REACH, len(joint) - 1)
+    difference = joint[first, :, first] + joint[last, :, last] - joint[first, :, last] - joint[last, :, first]
+    between = np.maximum(seconds[last] - seconds[first], 1e-3)
+    return np.asarray(difference / between[:, None, None] ** 2)
 
 
 def _jitter(joint: FloatArray) -> FloatArray:

@@ -20,14 +20,14 @@ from motion4d_ros.geometry.pose_covariance import PoseCovariance
 from motion4d_ros.geometry.rigid import transform_points
 from motion4d_ros.types import FloatArray
 
-EXPECTED = (1.5, 3.0)
+EXPECTED = (1.5, 4.0)
 """Factors of the variances of positions and rotations that are usual when a frame is told first (six made-up scenes,
 `python -m motion4d_ros.evaluation.calibration`)."""
 
 WEIGHT = 2.0  # of what is usual, in windows
 LARGEST = 50.0  # a window's change counts for no more: an object that is found again elsewhere has jumped once
 LEAST_GAIN = 0.25  # share of a variance that a later adjustment gains at least: later windows are no independent proof
-SETTLED = 0.3  # share of the excess that is left in frames which later windows have seen
+SETTLED = 0.1  # share of the excess that is left in frames which later windows have seen
 
 
 class _Told(NamedTuple):

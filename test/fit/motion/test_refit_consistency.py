@@ -10,7 +10,7 @@ from motion4d_ros.fit.motion.refit_consistency import EXPECTED, SETTLED, RefitCo
 from motion4d_ros.geometry.pose_covariance import PoseCovariance
 from motion4d_ros.geometry.rigid import pose_matrix
 
-WINDOW = 8
+WINDOW, WINDOWS = 8, 120
 SIGMA = 0.01  # m and rad, of a frame told first; later windows halve the variance
 PLACE = np.array([0.3, -0.2, 2.0])
 
@@ -19,7 +19,7 @@ def known(variance: float) -> PoseCovariance:
     return PoseCovariance(PLACE, variance * np.eye(6), 0.5 * variance * np.eye(6))
 
 
-def run(factor: float, windows: int = 40, seed: int = 0) -> RefitConsistency:
+def run(factor: float, windows: int = WINDOWS, seed: int = 0) -> RefitConsistency:
     """Windows whose first word errs by `factor` times the variance that it states, and whose second is half as wrong."""
     rng = np.random.default_rng(seed)
     consistency = RefitConsistency()
@@ -52,8 +52,8 @@ def test_before_anything_is_known_what_is_usual_is_told() -> None:
 
 def test_frames_that_later_windows_have_seen_keep_a_share_of_the_excess() -> None:
     consistency = run(8.0)
-    newest = consistency.scaled(40 * WINDOW - 1, known(1.0))
-    older = consistency.scaled(38 * WINDOW, known(1.0))
+    newest = consistency.scaled(WINDOWS * WINDOW - 1, known(1.0))
+    older = consistency.scaled((WINDOWS - 2) * WINDOW, known(1.0))
     assert newest.covariance[0, 0] == pytest.approx(consistency.factors[0])
     assert newest.jitter[3, 3] == pytest.approx(0.5 * consistency.factors[1])
     assert older.covariance[0, 0] == pytest.approx(1 + SETTLED * (consistency.factors[0] - 1))
