@@ -1,8 +1,9 @@
 """How far the depth of a rendered frame may be off: one standard deviation of every pixel.
 
 A pixel errs as its depth source does, as far as fusing many frames does not average that out; beside an edge of depth,
-by which side of it the pixel shows; and on an object as the object's pose does. The two shares are measured on scenes
-whose truth is known (`python -m motion4d_ros.evaluation.calibration`).
+by which side of it the pixel shows; and on an object as the object's pose does, and as its Gaussians lie about the
+surface that they were made from. The shares are measured on scenes whose truth is known
+(`python -m motion4d_ros.evaluation.calibration`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from motion4d_ros.geometry.pose_covariance import PoseCovariance
 from motion4d_ros.geometry.rigid import transform_points
 from motion4d_ros.types import Camera, FloatArray, IntArray
 
-SHARED = 0.17  # of the source's standard deviation, that all frames have in common
+SHARED = 0.2  # of the source's standard deviation, that all frames have in common
+SURFACE = 0.009  # of the distance of an object: its Gaussians lie about so far behind what they show
 EDGE = 0.3  # of the largest step of depth within two pixels, beyond what a slope explains
 
 
@@ -39,7 +41,7 @@ def depth_sigma(
         known, distance_sigma = covariance_of(label)
         row, column = np.nonzero((labels == label) & (depth_m > 0))
         z = depth_m[row, column].astype(np.float64)
-        variance[row, column] += (distance_sigma * z) ** 2
+        variance[row, column] += (distance_sigma**2 + SURFACE**2) * z**2
         if known is None:
             continue
         xyz_cam = camera.unproject(np.stack([column, row], 1).astype(float), z)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from motion4d_ros.fit.output.depth_uncertainty import EDGE, SHARED, depth_sigma
+from motion4d_ros.fit.output.depth_uncertainty import EDGE, SHARED, SURFACE, depth_sigma
 from motion4d_ros.geometry.pose_covariance import PoseCovariance
 from motion4d_ros.types import Camera
 
@@ -34,7 +34,7 @@ def test_an_object_errs_as_its_pose_does_along_the_ray_whatever_way_the_camera_l
     covariance = np.diag([0.05**2, 1.0, 1.0, 0, 0, 0])  # well known along x only
     known = PoseCovariance(np.array([2.0, 0, 0]), covariance, covariance)
     sigma = depth_sigma(depth, np.zeros(CAMERA.size), labels, T_map_cam, CAMERA, lambda _: (known, 0.0))
-    assert sigma[23, 31] == pytest.approx(0.05, rel=0.05) and sigma[0, 0] == 0.0
+    assert sigma[23, 31] == pytest.approx(np.hypot(0.05, 2 * SURFACE), rel=0.05) and sigma[0, 0] == 0.0
 
 
 def test_a_distance_that_no_sensor_tells_is_said_to_be_a_guess() -> None:
@@ -42,4 +42,4 @@ def test_a_distance_that_no_sensor_tells_is_said_to_be_a_guess() -> None:
     sigma = depth_sigma(
         np.full(CAMERA.size, 2.0), np.zeros(CAMERA.size), labels, np.eye(4), CAMERA, lambda _: (None, 0.3)
     )
-    assert sigma == pytest.approx(0.6)
+    assert sigma == pytest.approx(2 * np.hypot(0.3, SURFACE))
