@@ -111,9 +111,7 @@ class _ReducedSystem:
     of_points: FloatArray  # (N, 3, 3) information on the points, all else known
 
 
-def _reduced_system(
-    body: Body, seen: Observations, options: BundleOptions, sigma_flow_field: float
-) -> _ReducedSystem:
+def _reduced_system(body: Body, seen: Observations, options: BundleOptions, sigma_flow_field: float) -> _ReducedSystem:
     lin = linearise(body, seen, options)
     count, length = seen.visible.shape
     fields = _fields(seen, lin.weight[..., 0]) * (sigma_flow_field / seen.sigma_px)[..., None]
@@ -152,7 +150,9 @@ def _with_common_scale(system: _ReducedSystem, per_frame: int, sigma: float) -> 
     column = information[:, scale].sum(1) - scale / sigma**2  # each frame's own prior says nothing of it
     common = column[scale].sum() + 1 / (COMMON_SHARE * sigma) ** 2
     coupling = np.concatenate([system.coupling, system.coupling[:, scale].sum(1, keepdims=True)], 1)
-    return _ReducedSystem(np.block([[information, column[:, None]], [column[None], common]]), coupling, system.of_points)
+    return _ReducedSystem(
+        np.block([[information, column[:, None]], [column[None], common]]), coupling, system.of_points
+    )
 
 
 def _turn_of_points(body: Body, system: _ReducedSystem) -> tuple[FloatArray, FloatArray]:

@@ -1,11 +1,11 @@
 """Whether the poses of a body err as much as its adjustment says, checked against what later adjustments say.
 
-An adjustment knows how precise its solution is, not whether it is the right one: points that were followed wrongly agree
-with each other. Later windows see more, and what they change in the frames told before shows how far off those were. If
-all is honest, a first estimate differs from a later, better one by the difference of their covariances (Hausman,
-"Specification Tests in Econometrics", Econometrica 1978). The covariance is therefore taken to be right up to a factor,
-one for positions and one for rotations of a body, whose inverse-gamma posterior these differences make (the a-posteriori
-variance factor of adjustment theory; Baarda, "A Testing Procedure for Use in Geodetic Networks", 1968).
+An adjustment knows how precise its solution is, not whether it is the right one: points that were followed wrongly
+agree with each other. Later windows see more, and what they change in the frames told before shows how far off those
+were. If all is honest, a first estimate differs from a later, better one by the difference of their covariances
+(Hausman, "Specification Tests in Econometrics", Econometrica 1978). The covariance is therefore taken to be right up to
+a factor, one for positions and one for rotations of a body. These differences make its inverse-gamma posterior, as of
+the a-posteriori variance factor of adjustment theory (Baarda, "A Testing Procedure for Use in Geodetic Networks", 1968).
 """
 
 from __future__ import annotations

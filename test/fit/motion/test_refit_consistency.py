@@ -20,7 +20,7 @@ def known(variance: float) -> PoseCovariance:
 
 
 def run(factor: float, windows: int = WINDOWS, seed: int = 0) -> RefitConsistency:
-    """Windows whose first word errs by `factor` times the variance that it states, and whose second is half as wrong."""
+    """Windows whose first word errs by `factor` times the variance it states, and whose second is half as wrong."""
     rng = np.random.default_rng(seed)
     consistency = RefitConsistency()
     before: dict[int, np.ndarray] = {}
