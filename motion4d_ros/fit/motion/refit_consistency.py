@@ -5,7 +5,7 @@ agree with each other. Later windows see more, and what they change in the frame
 were. If all is honest, a first estimate differs from a later, better one by the difference of their covariances
 (Hausman, "Specification Tests in Econometrics", Econometrica 1978). The covariance is therefore taken to be right up to
 a factor, one for positions and one for rotations of a body. These differences make its inverse-gamma posterior, as of
-the a-posteriori variance factor of adjustment theory (Baarda, "A Testing Procedure for Use in Geodetic Networks", 1968).
+the a-posteriori variance factor of geodesy (Baarda, "A Testing Procedure for Use in Geodetic Networks", 1968).
 """
 
 from __future__ import annotations
