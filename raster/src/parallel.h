@@ -2,6 +2,8 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
+#include <system_error>
 #include <thread>
 #include <vector>
 

@@ -21,6 +21,7 @@ from motion4d_ros.fit.tracks.keyframes import Keyframes
 from motion4d_ros.fit.tracks.point_table import PointTable, from_chains
 from motion4d_ros.fit.window.horizon import Horizon
 from motion4d_ros.fit.window.yield_point import YieldPoint
+from motion4d_ros.geometry.label_images import resize_labels
 from motion4d_ros.priors.interfaces import TrackSource
 
 
@@ -65,10 +66,10 @@ class Geometry:
         """Sets the labels of frames from position `first` on, and of those before that they are neighbours of."""
         first = max(0, min(first, associate_identities(horizon, tracks)) - self.fusion.reach)
         self._yield_point()
-        fused = self.fusion.fuse(horizon.frames, tracks.flows, range(first, len(horizon)))
-        for position, one in fused.items():
+        sure = self.fusion.sure(horizon.frames, tracks.flows, range(first, len(horizon)))
+        for position, labels in sure.items():
             state = horizon.frames[position]
-            state.labels = one.sure(state.frame.camera.size)
+            state.labels = resize_labels(labels, state.frame.camera.size)
 
     def reconsider(self, horizon: Horizon, tracks: TrackSource, frames: Set[int]) -> None:
         """Measures all objects again, those in `frames`, whose labels have changed, with new points; adjusts all anew.

@@ -62,11 +62,6 @@ class Fused:
 
     labels: NDArray[np.int32]  # (H, W) the mode of the posterior
     confidence: NDArray[np.float32]  # (H, W) its probability
-    certain: NDArray[np.int32]  # (h, w) the mode before it followed edges, UNKNOWN_LABEL where it is less than `SURE`
-
-    def sure(self, size: tuple[int, int]) -> NDArray[np.int32]:
-        """(h, w) labels at `size` (height, width), `UNKNOWN_LABEL` where the mode is not sure: for geometry."""
-        return resize_labels(self.certain, size)
 
 
 @dataclass(frozen=True)
@@ -107,13 +102,36 @@ class MaskFusion:
         """The conclusion about the frames at `positions`, by position. Consecutive `frames` are each other's raters;
         `flows` may be of another size than the images. `scene` is what is rendered of some.
         """
-        shown = scene or {}
+        raters, judged, posterior = self._posterior(frames, flows, positions, scene or {})
+        return {p: raters.conclude(p, judged[p], posterior[p], edges=self._follow_edges) for p in positions}
+
+    def sure(
+        self,
+        frames: Sequence[MaskedFrame],
+        flows: FlowSource,
+        positions: Sequence[int],
+        scene: Mapping[int, SceneLabels] | None = None,
+    ) -> dict[int, NDArray[np.int32]]:
+        """As :meth:`fuse`, for geometry: (h, w) labels before they follow edges, at the size at which they are fused,
+        `UNKNOWN_LABEL` where they are not sure.
+        """
+        raters, judged, posterior = self._posterior(frames, flows, positions, scene or {})
+        return {p: raters.sure(judged[p], posterior[p]) for p in positions}
+
+    def _posterior(
+        self,
+        frames: Sequence[MaskedFrame],
+        flows: FlowSource,
+        positions: Sequence[int],
+        shown: Mapping[int, SceneLabels],
+    ) -> tuple[_Raters, dict[int, _Judged], dict[int, NDArray[np.float32]]]:
+        """What is said about frames, and the posterior (n, K) of what is disputed, by position."""
         raters = _Raters(frames, flows, self.reach, self.size_for(frames[-1].output_size))
         near = range(max(0, min(positions) - self.reach), min(len(frames), max(positions) + self.reach + 1))
         self._names = raters.names = _names([raters.labels(k) for k in near], list(shown.values()))
         judged = {position: raters.collect(position, shown.get(position)) for position in positions}
         posterior, self._reliability = estimate({p: one.evidence for p, one in judged.items()}, len(self._names))
-        return {p: raters.conclude(p, judged[p], posterior[p], edges=self._follow_edges) for p in positions}
+        return raters, judged, posterior
 
     def fuse_newest(self, frames: Sequence[MaskedFrame], flows: FlowSource) -> Fused:
         """The conclusion about the last of `frames` by itself and those before it, with the worth that raters had."""
@@ -225,24 +243,35 @@ class _Raters:
         """The posterior (n, K) of the disputed pixels -> labels of the whole frame, background elsewhere; smoothed
         along `edges` of the picture.
         """
-        frame, count = self._frames[position], len(self.names)
-        if count == 1 or len(judged.pixels) == 0:
-            nothing = np.zeros(frame.output_size, np.int32)
-            return Fused(nothing, np.ones(frame.output_size, np.float32), nothing)
+        frame = self._frames[position]
+        if len(self.names) == 1 or len(judged.pixels) == 0:
+            return Fused(np.zeros(frame.output_size, np.int32), np.ones(frame.output_size, np.float32))
+        planes = self._all_planes(judged, posterior)
+        if edges:
+            self._smooth(planes, frame.picture(self._size), judged.pixels)
+        return Fused(*self._mode(resize_planes(planes, frame.output_size)))
+
+    def sure(self, judged: _Judged, posterior: NDArray[np.float32]) -> NDArray[np.int32]:
+        """(H, W) labels by the posterior (n, K) of the disputed pixels, UNKNOWN_LABEL where it is less than `SURE`."""
+        result = np.zeros(self._size, np.int32)
+        if len(self.names) > 1:
+            shares = judged.shares.copy()
+            shares[judged.disputed] = posterior
+            labels, confidence = self._mode(shares)
+            result.reshape(-1)[judged.pixels] = np.where(confidence >= SURE, labels, UNKNOWN_LABEL)
+        return result
+
+    def _all_planes(self, judged: _Judged, posterior: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(H, W, K) of the whole frame, background where nobody takes pixels for an object."""
         height, width = self._size
-        flat = np.zeros((height * width, count), np.float32)
+        flat = np.zeros((height * width, len(self.names)), np.float32)
         flat[:, 0] = 1.0
         flat[judged.pixels] = judged.shares
         flat[judged.pixels[judged.disputed]] = posterior
-        planes: NDArray[np.float32] = flat.reshape(height, width, count)
-        labels, confidence = self._mode(planes)
-        certain = np.where(confidence >= SURE, labels, UNKNOWN_LABEL).astype(np.int32)
-        if edges:
-            self._smooth(planes, frame.picture(self._size), judged.pixels)
-        return Fused(*self._mode(resize_planes(planes, frame.output_size)), certain)
+        return flat.reshape(height, width, -1)
 
     def _mode(self, planes: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """(H, W) labels of the largest of (H, W, K) planes, and how large it is."""
+        """(...) labels of the largest of (..., K) planes, and how large it is."""
         best = planes.argmax(-1)
         confidence = np.take_along_axis(planes, best[..., None], -1)[..., 0]
         return np.asarray(self.names, np.int32)[best], np.clip(confidence, 0.0, 1.0)

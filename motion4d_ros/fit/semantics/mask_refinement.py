@@ -48,11 +48,10 @@ class MaskRefinement:
         else:
             first = horizon.first_index
             shown_at = {index - first: shown for index, shown in scene.items()}
-            for position, fused in self.fusion.fuse(
-                horizon.frames, self.tracks.flows, sorted(shown_at), shown_at
-            ).items():
+            sure = self.fusion.sure(horizon.frames, self.tracks.flows, sorted(shown_at), shown_at)
+            for position, labels in sure.items():
                 state = horizon.frames[position]
-                state.labels = fused.sure(state.frame.camera.size)
+                state.labels = resize_labels(labels, state.frame.camera.size)
         for index in views:
             target = targets[index]
             channels, known = label_channels(horizon.get(index).labels, self.channel_of)

@@ -1,41 +1,47 @@
 """Measuring points again, straight from a keyframe, with the scene as the first guess.
 
-Chained flow drifts by a tenth of a pixel and more per frame. Here a keyframe is warped into another frame with the
-scene's own geometry and motion, and dense flow between that warp and the real image measures what is left: one short
-step instead of a chain, and it finds points again behind an occlusion. The result is a measurement of images: where
-the warp was off, the flow takes it back, so it stays valid when the scene is refined.
+Chained flow drifts by a tenth of a pixel and more per frame. Here the patch about a point of a keyframe is warped as
+the scene's own geometry and motion say it looks in another frame, and aligned there by its grey values
+(`native_alignment`): one short step instead of a chain, and it finds points again behind an occlusion. The result is a
+measurement of images: where the scene was off, the alignment takes it back, so it stays valid when the scene is
+refined.
 
-Dense flow takes back too little, though, and the same error in every frame ends as a wrong rate of turning. So the
-warp of an object is corrected by the rigid motion that is still missing (`photometric_alignment`), and measured again.
+A patch that was warped wrongly is found less well. So the motion of an object is corrected by the rigid motion that its
+points say is still missing, and measured again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.fit.motion.object_motion import Bending, Step, back, moved
-from motion4d_ros.fit.tracks.photometric_alignment import FEWEST_PIXELS, align_photometrically, moved_px
-from motion4d_ros.geometry.image_warping import sample
+from motion4d_ros.fit.tracks.native_alignment import Aligned, Patches, Picture, align_patches, fit_surfaces
+from motion4d_ros.geometry.bundle import refine_pose
 from motion4d_ros.geometry.rigid import transform_points
-from motion4d_ros.priors.flow.optical_flow import consistency, dis_flow
 from motion4d_ros.types import BACKGROUND, BoolArray, Camera, FloatArray, IntArray
 
 NOISE_PX = 0.2  # of a link, one standard deviation
 MAX_DISAGREEMENT_PX = 0.8  # forward-backward
 MAX_RESIDUAL_PX = 8.0  # a larger correction is more likely a mistake
+MAX_SIGMA_PX = 1.0  # by noise: a patch with less texture, or with edges of one direction alone, is not found
 MIN_CORRELATION = 0.6  # of the patches, normalised
 DEPTH_TOLERANCE = 0.06  # relative: farther behind means hidden
-PATCH_PX = 3  # half width
-STATIC_FINEST_SCALE = 1  # of the flow of what stands still: its warp is good, and half the resolution costs a quarter
-SHOWN_SHARE = 0.5  # of an object: of the rest, too many pixels are its occluder's where masks are rough
-CORRECTED_PX = 0.1  # median shift below which a warp is not corrected any further
+SURFACE_PX = 5  # half width of the windows in which inverse depth is taken for a polynomial of second order
+MOST_RELIEF = 0.3  # by which depth may change within them, relative
+STEP_PX = 4.0  # aside, where surfaces are projected to learn how patches are warped
+STEPS = STEP_PX * np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1], [1, 1], [-1, -1]])
+SHOWN_SHARE = 0.5  # of an object's points: of the rest, too many are its occluder's where masks are rough
+FEWEST_POINTS = 12  # from which an object's motion is corrected
+CORRECTED_PX = 0.5  # median shift below which a warp is not corrected any further
+POSE_STEPS = 6  # of Gauss-Newton
 EDGE_SIGMA_PX = 0.6  # of points at an object's edge, in addition
-MARGIN_PX = 16  # around an object; flow needs surroundings
-CORRECTION_PIXELS = 400  # pixels from which a correction is found
+TOGETHER = 20_000  # points that are aligned in one go: how long a pause may be put off
 NOWHERE_PX = -1e4
 
 
@@ -47,6 +53,18 @@ class View:
     labels: IntArray  # (H, W)
     depth_m: FloatArray  # (H, W), NaN = unknown
     T_map_cam: FloatArray  # (4, 4)
+
+    @cached_property
+    def picture(self) -> Picture:
+        """The image and its labels, from fine to coarse."""
+        return Picture(self.gray, self.labels)
+
+    @cached_property
+    def core(self) -> BoolArray:
+        """(H, W) whether all pixels around have the same label."""
+        labels = self.labels.astype(np.float32)
+        square = np.ones((3, 3), np.uint8)
+        return np.asarray(cv2.erode(labels, square) == cv2.dilate(labels, square), bool)
 
 
 @dataclass
@@ -79,6 +97,30 @@ class Measured:
         return Measured(warped.copy(), np.zeros(count, bool), np.full(count, np.inf, np.float32), warped)
 
 
+@dataclass
+class Request:
+    """N points of a keyframe that are to be measured in another frame."""
+
+    source: View
+    target: View
+    motions: dict[int, Step]  # by label: how the object moves, map frame, from the target's time to the source's
+    uv_source: FloatArray  # (N, 2) px
+
+    @cached_property
+    def labels(self) -> IntArray:
+        """(N,) labels of the points."""
+        return labels_at(self.source.labels, self.uv_source)
+
+
+@dataclass
+class _Expected:
+    """Where the scene has N points in the target's camera, and how their surroundings look there."""
+
+    xyz_cam: FloatArray  # (N, 3) m; NaN: nowhere
+    uv_px: FloatArray  # (N, 2); NaN: nowhere
+    warp: FloatArray  # (N, 2, 5) where a step in the source goes in the target: see `native_alignment.Patches`
+
+
 def labels_at(labels: IntArray, uv_px: FloatArray) -> IntArray:
     """(N,) labels (H, W) at pixels (N, 2)."""
     column, row = np.rint(uv_px).astype(int).T
@@ -88,212 +130,161 @@ def labels_at(labels: IntArray, uv_px: FloatArray) -> IntArray:
 def expected(source: View, target: View, motions: dict[int, Step], uv_source: FloatArray, camera: Camera) -> FloatArray:
     """(N, 2) where the scene expects points `uv_source` (N, 2) of `source` in `target`; far outside: nowhere.
 
-    `motions` as for :func:`correspondence`.
+    `motions` as for :class:`Request`.
     """
     labels = labels_at(source.labels, uv_source)
     depth = source.depth_m[tuple(np.rint(uv_source).astype(int).T[::-1])]
     xyz_cam = camera.unproject(uv_source.astype(np.float64), depth.astype(np.float64))
-    where = np.full((len(labels), 2), np.nan)
-    T_target_map = np.linalg.inv(target.T_map_cam)
-    for label, motion in motions.items():
-        chosen = labels == label
-        there = moved(back(motion), transform_points(source.T_map_cam, xyz_cam[chosen]))
-        where[chosen] = camera.project(transform_points(T_target_map, there))
-    return np.nan_to_num(where, nan=NOWHERE_PX)
-
-
-def correspondence(
-    source: View, target: View, motions: dict[int, Step], camera: Camera, target_camera: Camera | None = None
-) -> tuple[NDArray[np.float32], BoolArray]:
-    """For every pixel of `target`: where the scene says it was in `source` (H, W, 2), and whether it was seen there.
-
-    `motions[label]` is how the object moves, map frame, from the target's time to the source's; labels without an
-    entry are invalid. `target_camera` is that of a target cut out of its picture.
-    """
-    seen_by = target_camera or camera
-    where = np.full((*target.labels.shape, 2), np.nan, np.float32)
-    ok = np.zeros(target.labels.shape, bool)
-    T_source_map = np.linalg.inv(source.T_map_cam)
-    for label, motion in motions.items():
-        row, column = np.nonzero((target.labels == label) & (target.depth_m > 0))
-        xyz_cam = seen_by.unproject(np.stack([column, row], 1).astype(np.float64), target.depth_m[row, column])
-        before = transform_points(T_source_map, moved(motion, transform_points(target.T_map_cam, xyz_cam)))
-        uv = camera.project(before)
-        inside = np.isfinite(uv).all(1) & (uv >= 0).all(1)
-        inside &= (uv[:, 0] <= camera.width - 1) & (uv[:, 1] <= camera.height - 1)
-        at = np.where(inside[:, None], uv, 0.0)
-        there = sample(source.depth_m, at)
-        near = np.abs(there - before[:, 2]) < DEPTH_TOLERANCE * np.maximum(there, 1e-3)  # not so where depth is unknown
-        where[row, column] = uv
-        ok[row, column] = inside & near & (sample(source.labels, at, nearest=True) == label)
-    return where, ok
+    uv = camera.project(_carried(source, target, motions, labels, xyz_cam))
+    return np.nan_to_num(uv, nan=NOWHERE_PX)
 
 
 def measure(
-    source: View,
-    target: View,
-    motions: dict[int, Step],
-    uv_source: FloatArray,
-    camera: Camera,
+    source: View, target: View, motions: dict[int, Step], uv_source: FloatArray, camera: Camera
 ) -> Measured:
     """Where the points `uv_source` (N, 2) of the keyframe `source` are in `target`; `motions` as for
-    :func:`correspondence`.
+    :class:`Request`.
     """
-    result = Measured.nowhere(expected(source, target, motions, uv_source, camera))
-    labels = labels_at(source.labels, uv_source)
-    for label in np.unique(labels[labels >= BACKGROUND]).tolist():
-        rows = np.flatnonzero(labels == label)
-        if label == BACKGROUND:
-            warp = _Warp(source, target, motions, camera, camera, finest_scale=STATIC_FINEST_SCALE)
-            result.put(rows, warp.measure(uv_source[rows], result.warped_px[rows]))
-        else:
-            result.put(rows, measure_object(source, target, label, motions, uv_source[rows], camera))
+    return measure_all([Request(source, target, motions, uv_source)], camera)[0]
+
+
+def measure_all(
+    requests: Sequence[Request], camera: Camera, threads: int = 1, between: Callable[[], None] = lambda: None
+) -> list[Measured]:
+    """What each of some requests measures; `between` runs now and then. The same for any number of `threads`."""
+    results: list[Measured] = []
+    some: list[Request] = []
+    for k, request in enumerate(requests):
+        some.append(request)
+        if sum(len(one.uv_source) for one in some) >= TOGETHER or k == len(requests) - 1:
+            between()
+            results += _measure_some(some, camera, threads)
+            some = []
+    return results
+
+
+def _measure_some(requests: Sequence[Request], camera: Camera, threads: int) -> list[Measured]:
+    surfaces = [_surface(request, camera) for request in requests]
+    guesses = [_expect(request, surface, camera) for request, surface in zip(requests, surfaces, strict=True)]
+    aligned = _align(requests, guesses, threads)
+    measured = [_checked(*one) for one in zip(requests, guesses, aligned, strict=True)]
+    again: list[tuple[int, NDArray[np.intp], Request, _Expected]] = []
+    for k, request in enumerate(requests):
+        motions = {**request.motions, **_corrections(request, guesses[k], measured[k], camera)}
+        changed = [label for label, step in motions.items() if step is not request.motions[label]]
+        rows = np.flatnonzero(np.isin(request.labels, changed))
+        if len(rows):
+            part = Request(request.source, request.target, motions, request.uv_source[rows])
+            again.append((k, rows, part, _expect(part, surfaces[k][rows], camera)))
+    aligned = _align([part for _, _, part, _ in again], [guess for *_, guess in again], threads)
+    for (k, rows, part, guess), found in zip(again, aligned, strict=True):
+        measured[k].put(rows, _checked(part, guess, found))
+    return measured
+
+
+def _surface(request: Request, camera: Camera) -> FloatArray:
+    """(N, 7, 3) camera points of the keyframe: the points, and where their surface is `STEPS` pixels aside; NaN where
+    depth is unknown.
+    """
+    view, uv = request.source, request.uv_source.astype(np.float64)
+    inverse = fit_surfaces(view.depth_m, view.picture.labels, uv, SURFACE_PX, DEPTH_TOLERANCE).astype(np.float64)
+    x, y = STEPS.T
+    shape = (inverse / inverse[:, :1]) @ np.stack([np.ones(len(STEPS)), x, y, x * x, x * y, y * y])
+    there = inverse[:, :1] * np.clip(shape, 1 - MOST_RELIEF, 1 + MOST_RELIEF)
+    return camera.unproject(uv[:, None] + STEPS, 1.0 / there)
+
+
+def _carried(
+    source: View, target: View, motions: dict[int, Step], labels: IntArray, xyz_cam: FloatArray
+) -> FloatArray:
+    """(..., 3) points of the source's camera in the target's; the first axis is that of `labels`. NaN: nowhere."""
+    there = np.full(xyz_cam.shape, np.nan)
+    T_target_map = np.linalg.inv(target.T_map_cam)
+    for label, motion in motions.items():
+        chosen = labels == label
+        if chosen.any():
+            flat = transform_points(source.T_map_cam, xyz_cam[chosen]).reshape(-1, 3)
+            there[chosen] = transform_points(T_target_map, moved(back(motion), flat)).reshape(xyz_cam[chosen].shape)
+    return there
+
+
+def _expect(request: Request, surface: FloatArray, camera: Camera) -> _Expected:
+    """Where the scene has points of a keyframe on their `surface` (N, 7, 3)."""
+    xyz = _carried(request.source, request.target, request.motions, request.labels, surface)
+    uv = camera.project(xyz)
+    return _Expected(xyz[:, 0], uv[:, 0], _second_order(uv))
+
+
+def _second_order(uv: FloatArray) -> FloatArray:
+    """(N, 2, 5) coefficients of x, y, x², x y, y² of where steps go that bring points to `uv` (N, 7, 2); see `STEPS`."""
+    middle, right, left, below, above, far, near = np.moveaxis(uv, 1, 0)
+    h = STEP_PX
+    by_xx, by_yy = (right + left - 2 * middle) / (2 * h * h), (below + above - 2 * middle) / (2 * h * h)
+    by_xy = (far + near - 2 * middle) / (2 * h * h) - by_xx - by_yy
+    return np.stack([(right - left) / (2 * h), (below - above) / (2 * h), by_xx, by_xy, by_yy], -1)
+
+
+def _align(requests: Sequence[Request], guesses: Sequence[_Expected], threads: int) -> list[Aligned]:
+    """Finds the points of all requests at once."""
+    if not requests:
+        return []
+    views = list({id(view): view for request in requests for view in (request.source, request.target)}.values())
+    number = {id(view): k for k, view in enumerate(views)}
+    counts = [len(request.uv_source) for request in requests]
+    patches = Patches(
+        np.repeat([number[id(request.source)] for request in requests], counts),
+        np.repeat([number[id(request.target)] for request in requests], counts),
+        np.concatenate([request.labels for request in requests]),
+        np.concatenate([request.uv_source for request in requests]),
+        np.concatenate([guess.uv_px for guess in guesses]),
+        np.concatenate([guess.warp for guess in guesses]),
+    )
+    found = align_patches([view.picture for view in views], patches, threads)
+    bounds = np.cumsum([0, *counts])
+    parts = (slice(first, last) for first, last in zip(bounds[:-1], bounds[1:], strict=True))
+    return [
+        Aligned(found.uv_px[part], found.returned_px[part], found.likeness[part], found.sigma_px[part])
+        for part in parts
+    ]
+
+
+def _checked(request: Request, guess: _Expected, aligned: Aligned) -> Measured:
+    """What was found, where it is plausible: the target shows the same object there, about as far away."""
+    result = Measured.nowhere(np.nan_to_num(guess.uv_px, nan=NOWHERE_PX))
+    target = request.target
+    height, width = target.labels.shape
+    residual = np.linalg.norm(aligned.uv_px - guess.uv_px, axis=1)
+    found = (residual < MAX_RESIDUAL_PX) & (aligned.returned_px < MAX_DISAGREEMENT_PX)
+    found &= (aligned.likeness > MIN_CORRELATION) & (aligned.sigma_px < MAX_SIGMA_PX)
+    found &= (aligned.uv_px >= 0).all(1) & (aligned.uv_px[:, 0] <= width - 1) & (aligned.uv_px[:, 1] <= height - 1)
+    rows = np.flatnonzero(found)
+    uv = aligned.uv_px[rows]
+    column, row = np.rint(uv).astype(int).T
+    depth = guess.xyz_cam[rows, 2]
+    shown = (target.labels[row, column] == request.labels[rows])
+    shown &= np.abs(target.depth_m[row, column] - depth) < DEPTH_TOLERANCE * depth  # not so where depth is unknown
+    rows, uv, column, row = rows[shown], uv[shown], column[shown], row[shown]
+    core = target.core[row, column] & labels_at(request.source.core, request.uv_source[rows])
+    doubt = np.where(core, 0.0, np.where(request.labels[rows] == BACKGROUND, np.inf, EDGE_SIGMA_PX))
+    returned, sigma = aligned.returned_px[rows], aligned.sigma_px[rows]
+    spread = np.sqrt(NOISE_PX**2 + doubt**2 + (0.5 * returned) ** 2 + sigma**2 + (0.1 * residual[rows]) ** 2)
+    result.uv_px[rows], result.sigma_px[rows], result.found[rows] = uv, spread, np.isfinite(spread)
     return result
 
 
-def measure_object(
-    source: View,
-    target: View,
-    label: int,
-    motions: dict[int, Step],
-    uv_source: FloatArray,
-    camera: Camera,
-) -> Measured:
-    """The same for points of one object alone: its warp is corrected, unless it bends, and measured again."""
-    guess = expected(source, target, motions, uv_source, camera)
-    if label not in motions or not (target.labels == label).any() or len(uv_source) == 0:
-        return Measured.nowhere(guess)
-    corner, part, part_camera = _cut_out(target, label, camera)
-    step = motions[label]
-    motion = {label: step}
-    warp = _Warp(source, part, motion, camera, part_camera)
-    shown = int((source.labels == label).sum())
-    if not isinstance(step, Bending):  # no rigid motion is missing there
-        correction = warp.correction(label, max(FEWEST_PIXELS, SHOWN_SHARE * shown))
-        if correction is not None:
-            motion[label] = step @ correction
-            warp = _Warp(source, part, motion, camera, part_camera)
-    guess = expected(source, target, motion, uv_source, camera)
-    result = warp.measure(uv_source, guess - corner, EDGE_SIGMA_PX)
-    result.uv_px += corner
-    result.warped_px += corner
+def _corrections(request: Request, guess: _Expected, measured: Measured, camera: Camera) -> dict[int, Step]:
+    """By label, the motions of rigid objects that have to be others for their points to be where they were found."""
+    result: dict[int, Step] = {}
+    for label in np.unique(request.labels[request.labels > BACKGROUND]).tolist():
+        step, mine = request.motions.get(label), request.labels == label
+        rows = np.flatnonzero(mine & measured.found)
+        if step is None or isinstance(step, Bending) or len(rows) < max(FEWEST_POINTS, SHOWN_SHARE * mine.sum()):
+            continue
+        xyz = guess.xyz_cam[rows]
+        rays = camera.unproject(measured.uv_px[rows].astype(np.float64), np.ones(len(rows)))[:, :2]
+        T, _, _ = refine_pose(np.eye(4), xyz, rays, measured.sigma_px[rows] / camera.fx, POSE_STEPS)
+        shift = np.linalg.norm(camera.project(transform_points(T, xyz)) - guess.uv_px[rows], axis=1)
+        if CORRECTED_PX < np.median(shift) < MAX_RESIDUAL_PX:
+            T_map_cam = request.target.T_map_cam
+            result[label] = step @ (T_map_cam @ np.linalg.inv(T) @ np.linalg.inv(T_map_cam))
     return result
-
-
-def _cut_out(view: View, label: int, camera: Camera) -> tuple[NDArray[np.float32], View, Camera]:
-    """The part of a view that shows an object, its upper left corner (x, y) and its camera."""
-    rows, columns = (np.flatnonzero((view.labels == label).any(axis)) for axis in (1, 0))
-    top, bottom = max(0, int(rows[0]) - MARGIN_PX), int(rows[-1]) + MARGIN_PX + 1
-    left, right = max(0, int(columns[0]) - MARGIN_PX), int(columns[-1]) + MARGIN_PX + 1
-    box = np.s_[top:bottom, left:right]
-    part = View(view.gray[box], view.labels[box], view.depth_m[box], view.T_map_cam)
-    height, width = part.gray.shape
-    lens = replace(camera, cx=camera.cx - left, cy=camera.cy - top, width=width, height=height)
-    return np.array([left, top], np.float32), part, lens
-
-
-class _Warp:
-    """A keyframe as the scene says it looks in another frame."""
-
-    def __init__(
-        self,
-        source: View,
-        target: View,
-        motions: dict[int, Step],
-        camera: Camera,
-        target_camera: Camera,
-        finest_scale: int = 0,
-    ) -> None:
-        self.target = target
-        self.camera = target_camera
-        self.finest_scale = finest_scale
-        self.where, self.ok = correspondence(source, target, motions, camera, target_camera)
-        warped = cv2.remap(
-            source.gray, self.where[..., 0], self.where[..., 1], cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-        )
-        self.image = np.where(self.ok, warped, target.gray).astype(np.uint8)
-        self.backward = dis_flow(target.gray, self.image, finest_scale=finest_scale)
-
-    def correction(self, label: int, fewest: float) -> FloatArray | None:
-        """(4, 4) in the map, by which an object's motion is to be preceded so that the warp is where the image is;
-        None where fewer than `fewest` pixels say so, or the warp is there already.
-        """
-        small = np.linalg.norm(self.backward, axis=-1) < MAX_RESIDUAL_PX
-        row, column = np.nonzero(self.ok & (self.target.labels == label) & small)
-        if len(row) < fewest:
-            return None
-        chosen = np.linspace(0, len(row) - 1, min(len(row), CORRECTION_PIXELS)).astype(int)
-        row, column = row[chosen], column[chosen]
-        uv = np.stack([column, row], 1).astype(np.float64)
-        xyz_cam = self.camera.unproject(uv, self.target.depth_m[row, column].astype(np.float64))
-        T = align_photometrically(self.image, self.target.gray, self.backward, self.ok, uv, xyz_cam, self.camera)
-        shift = np.linalg.norm(moved_px(T, xyz_cam, self.camera) - uv, axis=1)
-        if not CORRECTED_PX < np.median(shift) < MAX_RESIDUAL_PX:
-            return None
-        T_map_cam = self.target.T_map_cam
-        return np.asarray(T_map_cam @ T @ np.linalg.inv(T_map_cam))
-
-    def measure(self, uv_source: FloatArray, uv_guess: FloatArray, edge_sigma_px: float = np.inf) -> Measured:
-        """Where points `uv_source` (N, 2) of the keyframe are, that the warp has about at `uv_guess` (N, 2).
-
-        At the edge of what is warped other things have a say: positions there are uncertain by `edge_sigma_px` more.
-        """
-        if not self.ok.any() or len(uv_source) == 0:
-            return Measured.nowhere(uv_guess)
-        forward = dis_flow(self.image, self.target.gray, finest_scale=self.finest_scale)
-        disagreement = consistency(forward, self.backward)
-        height, width = self.ok.shape
-        place = _invert(self.where, self.ok, uv_source, uv_guess)
-        found = np.isfinite(place).all(1) & (place >= 0).all(1)
-        found &= (place[:, 0] <= width - 1) & (place[:, 1] <= height - 1)
-        at = np.where(found[:, None], place, 0.0)
-        residual = sample(forward, at)
-        error = sample(np.minimum(disagreement, 1e3), at)
-        core = cv2.erode(self.ok.astype(np.uint8), np.ones((3, 3), np.uint8))
-        doubt = np.where(sample(core, at, nearest=True) > 0, 0.0, edge_sigma_px)
-        found &= (sample(self.ok, at, nearest=True) > 0) & np.isfinite(doubt)
-        found &= (error < MAX_DISAGREEMENT_PX) & (np.linalg.norm(residual, axis=1) < MAX_RESIDUAL_PX)
-        result = at + residual
-        found &= _correlation(self.image, at, self.target.gray, result) > MIN_CORRELATION
-        sigma = np.sqrt(NOISE_PX**2 + doubt**2 + (0.5 * error) ** 2 + (0.1 * np.linalg.norm(residual, axis=1)) ** 2)
-        sigma = np.where(found, sigma, np.inf).astype(np.float32)
-        return Measured(result.astype(np.float32), found, sigma, uv_guess.astype(np.float32))
-
-
-def _invert(where: NDArray[np.float32], ok: BoolArray, uv_source: FloatArray, uv_guess: FloatArray) -> FloatArray:
-    """The pixels p of the target with where(p) = uv_source, by Newton steps from `uv_guess`; NaN where there is
-    none.
-    """
-    filled = np.where(ok[..., None], where, np.nan).astype(np.float32)
-    by_x = 0.5 * (np.roll(filled, -1, 1) - np.roll(filled, 1, 1))
-    by_y = 0.5 * (np.roll(filled, -1, 0) - np.roll(filled, 1, 0))
-    place = uv_guess.astype(np.float64).copy()
-    error = np.full(len(place), np.inf)
-    for _ in range(4):
-        miss = sample(filled, place) - uv_source
-        error = np.linalg.norm(miss, axis=1)
-        jx, jy = sample(by_x, place), sample(by_y, place)
-        determinant = jx[:, 0] * jy[:, 1] - jx[:, 1] * jy[:, 0]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            step_x = (jy[:, 1] * miss[:, 0] - jy[:, 0] * miss[:, 1]) / determinant
-            step_y = (-jx[:, 1] * miss[:, 0] + jx[:, 0] * miss[:, 1]) / determinant
-        step = np.stack([step_x, step_y], 1)
-        size = np.linalg.norm(step, axis=1, keepdims=True)
-        step *= np.minimum(1.0, 5.0 / np.maximum(size, 1e-9))
-        place = place - np.where(np.isfinite(step), step, 0.0)
-    final = np.linalg.norm(sample(filled, place) - uv_source, axis=1)
-    return np.where((np.minimum(final, error) < 0.3)[:, None], place, np.nan)
-
-
-def _correlation(a: NDArray[np.uint8], uv_a: FloatArray, b: NDArray[np.uint8], uv_b: FloatArray) -> FloatArray:
-    """(N,) normalised correlation of square patches; patches without texture count as matched."""
-    span = np.arange(-PATCH_PX, PATCH_PX + 1)
-    offsets = np.stack(np.meshgrid(span, span), -1).reshape(-1, 2)
-    patches = []
-    for image, uv in ((a, uv_a), (b, uv_b)):
-        values = sample(image, (uv[:, None] + offsets).reshape(-1, 2)).reshape(len(uv), -1).astype(np.float64)
-        patches.append(values - values.mean(1, keepdims=True))
-    squares = [np.einsum("nk,nk->n", patch, patch) for patch in patches]
-    flat = np.minimum(*squares) < len(offsets) * 2.5**2
-    norm = np.sqrt(squares[0] * squares[1])
-    return np.where(flat, 1.0, np.einsum("nk,nk->n", *patches) / np.maximum(norm, 1e-9))

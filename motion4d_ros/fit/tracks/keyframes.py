@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -14,17 +14,16 @@ from motion4d_ros.fit.motion.object_motion import Step
 from motion4d_ros.fit.tracks.keyframe_measurement import (
     NOWHERE_PX,
     Measured,
+    Request,
     View,
     expected,
     labels_at,
-    measure,
-    measure_object,
+    measure_all,
 )
 from motion4d_ros.fit.tracks.point_table import PointTable
 from motion4d_ros.fit.window.horizon import FrameState, Horizon
 from motion4d_ros.fit.window.yield_point import YieldPoint
-from motion4d_ros.threads import in_order
-from motion4d_ros.types import BACKGROUND
+from motion4d_ros.types import BACKGROUND, Camera
 
 ObjectMotions = Callable[[int, int], dict[int, Step]]
 """(from frame index, to frame index) -> motion of every object, by label."""
@@ -143,31 +142,35 @@ class Keyframes:
         """
         views = _Views(horizon)
         links = [
-            _Link(keyframe, state.index, views, motions)
+            (keyframe, state.index)
             for keyframe in self._keyframes
             for state in horizon.frames
             if abs(state.index - keyframe.index) <= self.reach or (keyframe.index, state.index) in relocaliser
             if state.index not in keyframe.found
         ]
-        for link, found in zip(links, in_order(_Link.measured, links, self._threads, self._yield_point), strict=True):
-            link.keyframe.found[link.index] = found
+        requests = [_request(keyframe, index, views, motions) for keyframe, index in links]
+        measured = measure_all(requests, horizon.camera, self._threads, self._yield_point)
+        for (keyframe, index), found in zip(links, measured, strict=True):
+            keyframe.found[index] = found
         return len(links)
 
     def correct(self, horizon: Horizon, motions: ObjectMotions) -> int:
         """Measures objects again in frames where the scene has moved them since; how often it did."""
         views = _Views(horizon)
-        links = [
-            _Link(keyframe, index, views, motions)
-            for keyframe in self._keyframes
-            for index in sorted(keyframe.found.keys() - {keyframe.index})
-        ]
-        measured = 0
-        for link, stale in zip(links, in_order(_Link.corrected, links, self._threads, self._yield_point), strict=True):
-            for label, rows, again in stale:
-                link.keyframe.times[link.index, label] += 1
-                link.keyframe.found[link.index].put(rows, again)
-            measured += len(stale)
-        return measured
+        stale: list[tuple[_Keyframe, int, int, NDArray[np.intp]]] = []
+        requests: list[Request] = []
+        for keyframe in self._keyframes:
+            self._yield_point()
+            for index in sorted(keyframe.found.keys() - {keyframe.index}):
+                request = _request(keyframe, index, views, motions)
+                for label, rows in _moved(keyframe, index, request, horizon.camera):
+                    stale.append((keyframe, index, label, rows))
+                    requests.append(replace(request, uv_source=keyframe.uv_px[rows]))
+        measured = measure_all(requests, horizon.camera, self._threads, self._yield_point)
+        for (keyframe, index, label, rows), again in zip(stale, measured, strict=True):
+            keyframe.times[index, label] += 1
+            keyframe.found[index].put(rows, again)
+        return len(stale)
 
     def table(self, horizon: Horizon) -> PointTable:
         """All points that were seen in at least three frames of the horizon, with voted labels."""
@@ -198,42 +201,30 @@ class _Views(dict[int, View]):
     def __init__(self, horizon: Horizon) -> None:
         super().__init__()
         self._horizon = horizon
-        self.camera = horizon.camera
 
     def __missing__(self, index: int) -> View:
         self[index] = _view(self._horizon.get(index))
         return self[index]
 
 
-class _Link:
-    """A keyframe to be measured in another frame: nothing here is written, so several may be at once."""
+def _request(keyframe: _Keyframe, index: int, views: _Views, motions: ObjectMotions) -> Request:
+    """All points of a keyframe, to be measured in a frame."""
+    return Request(views[keyframe.index], views[index], motions(index, keyframe.index), keyframe.uv_px)
 
-    def __init__(self, keyframe: _Keyframe, index: int, views: _Views, motions: ObjectMotions) -> None:
-        self.keyframe = keyframe
-        self.index = index
-        self._camera = views.camera
-        self._source, self._target = views[keyframe.index], views[index]
-        self._back = motions(index, keyframe.index)
 
-    def measured(self) -> Measured:
-        """Where all points of the keyframe are."""
-        return measure(self._source, self._target, self._back, self.keyframe.uv_px, self._camera)
-
-    def corrected(self) -> list[tuple[int, NDArray[np.intp], Measured]]:
-        """Labels and rows of the objects that the scene has moved since they were measured, and where they are."""
-        keyframe, source = self.keyframe, self._source
-        now = expected(source, self._target, self._back, keyframe.uv_px, self._camera)
-        labels = labels_at(source.labels, keyframe.uv_px)
-        moved = np.linalg.norm(now - keyframe.found[self.index].warped_px, axis=1)
-        result = []
-        for label in np.unique(labels[labels != BACKGROUND]).tolist():
-            rows = np.flatnonzero(labels == label)
-            stale = float(np.median(moved[rows])) >= STALE_PX
-            if stale and keyframe.times[self.index, label] < MOST_MEASUREMENTS:
-                uv = keyframe.uv_px[rows]
-                again = measure_object(source, self._target, label, self._back, uv, self._camera)
-                result.append((label, rows, again))
-        return result
+def _moved(
+    keyframe: _Keyframe, index: int, request: Request, camera: Camera
+) -> list[tuple[int, NDArray[np.intp]]]:
+    """Labels and rows of the objects that the scene has moved since they were measured in a frame."""
+    now = expected(request.source, request.target, request.motions, keyframe.uv_px, camera)
+    moved = np.linalg.norm(now - keyframe.found[index].warped_px, axis=1)
+    result = []
+    for label in np.unique(request.labels[request.labels != BACKGROUND]).tolist():
+        rows = np.flatnonzero(request.labels == label)
+        stale = float(np.median(moved[rows])) >= STALE_PX
+        if stale and keyframe.times[index, label] < MOST_MEASUREMENTS:
+            result.append((label, rows))
+    return result
 
 
 def _view(state: FrameState) -> View:

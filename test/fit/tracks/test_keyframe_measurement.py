@@ -8,7 +8,7 @@ from fit_builders import make_horizon, make_state, move, pose, texture
 from numpy.typing import NDArray
 
 from motion4d_ros.fit.motion.object_motion import Bending, ObjectMotion
-from motion4d_ros.fit.tracks.keyframe_measurement import View, correspondence, measure, measure_object
+from motion4d_ros.fit.tracks.keyframe_measurement import View, measure
 from motion4d_ros.fit.tracks.keyframes import Keyframes
 from motion4d_ros.fit.window.horizon import Horizon
 from motion4d_ros.types import Camera, FloatArray
@@ -81,7 +81,6 @@ def test_a_moving_body_is_followed_with_its_own_motion() -> None:
 
 
 def test_of_a_turn_that_the_warp_has_missed_nothing_is_left() -> None:
-    """Dense flow alone, which is smooth, leaves a third of it where the background stands still."""
     middle = np.array([0.0, 0.0, PLANE_M])
     turn = pose((0, 0, 0.12), (0.03, 0.02, 0.0))
     turn[:3, 3] += middle - turn[:3, :3] @ middle
@@ -100,7 +99,7 @@ def test_of_a_turn_that_the_warp_has_missed_nothing_is_left() -> None:
     points = points[np.hypot(points[:, 0] - 63.5, points[:, 1] - 47.5) < 22]
     truth = true_place(points, A, A, turn)
     shifted = pose((0, 0, 0), (0.03, 0.02, 0.0))  # the scene knows of the shift, not of the turn
-    seen = measure_object(source, target, 1, {1: np.linalg.inv(shifted)}, points, CAMERA)
+    seen = measure(source, target, {1: np.linalg.inv(shifted)}, points, CAMERA)
     assert seen.found.mean() > 0.7
     arm = truth - CAMERA.project(move(turn, middle[None]))
     across = np.stack([-arm[:, 1], arm[:, 0]], 1)
@@ -147,13 +146,37 @@ def test_what_something_else_covers_is_not_found() -> None:
     assert found[uv[:, 0] < 56].mean() > 0.8
 
 
-def test_what_is_behind_the_surface_of_the_keyframe_is_not_warped() -> None:
-    source = view(A)
-    source.depth_m = source.depth_m.copy()
-    source.depth_m[20:60, 40:90] = 1.2  # in the keyframe something stood in front
-    _, ok = correspondence(source, view(A), STATIC, CAMERA)
-    assert not ok[25:55, 45:85].any()
-    assert ok[70:90, 5:35].all()
+def test_what_is_behind_the_surface_that_the_target_shows_is_not_found() -> None:
+    target = view(A)
+    target.depth_m = target.depth_m.copy()
+    target.depth_m[20:60, 40:90] = 1.2  # something stands in front there that looks alike
+    uv = grid()
+    found = measure(view(A), target, STATIC, uv, CAMERA).found
+    hidden = (uv[:, 0] >= 40) & (uv[:, 0] < 90) & (uv[:, 1] >= 20) & (uv[:, 1] < 60)
+    assert not found[hidden].any()
+    assert found[~hidden].mean() > 0.8
+
+
+def test_light_that_changes_moves_nothing() -> None:
+    target = view(B)
+    dimmer = 0.6 * target.gray.astype(float) + np.linspace(0, 60, CAMERA.width)
+    target.gray = np.clip(np.rint(dimmer), 0, 255).astype(np.uint8)
+    uv = grid()
+    seen = measure(view(A), target, STATIC, uv, CAMERA)
+    assert seen.found.mean() > 0.7
+    error = np.linalg.norm(seen.uv_px - true_place(uv, A, B), axis=1)[seen.found]
+    assert np.quantile(error, 0.9) < 0.2
+
+
+def test_a_surface_at_a_slant_is_warped_as_it_is() -> None:
+    """The camera goes half round a wall that is no wall of equal depth: patches are squeezed by a third."""
+    first, second = pose((0, 0.35, 0), (-0.6, 0, 0)), pose((0, -0.35, 0), (0.6, 0, 0))
+    uv = grid()
+    seen = measure(view(first), view(second), STATIC, uv, CAMERA)
+    truth = true_place(uv, first, second)
+    inside = (truth > 8).all(1) & (truth < np.array([119.0, 87.0])).all(1)
+    assert seen.found[inside].mean() > 0.7
+    assert np.quantile(np.linalg.norm(seen.uv_px - truth, axis=1)[seen.found], 0.9) < 0.2
 
 
 def test_an_image_that_shows_something_else_is_refused() -> None:
@@ -170,8 +193,8 @@ def test_no_points_and_no_overlap() -> None:
     target = View(plane_image(A), np.zeros(CAMERA.size, np.int32), plane_depth(A), away)
     assert not measure(view(A), target, STATIC, grid(), CAMERA).found.any()
     source = view(A, np.ones(CAMERA.size, np.int32))
-    assert not measure_object(source, view(A), 1, {1: np.eye(4)}, grid(), CAMERA).found.any()  # the object is gone
-    assert not measure_object(source, source, 1, STATIC, grid(), CAMERA).found.any()  # nothing is known of its motion
+    assert not measure(source, view(A), {1: np.eye(4)}, grid(), CAMERA).found.any()  # the object is gone
+    assert not measure(source, source, STATIC, grid(), CAMERA).found.any()  # nothing is known of its motion
 
 
 # -- keyframes ---------------------------------------------------------------------------------------------------------
