@@ -3,7 +3,7 @@
  *
  * A patch is expected to be warped by a map of second order that the caller knows; its place, and the gain and offset
  * of its grey values, are found. Pixels of other labels have no say, on either side. The reference is
- * `test/fit/tracks/patch_reference.py` (NumPy, double precision). Every result is the same, bit for bit, for any number
+ * `test/fit/patch_reference.py` (NumPy, double precision). Every result is the same, bit for bit, for any number
  * of threads on one kind of CPU.
  */
 #ifndef MOTION4D_ALIGN_H

@@ -119,8 +119,8 @@ void read(const Level &level, Place middle, const Warp &warp, Lane &out) {
     for (int i = 0; i < kPadded; ++i) {
         const Place d = warp({step.x.v[i], step.y.v[i]});
         float x = middle.x + d.x, y = middle.y + d.y;
-        x = x < 0 ? 0 : x, y = y < 0 ? 0 : y;
-        x = x > last_x ? last_x : x, y = y > last_y ? last_y : y;
+        x = x > 0 ? x : 0, y = y > 0 ? y : 0;  // NaN, too
+        x = x < last_x ? x : last_x, y = y < last_y ? y : last_y;
         const int column = int(x), row = int(y), at = row * width + column;
         const float right = x - float(column), down = y - float(row);
         const float above = gray[at] + right * (gray[at + 1] - gray[at]);

@@ -1,7 +1,8 @@
-/* Fuzzes the rasteriser's C interface: scenes of any numbers, NaN and infinity among them, forward and backward.
+/* Fuzzes the rasteriser's C interface: scenes of any numbers, NaN and infinity among them, forward and backward; one
+ * input in four aligns patches of such pictures.
  *
  * With clang:  clang++ -g -O1 -fsanitize=fuzzer,address,undefined -DM4D_KERNELS=baseline -Iraster/include -Iraster/src \
- *                  tools/fuzz/raster.cpp raster/src/raster.cpp raster/src/blend.cpp -pthread -o fuzz_raster
+ *                  tools/fuzz/raster.cpp raster/src/{raster,blend,align,align_kernels}.cpp -pthread -o fuzz_raster
  * With gcc, which has no libFuzzer: tools/fuzz/raster.sh address|thread makes the inputs from a seed instead. */
 #include <cmath>
 #include <cstdint>
@@ -11,6 +12,7 @@
 #include <random>
 #include <vector>
 
+#include "motion4d_align.h"
 #include "motion4d_raster.h"
 
 namespace {
@@ -41,10 +43,48 @@ struct Bytes {
     }
 };
 
+/* Two pictures of any values; points that may lie anywhere, and name pictures that are not there. */
+void align(Bytes &in) {
+    m4d_picture pictures[2]{};
+    std::vector<float> gray[2][M4D_ALIGN_LEVELS];
+    std::vector<int32_t> labels[2];
+    for (int i = 0; i < 2; ++i)
+        for (int k = 0; k < M4D_ALIGN_LEVELS; ++k) {
+            const int32_t width = in.byte() % 18, height = in.byte() % 18;  // levels need not fit to one another
+            gray[i][k] = in.reals(static_cast<size_t>(width) * static_cast<size_t>(height), 0.0f, 255.0f);
+            pictures[i].gray[k] = gray[i][k].data(), pictures[i].width[k] = width, pictures[i].height[k] = height;
+        }
+    for (int i = 0; i < 2; ++i) {
+        labels[i].resize(gray[i][0].size());
+        for (int32_t &label : labels[i]) label = in.byte() % 8 == 0;
+        pictures[i].labels = labels[i].data();
+    }
+    const size_t n = in.byte() % 16;
+    std::vector<int32_t> source(n), target(n), label(n), column(n), row(n);
+    for (size_t i = 0; i < n; ++i) {
+        source[i] = in.byte() % 64 ? in.byte() % 2 : -1, target[i] = in.byte() % 64 ? in.byte() % 2 : 2;
+        label[i] = in.byte() % 8 == 0, column[i] = in.byte() % 20 - 2, row[i] = in.byte() % 20 - 2;
+    }
+    const auto from = in.reals(2 * n, -2.0f, 18.0f), guess = in.reals(2 * n, -2.0f, 18.0f);
+    auto warp = in.reals(10 * n, -0.05f, 0.05f);
+    for (size_t i = 0; i < n; ++i) warp[10 * i] += 1.0f, warp[10 * i + 6] += 1.0f;
+    std::vector<float> uv(2 * n), returned(n), likeness(n), sigma(n), inverse(6 * n);
+    m4d_alignments points{static_cast<int64_t>(n), in.byte() % 5, in.byte() % 4, source.data(), target.data(), label.data(),
+                          from.data(), guess.data(), warp.data(), uv.data(), returned.data(), likeness.data(), sigma.data()};
+    m4d_align(pictures, 2, &points);
+    m4d_surfaces surfaces{static_cast<int64_t>(n), pictures[0].width[0], pictures[0].height[0], in.byte() % 7, 0.1f,
+                          gray[0][0].data(), labels[0].data(), column.data(), row.data(), inverse.data()};
+    m4d_fit_surfaces(&surfaces);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     Bytes in{data, size};
+    if (in.byte() % 4 == 0) {
+        align(in);
+        return 0;
+    }
     m4d_scene scene{};
     scene.width = in.byte() % 40;  // 0 is one of the sizes that cannot be
     scene.height = in.byte() % 40;
@@ -90,7 +130,7 @@ int main(int argc, char **argv) {
     const long runs = argc > 1 ? std::atol(argv[1]) : 1000;
     std::mt19937 random(argc > 2 ? static_cast<unsigned>(std::atol(argv[2])) : 0u);
     for (long run = 0; run < runs; ++run) {
-        std::vector<uint8_t> data(random() % 2000);
+        std::vector<uint8_t> data(random() % 8000);
         for (uint8_t &value : data) value = static_cast<uint8_t>(random());
         LLVMFuzzerTestOneInput(data.data(), data.size());
     }
