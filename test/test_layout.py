@@ -15,6 +15,7 @@ MOST_FILES = 15  # in one folder
 ORDER = (
     {"errors", "children", "remedies", "logs", "files", "threads"},
     {"types", "failures", "options"},
+    {"raster_library"},
     {"tunables", "geometry", "imagery"},
     {"config", "viewer"},
     {"scene", "models"},

@@ -33,7 +33,7 @@ def _installed_version(name: str) -> str:
 
 def raster_library() -> str:
     """Loads the C++ rasteriser; the instruction set of its kernels."""
-    from motion4d_ros.render.library import load_library
+    from motion4d_ros.raster_library import load_library
 
     return f"kernels for {load_library().m4d_raster_isa().decode()}"
 

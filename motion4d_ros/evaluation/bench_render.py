@@ -115,7 +115,7 @@ def table(timings: list[Timing]) -> str:
 
 def machine() -> str:
     """What the figures were taken on, in one line."""
-    from motion4d_ros.render.library import load_library
+    from motion4d_ros.raster_library import load_library
 
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")

@@ -2,45 +2,43 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
+from ctypes import c_double, c_int32, c_void_p
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
+from motion4d_ros.raster_library import load_library
 from motion4d_ros.types import FloatArray
 
 
 def domain_transform(
     values: FloatArray, guide: NDArray[np.uint8], sigma_space: float, sigma_color: float, passes: int = 2
 ) -> NDArray[np.float32]:
-    """Smooths `values` (H, W) or (H, W, C) along, but not across, the edges of `guide` (H, W, 3).
+    """Smooths `values` (H, W) or (H, W, C) along, but not across, the edges of `guide` (H, W, 3) or (H, W).
 
     Recursive filter of Gastal & Oliveira, "Domain Transform for Edge-Aware Image and Video Processing" (SIGGRAPH 2011).
     `sigma_space` is the reach in pixels where the guide is flat, `sigma_color` the grey levels (0..255) that stop it.
     """
-    image = guide.astype(np.float32)
-    if image.ndim == 2:
-        image = image[..., None]
-    step_x = 1.0 + sigma_space / sigma_color * np.abs(np.diff(image, axis=1)).sum(-1)  # (H, W-1)
-    step_y = 1.0 + sigma_space / sigma_color * np.abs(np.diff(image, axis=0)).sum(-1)  # (H-1, W)
-    out = np.asarray(values, np.float32)
-    flat = out.ndim == 2
-    out = (out[..., None] if flat else out).copy()
-    for index in range(passes):
-        sigma = sigma_space * np.sqrt(3.0) * 2.0 ** (passes - index - 1) / np.sqrt(4.0**passes - 1.0)
-        decay = np.float32(np.exp(-np.sqrt(2.0) / max(sigma, 1e-3)))
-        out = _recursive_columns(out.swapaxes(0, 1), (decay**step_x).T).swapaxes(0, 1)
-        out = _recursive_columns(out, decay**step_y)
-    return out[..., 0] if flat else out
-
-
-def _recursive_columns(values: FloatArray, decay: FloatArray) -> NDArray[np.float32]:
-    """First-order recursion down and up the first axis; `decay` (N-1, M) between neighbouring rows."""
-    out = np.array(values, np.float32, order="C")  # rows in one piece, whatever was swapped before
-    weight = np.ascontiguousarray(decay, np.float32)[..., None]
-    step = np.empty_like(out[0])
-    down = [(row, row - 1, row - 1) for row in range(1, len(out))]
-    up = [(row, row + 1, row) for row in range(len(out) - 2, -1, -1)]
-    for row, neighbour, between in down + up:
-        np.subtract(out[neighbour], out[row], out=step)
-        step *= weight[between]
-        out[row] += step
+    out = np.array(values, np.float32, order="C")
+    edges = np.ascontiguousarray(guide, np.uint8)
+    if edges.shape[:2] != out.shape[:2]:
+        raise ValueError(f"values of {out.shape[:2]} smoothed by a guide of {edges.shape[:2]}")
+    height, width = out.shape[:2]
+    channels, colors = (array.shape[2] if array.ndim == 3 else 1 for array in (out, edges))
+    place = (out.ctypes.data, height, width, channels, edges.ctypes.data, colors)
+    if _library().m4d_domain_transform(*place, sigma_space, sigma_color, passes):
+        raise MemoryError(f"smoothing of {out.shape}")
     return out
+
+
+@functools.lru_cache(maxsize=1)
+def _library() -> Any:
+    """The raster library with this function declared."""
+    library = load_library()
+    sizes = [c_int32, c_int32, c_int32]
+    library.m4d_domain_transform.argtypes = [c_void_p, *sizes, c_void_p, c_int32, c_double, c_double, c_int32]
+    library.m4d_domain_transform.restype = ctypes.c_int
+    return library

@@ -90,7 +90,7 @@ def _show(options: AnalyzeOptions) -> AbstractContextManager[LiveShow | None]:
 def _make_engine(config: Config) -> Motion4D:
     """The real one, imported only now: PyTorch takes seconds, and bad input should be told before."""
     from motion4d_ros.pipeline import Motion4D
-    from motion4d_ros.render.library import load_library
+    from motion4d_ros.raster_library import load_library
 
     engine = Motion4D(config)
     if engine.device.type == "cpu":

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from motion4d_ros.render.library import (
+from motion4d_ros.raster_library import (
     ImageGradientsStruct,
     ImagesStruct,
     SceneGradientsStruct,

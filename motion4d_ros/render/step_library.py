@@ -7,7 +7,7 @@ import functools
 from ctypes import POINTER, c_double, c_int, c_int32, c_int64, c_void_p
 from typing import Any
 
-from motion4d_ros.render.library import load_library
+from motion4d_ros.raster_library import load_library
 from motion4d_ros.types import Motion4DError
 
 LOSSES = ("l1", "ssim", "semantic", "depth", "track", "confidence")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -110,6 +111,36 @@ def test_smoothing_stops_at_edges() -> None:
     smooth = domain_transform(values, guide, 10.0, 20.0)
     assert smooth[:, :20].std() < 0.05 and smooth[:, 20:].std() < 0.05
     assert smooth[:, 20:].mean() - smooth[:, :20].mean() == pytest.approx(1.0, abs=0.1)
+
+
+def reference_transform(values: np.ndarray, guide: np.ndarray, space: float, color: float, passes: int) -> np.ndarray:
+    """The recursive filter written out, row by row, in double precision."""
+    out = np.array(values, np.float64)
+    for index in range(passes):
+        sigma = space * np.sqrt(3.0) * 2.0 ** (passes - index - 1) / np.sqrt(4.0**passes - 1.0)
+        for axis in (1, 0):
+            rows, edges = (np.moveaxis(k, axis, 0) for k in (out, guide.astype(float)))
+            share = np.exp(-np.sqrt(2) / sigma * (1 + space / color * np.abs(np.diff(edges, axis=0)).sum(-1)))[..., None]
+            for k in range(1, len(rows)):
+                rows[k] += share[k - 1] * (rows[k - 1] - rows[k])
+            for k in range(len(rows) - 2, -1, -1):
+                rows[k] += share[k] * (rows[k + 1] - rows[k])
+    return out
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_smoothing_is_that_of_the_reference(channels: int) -> None:
+    random = np.random.default_rng(6)
+    guide = cv2.GaussianBlur(random.integers(0, 256, (31, 47, 3)).astype(np.uint8), (0, 0), 2.0)
+    values = random.normal(size=(31, 47, channels)).astype(np.float32)
+    before = values.copy()
+    wanted = reference_transform(values, guide, 9.0, 25.0, passes=3)
+    assert domain_transform(values, guide, 9.0, 25.0, passes=3) == pytest.approx(wanted, abs=1e-5)
+    assert np.array_equal(values, before)
+    if channels == 1:
+        assert np.array_equal(domain_transform(values[..., 0], guide, 9.0, 25.0, 3), domain_transform(values, guide, 9.0, 25.0, 3)[..., 0])
+    with pytest.raises(ValueError, match="smoothed by a guide"):
+        domain_transform(values, guide[1:], 9.0, 25.0)
 
 
 def test_poses_stay_rigid_however_often_they_are_predicted() -> None:

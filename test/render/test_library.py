@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from motion4d_ros.evaluation.splat_scenes import INPUTS, gradients, random_image_gradients, random_scene
-from motion4d_ros.render import library
+from motion4d_ros import raster_library as library
 from motion4d_ros.types import Camera, Motion4DError
 
 CAMERA = Camera(100.0, 100.0, 79.5, 59.5, 160, 120)
@@ -73,7 +73,7 @@ def test_other_python_threads_run_meanwhile():
 SCRIPT = """
 import sys, torch
 from motion4d_ros.evaluation.splat_scenes import gradients, random_image_gradients, random_scene
-from motion4d_ros.render.library import load_library
+from motion4d_ros.raster_library import load_library
 from motion4d_ros.types import Camera
 scene = random_scene(3, 400, 9, Camera(55.0, 50.0, 34.0, 21.0, 70, 45), size=0.1)
 _, found = gradients(scene, "cpu", random_image_gradients(scene, 4), threads=1)

@@ -1,8 +1,8 @@
-/* Fuzzes the rasteriser's C interface: scenes of any numbers, NaN and infinity among them, forward and backward; one
- * input in four aligns patches of such pictures.
+/* Fuzzes the rasteriser's C interface: scenes of any numbers, NaN and infinity among them, forward and backward; half
+ * of the inputs align patches of such pictures, filter them or are the flow of a body.
  *
  * With clang:  clang++ -g -O1 -fsanitize=fuzzer,address,undefined -DM4D_KERNELS=baseline -Iraster/include -Iraster/src \
- *                  tools/fuzz/raster.cpp raster/src/{raster,blend,align,align_kernels}.cpp -pthread -o fuzz_raster
+ *                  tools/fuzz/raster.cpp raster/src/{raster,blend,align,align_kernels,image}.cpp -pthread -o fuzz_raster
  * With gcc, which has no libFuzzer: tools/fuzz/raster.sh address|thread makes the inputs from a seed instead. */
 #include <cmath>
 #include <cstdint>
@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "motion4d_align.h"
+#include "motion4d_image.h"
 #include "motion4d_raster.h"
 
 namespace {
@@ -77,12 +78,32 @@ void align(Bytes &in) {
     m4d_fit_surfaces(&surfaces);
 }
 
+/* A filter of an image of any values, and the misfit of a body to any flow. */
+void filter(Bytes &in) {
+    const int32_t width = in.byte() % 12, height = in.byte() % 12, channels = in.byte() % 4, colors = 1 + 2 * (in.byte() % 2);
+    const int32_t frames = in.byte() % 4;
+    const size_t pixels = static_cast<size_t>(width) * static_cast<size_t>(height), many = static_cast<size_t>(frames);
+    auto values = in.reals(pixels * static_cast<size_t>(channels), -1.0f, 1.0f);
+    std::vector<uint8_t> guide(pixels * static_cast<size_t>(colors)), valid(many * pixels), where(pixels);
+    for (std::vector<uint8_t> *bytes : {&guide, &valid, &where})
+        for (uint8_t &byte : *bytes) byte = bytes == &guide ? in.byte() : in.byte() % 2;
+    m4d_domain_transform(values.data(), height, width, channels, guide.data(), colors, in.real(0.1f, 20.0f),
+                         in.real(1.0f, 40.0f), in.byte() % 4);
+    const auto flow = in.reals(2 * many * pixels, -3.0f, 3.0f), sigma = in.reals(many, 0.2f, 1.0f);
+    const auto affine = in.reals(6 * many, -1.0f, 1.0f), parallax = in.reals(2 * many, -1.0f, 1.0f);
+    std::vector<float> misfit(pixels);
+    m4d_body_flow body{frames, height, width, 50.0f, 4.0f, 1.2f, 3.0f, flow.data(), valid.data(), sigma.data(),
+                       affine.data(), parallax.data(), where.data(), misfit.data()};
+    m4d_body_misfit(&body);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     Bytes in{data, size};
-    if (in.byte() % 4 == 0) {
-        align(in);
+    const uint8_t kind = in.byte() % 4;
+    if (kind < 2) {
+        kind == 0 ? align(in) : filter(in);
         return 0;
     }
     m4d_scene scene{};

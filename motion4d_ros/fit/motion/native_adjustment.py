@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from motion4d_ros.render.library import load_library
+from motion4d_ros.raster_library import load_library
 from motion4d_ros.types import BoolArray, Camera, FloatArray, Motion4DError
 
 PER_FRAME = 8

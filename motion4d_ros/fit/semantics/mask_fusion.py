@@ -272,8 +272,12 @@ class _Raters:
 
     def _mode(self, planes: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """(...) labels of the largest of (..., K) planes, and how large it is."""
-        best = planes.argmax(-1)
-        confidence = np.take_along_axis(planes, best[..., None], -1)[..., 0]
+        best = np.zeros(planes.shape[:-1], np.intp)
+        confidence = planes[..., 0].copy()  # label by label: NumPy is slow at the largest of a few neighbours
+        for k in range(1, planes.shape[-1]):
+            plane = planes[..., k]
+            best[plane > confidence] = k
+            np.maximum(confidence, plane, out=confidence)
         return np.asarray(self.names, np.int32)[best], np.clip(confidence, 0.0, 1.0)
 
     def _smooth(self, planes: NDArray[np.float32], picture: NDArray[np.uint8], pixels: NDArray[np.intp]) -> None:
@@ -284,7 +288,10 @@ class _Raters:
         for k in range(1, planes.shape[-1]):
             if planes[box][..., k].any():
                 planes[box][..., k] = along_edges(np.ascontiguousarray(planes[box][..., k]))
-        planes[..., 0] = 1.0 - planes[..., 1:].sum(-1)
+        rest = np.ones(planes.shape[:2], np.float32)  # plane by plane: NumPy is slow at sums over a few neighbours
+        for k in range(1, planes.shape[-1]):
+            rest -= planes[..., k]
+        planes[..., 0] = rest
 
     def _rater(self, position: int) -> int:
         self.labels(position)

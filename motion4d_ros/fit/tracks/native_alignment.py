@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from motion4d_ros.render.library import load_library
+from motion4d_ros.raster_library import load_library
 from motion4d_ros.types import FloatArray, IntArray
 
 LEVELS = 3

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from motion4d_ros.geometry.image_warping import length, pixel_grid, remap
 from motion4d_ros.priors.flow.optical_flow import FlowCache, chain
+from motion4d_ros.priors.masks.discovery.native_misfit import body_misfit
 from motion4d_ros.types import BoolArray, FloatArray
 
 Image = NDArray[np.float32]  # (h, w) unless said otherwise
@@ -147,15 +148,9 @@ def _trust(left: FloatArray, shares: FloatArray, slack: float) -> FloatArray:
 
 def misfit(tracks: Trajectories, body: Body, where: BoolArray) -> Image:
     """(h, w) mean misfit of the pixels `where` under a body, standard deviations of flow; `CAP` elsewhere."""
-    ys, xs = np.nonzero(where)
-    out = np.full(where.shape, CAP, np.float32)
-    valid = tracks.valid[:, ys, xs]
-    left = tracks.flow[:, ys, xs].transpose(0, 2, 1) - body.affine @ _basis(ys, xs, where.shape)
-    relief = _relief(left, body.parallax, valid / tracks.sigma[:, None] ** 2, 1.0)
-    left -= body.parallax[..., None] * np.clip(relief, -RELIEF, RELIEF)
-    off = np.minimum(length(left.swapaxes(1, 2)) / tracks.sigma[:, None], CAP)
-    out[ys, xs] = ((off * valid).sum(0) + TYPICAL) / (valid.sum(0) + 1.0)
-    return out
+    return body_misfit(
+        tracks.flow, tracks.valid, tracks.sigma, body.affine, body.parallax, where, (UNIT, CAP, TYPICAL, RELIEF)
+    )
 
 
 def apartness(tracks: Trajectories, a: BoolArray, b: BoolArray) -> float | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from motion4d_ros.types import Motion4DError
 
-ABI = 2
+ABI = 3
 FILE_NAME = "libmotion4d_raster.so"
 ENVIRONMENT_VARIABLE = "MOTION4D_RASTER_LIBRARY"
 PACKAGE = "motion4d_ros"
@@ -69,7 +69,7 @@ def candidates() -> list[Path]:
     chosen = os.environ.get(ENVIRONMENT_VARIABLE)
     if chosen:
         return [Path(chosen)]
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parent / "render"
     found = [here / FILE_NAME, here.parent / FILE_NAME]
     prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
     found += [Path(prefix) / "lib" / PACKAGE / FILE_NAME for prefix in prefixes if prefix]
