@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 
-from motion4d_ros.evaluation.splat_scenes import INPUTS, gradients, random_image_gradients, random_scene
 from motion4d_ros import raster_library as library
+from motion4d_ros.evaluation.splat_scenes import INPUTS, gradients, random_image_gradients, random_scene
 from motion4d_ros.types import Camera, Motion4DError
 
 CAMERA = Camera(100.0, 100.0, 79.5, 59.5, 160, 120)

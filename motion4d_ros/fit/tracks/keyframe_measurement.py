@@ -12,6 +12,7 @@ points say is still missing, and measured again.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -139,9 +140,7 @@ def expected(source: View, target: View, motions: dict[int, Step], uv_source: Fl
     return np.nan_to_num(uv, nan=NOWHERE_PX)
 
 
-def measure(
-    source: View, target: View, motions: dict[int, Step], uv_source: FloatArray, camera: Camera
-) -> Measured:
+def measure(source: View, target: View, motions: dict[int, Step], uv_source: FloatArray, camera: Camera) -> Measured:
     """Where the points `uv_source` (N, 2) of the keyframe `source` are in `target`; `motions` as for
     :class:`Request`.
     """
@@ -194,9 +193,7 @@ def _surface(request: Request, camera: Camera) -> FloatArray:
     return camera.unproject(uv[:, None] + STEPS, 1.0 / there)
 
 
-def _carried(
-    source: View, target: View, motions: dict[int, Step], labels: IntArray, xyz_cam: FloatArray
-) -> FloatArray:
+def _carried(source: View, target: View, motions: dict[int, Step], labels: IntArray, xyz_cam: FloatArray) -> FloatArray:
     """(..., 3) points of the source's camera in the target's; the first axis is that of `labels`. NaN: nowhere."""
     there = np.full(xyz_cam.shape, np.nan)
     T_target_map = np.linalg.inv(target.T_map_cam)
@@ -216,7 +213,7 @@ def _expect(request: Request, surface: FloatArray, camera: Camera) -> _Expected:
 
 
 def _second_order(uv: FloatArray) -> FloatArray:
-    """(N, 2, 5) coefficients of x, y, x², x y, y² of where steps go that bring points to `uv` (N, 7, 2); see `STEPS`."""
+    """(N, 2, 5) coefficients of x, y, x², x y, y² of where steps go; the `STEPS` bring points to `uv` (N, 7, 2)."""
     middle, right, left, below, above, far, near = np.moveaxis(uv, 1, 0)
     h = STEP_PX
     by_xx, by_yy = (right + left - 2 * middle) / (2 * h * h), (below + above - 2 * middle) / (2 * h * h)
@@ -241,7 +238,7 @@ def _align(requests: Sequence[Request], guesses: Sequence[_Expected], threads: i
     )
     found = align_patches([view.picture for view in views], patches, threads)
     bounds = np.cumsum([0, *counts])
-    parts = (slice(first, last) for first, last in zip(bounds[:-1], bounds[1:], strict=True))
+    parts = (slice(first, last) for first, last in itertools.pairwise(bounds.tolist()))
     return [
         Aligned(found.uv_px[part], found.returned_px[part], found.likeness[part], found.sigma_px[part])
         for part in parts
@@ -261,10 +258,10 @@ def _checked(request: Request, guess: _Expected, aligned: Aligned) -> Measured:
     uv = aligned.uv_px[rows]
     column, row = np.rint(uv).astype(int).T
     depth = guess.xyz_cam[rows, 2]
-    shown = (target.labels[row, column] == request.labels[rows])
+    shown = target.labels[row, column] == request.labels[rows]
     shown &= np.abs(target.depth_m[row, column] - depth) < DEPTH_TOLERANCE * depth  # not so where depth is unknown
     rows, uv, column, row = rows[shown], uv[shown], column[shown], row[shown]
-    core = target.core[row, column] & labels_at(request.source.core, request.uv_source[rows])
+    core = target.core[row, column] & (labels_at(request.source.core.astype(np.uint8), request.uv_source[rows]) > 0)
     doubt = np.where(core, 0.0, np.where(request.labels[rows] == BACKGROUND, np.inf, EDGE_SIGMA_PX))
     returned, sigma = aligned.returned_px[rows], aligned.sigma_px[rows]
     spread = np.sqrt(NOISE_PX**2 + doubt**2 + (0.5 * returned) ** 2 + sigma**2 + (0.1 * residual[rows]) ** 2)

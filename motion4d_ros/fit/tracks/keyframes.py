@@ -212,9 +212,7 @@ def _request(keyframe: _Keyframe, index: int, views: _Views, motions: ObjectMoti
     return Request(views[keyframe.index], views[index], motions(index, keyframe.index), keyframe.uv_px)
 
 
-def _moved(
-    keyframe: _Keyframe, index: int, request: Request, camera: Camera
-) -> list[tuple[int, NDArray[np.intp]]]:
+def _moved(keyframe: _Keyframe, index: int, request: Request, camera: Camera) -> list[tuple[int, NDArray[np.intp]]]:
     """Labels and rows of the objects that the scene has moved since they were measured in a frame."""
     now = expected(request.source, request.target, request.motions, keyframe.uv_px, camera)
     moved = np.linalg.norm(now - keyframe.found[index].warped_px, axis=1)
