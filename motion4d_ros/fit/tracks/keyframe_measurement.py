@@ -28,7 +28,7 @@ from motion4d_ros.geometry.rigid import transform_points
 from motion4d_ros.types import BACKGROUND, BoolArray, Camera, FloatArray, IntArray
 
 NOISE_PX = 0.2  # of a link, one standard deviation
-MAX_DISAGREEMENT_PX = 0.8  # forward-backward
+MAX_DISAGREEMENT_PX = 1.5  # forward-backward; half of it counts as uncertainty
 MAX_RESIDUAL_PX = 8.0  # a larger correction is more likely a mistake
 MAX_SIGMA_PX = 1.0  # by noise: a patch with less texture, or with edges of one direction alone, is not found
 MIN_CORRELATION = 0.6  # of the patches, normalised
