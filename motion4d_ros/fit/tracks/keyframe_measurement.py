@@ -42,7 +42,7 @@ FEWEST_POINTS = 12  # from which an object's motion is corrected
 CORRECTED_PX = 0.5  # median shift below which a warp is not corrected any further
 POSE_STEPS = 6  # of Gauss-Newton
 EDGE_SIGMA_PX = 0.6  # of points at an object's edge, in addition
-TOGETHER = 20_000  # points that are aligned in one go: how long a pause may be put off
+TOGETHER = 8_000  # points that are aligned in one go, about .1 s: a pause may be put off by as much
 NOWHERE_PX = -1e4
 
 
