@@ -14,6 +14,7 @@ from motion4d_ros.geometry.pose_covariance import PoseCovariance
 from motion4d_ros.geometry.rigid import orthonormal, transform_points
 from motion4d_ros.types import FloatArray
 
+LOOK_BACK = 8  # frames after which an object must still be known by some of its points
 Pose = tuple[FloatArray, FloatArray]  # R (3, 3), t (3,): x -> R (x - c) + c + t
 
 

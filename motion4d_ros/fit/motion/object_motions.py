@@ -14,7 +14,7 @@ from motion4d_ros.fit.motion.bundle_adjustment import Body, BundleOptions, Obser
 from motion4d_ros.fit.motion.mask_middle import Middle, middle_of
 from motion4d_ros.fit.motion.motion_prediction import hold_unseen, one_step_on, predicted_at
 from motion4d_ros.fit.motion.motion_prior import MotionPrior, learn_motion_prior
-from motion4d_ros.fit.motion.object_motion import ObjectMotion, Pose
+from motion4d_ros.fit.motion.object_motion import LOOK_BACK, ObjectMotion, Pose
 from motion4d_ros.fit.motion.pose_uncertainty import Adjusted
 from motion4d_ros.fit.relocalisation.relocaliser import Relocaliser, frame_depth
 from motion4d_ros.fit.tracks.keyframes import Keyframes
@@ -28,7 +28,6 @@ from motion4d_ros.threads import in_order
 from motion4d_ros.types import FloatArray
 
 BRIDGE = 2  # times the points that a motion needs link an object to what it was: a few agree by chance
-LOOK_BACK = 8  # frames after which an object must still be known by some of its points
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,7 @@ class ObjectMotions:
         self.window = window
         self.seed = seed
         self.by_id: dict[int, ObjectMotion] = {}
-        self.relocaliser = Relocaliser(options, keyframes, seed, self._yield_point)
+        self.relocaliser = Relocaliser(options, keyframes, self._yield_point)
 
     def update(self, horizon: Horizon, points_of: dict[int, PointTable]) -> None:
         """Continues and adjusts the motion of every object from its points."""

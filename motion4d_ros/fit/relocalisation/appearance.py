@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -35,7 +35,6 @@ TURN_SIGMA_DEG = 36.0  # by which an object may have turned otherwise than predi
 OFF_MASK = math.log((1 - SURE) / SURE)  # evidence of a pixel of the object where a sure label says something else
 STEP_PX = 3  # of the grid of shifts
 NEAR_PX, WIDE_PX = 6, 12  # reach of shifts: about a mask's middle, and from frame to frame
-NOWHERE_PX = -1e4
 
 
 @dataclass(frozen=True)
@@ -151,14 +150,13 @@ def shifted(appearance: Appearance, where: Look, motion: FloatArray) -> FloatArr
     """The `motion` (4, 4), canonical -> map, with the shift in the image, within reach, that most speaks for."""
     T = np.asarray(where.state.T_cam_map @ motion)
     shifts = _grid(WIDE_PX)
-    return np.asarray(where.state.T_map_cam @ _moved(where, T, shifts[_evidence(appearance, where, T[None], shifts)[0].argmax()]))
+    best = int(_evidence(appearance, where, T[None], shifts)[0].argmax())
+    return np.asarray(where.state.T_map_cam @ _moved(where, T, shifts[best]))
 
 
-def searched(
-    appearance: Appearance, where: Look, predicted: Sequence[FloatArray]
-) -> tuple[FloatArray, float]:
-    """The motion (4, 4), canonical -> map, that a frame and what was `predicted` most speak for, and its evidence: the
-    prediction turned on a grid, behind its mask, then improved.
+def searched(appearance: Appearance, where: Look, predicted: Sequence[FloatArray]) -> FloatArray:
+    """The motion (4, 4), canonical -> map, that a frame and what was `predicted` most speak for: a prediction turned on
+    a grid, behind its mask, then improved.
     """
     best, most = predicted[0], -np.inf
     shifts = _grid(NEAR_PX)
@@ -169,7 +167,7 @@ def searched(
             values = _evidence(appearance, where, T[None], shifts)[0] + expectation(turn, [np.eye(3)])
             if values.max() > most:
                 best, most = where.state.T_map_cam @ _moved(where, T, shifts[values.argmax()]), float(values.max())
-    return improved(appearance, where, np.asarray(best))
+    return improved(appearance, where, np.asarray(best))[0]
 
 
 def expectation(motion: FloatArray, predicted: Sequence[FloatArray]) -> float:
@@ -236,10 +234,10 @@ def _evidence(appearance: Appearance, where: Look, poses: FloatArray, shifts_px:
         return np.zeros((len(poses), len(shifts_px)))
     xyz, facing, wanted = xyz[:, some], facing[:, some] & (xyz[:, some, 2] > 0), appearance.gray[some]
     z = xyz[:, None, :, 2]
-    projected = np.nan_to_num(where.state.frame.camera.project(xyz), nan=NOWHERE_PX)
+    projected = np.nan_to_num(where.state.frame.camera.project(xyz), nan=-1.0)
     uv = (projected[:, None] + shifts_px[:, None]).astype(np.float32)  # (K, S, N, 2)
     height, width = where.gray.shape
-    pixel = np.rint(np.clip(uv, NOWHERE_PX, -NOWHERE_PX)).astype(int)
+    pixel = np.rint(np.clip(uv, -1, max(height, width))).astype(int)
     inside = (pixel >= 0).all(-1) & (pixel[..., 0] < width) & (pixel[..., 1] < height)
     column, row = np.clip(pixel[..., 0], 0, width - 1), np.clip(pixel[..., 1], 0, height - 1)
     visible = facing[:, None] & inside & (where.cover[row, column] > BEHIND * z)

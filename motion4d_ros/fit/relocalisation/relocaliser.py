@@ -8,7 +8,7 @@ believed if all frames together speak a thousand times more for it than for the 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,8 @@ import numpy as np
 from motion4d_ros.config import GeometryConfig
 from motion4d_ros.fit.motion.bundle_adjustment import BundleOptions
 from motion4d_ros.fit.motion.mask_middle import middle_of
-from motion4d_ros.fit.motion.motion_prediction import bridge, moved_alike, onward, predict_motion
-from motion4d_ros.fit.motion.object_motion import ObjectMotion
+from motion4d_ros.fit.motion.motion_prediction import SHORTEST, bridge, moved_alike, onward, predict_motion
+from motion4d_ros.fit.motion.object_motion import LOOK_BACK, ObjectMotion
 from motion4d_ros.fit.relocalisation.appearance import (
     Appearance,
     Look,
@@ -30,7 +30,7 @@ from motion4d_ros.fit.relocalisation.appearance import (
     searched,
     shifted,
 )
-from motion4d_ros.fit.relocalisation.features import describe, hypothesis
+from motion4d_ros.fit.relocalisation.features import step_by_features
 from motion4d_ros.fit.tracks.keyframes import Keyframes
 from motion4d_ros.fit.window.horizon import FrameState, Horizon
 from motion4d_ros.fit.window.yield_point import YieldPoint
@@ -40,8 +40,6 @@ from motion4d_ros.types import FloatArray
 ODDS = math.log(1000)  # nats by which a pose must be more likely: a wrong find is worse than none
 VIEWS = 3  # keyframes that show how an object looks
 LOOKS = 4  # frames in which it is looked for
-PACE = 2  # frames over which its velocity is measured
-MOST_STRAYED = 8  # frames before a loss was noticed in which something may have dragged the object along
 
 
 @dataclass(frozen=True)
@@ -54,22 +52,24 @@ class _Search:
     sigma_scale: float
     views: list[int]  # keyframes
 
-    def look(self, index: int) -> Look | None:
-        return look(self.appearance, self.horizon.get(index), self.motion.object_id, self.sigma_scale)
+    def looks(self, frames: Iterable[int]) -> dict[int, Look]:
+        """Those of the `frames` that show a pixel of it with depth."""
+        label = self.motion.object_id
+        looks = {k: look(self.appearance, self.horizon.get(k), label, self.sigma_scale) for k in frames}
+        return {k: one for k, one in looks.items() if one is not None}
 
 
 class Relocaliser:
     """Looks for lost objects; remembers which keyframes are to be linked to which frames because of it."""
 
     def __init__(
-        self, options: GeometryConfig, keyframes: Keyframes, seed: int, yield_point: YieldPoint | None = None
+        self, options: GeometryConfig, keyframes: Keyframes, yield_point: YieldPoint | None = None
     ) -> None:
         self.options = options
         self._yield_point = yield_point or YieldPoint()
         self.keyframes = keyframes
         self.links: set[tuple[int, int]] = set()  # (keyframe, frame), to be linked whatever their distance
         self.found: set[int] = set()  # objects that turned out to be elsewhere; whoever acts on it clears it
-        self._random = np.random.default_rng(seed)
 
     def seek(self, motion: ObjectMotion, horizon: Horizon) -> bool:
         """Looks for an object that is detached or doubted in the frames since; whether it was found.
@@ -90,11 +90,10 @@ class Relocaliser:
             self._adopt(search, *found, visible, since)
             motion.detached_at = motion.doubted_at = None
             return True
-        if motion.detached_at is not None:
-            returned = visible[-1]
-            while returned - 1 in visible:
-                returned -= 1  # the first frame of its newest appearance
-            _place(motion, horizon, [k for k in visible if k >= returned], since)
+        returned = visible[-1]
+        while returned - 1 in visible:
+            returned -= 1  # the first frame of its newest appearance
+        _place(motion, horizon, [k for k in visible if k >= returned], since)
         return False
 
     def watch(self, motion: ObjectMotion, horizon: Horizon, new: Sequence[int]) -> bool:
@@ -130,63 +129,46 @@ class Relocaliser:
 
     def _found(self, search: _Search, visible: list[int], since: int) -> tuple[int, FloatArray] | None:
         """A frame and the pose (4, 4) of the object there, that several frames together speak for; None without any."""
-        looks = {k: one for k in self._clearest(search, visible) if (one := search.look(k)) is not None}
-        motion, shown = search.motion, search.appearance
+        motion, shown, horizon = search.motion, search.appearance, search.horizon
+
+        def area(k: int) -> int:
+            return int((horizon.get(k).labels == motion.object_id).sum())
+
+        groups = np.array_split(visible, min(LOOKS, len(visible)))
+        looks = search.looks(max(group.tolist(), key=area) for group in groups)
         gone_on = {k: pose for k in looks if (pose := predict_motion(motion, shown.middle, since, k)) is not None}
         hypotheses: list[tuple[int, FloatArray, float]] = []
         for k, one in looks.items():
             self._yield_point()
             predicted = [motion.matrix(k), *([gone_on[k]] if k in gone_on else [])]
-            for pose in (searched(shown, one, predicted)[0], *self._by_features(search, k)):
-                hypotheses.append((k, pose, expectation(pose, predicted)))
-        tracked = sum(improved(shown, one, motion.matrix(k))[1] for k, one in looks.items())
+            poses = [searched(shown, one, predicted)]
+            for view in search.views:
+                step = step_by_features(horizon.get(view), horizon.get(k), motion.object_id)
+                poses += [] if step is None else [step @ motion.matrix(view)]
+            hypotheses += [(k, pose, expectation(pose, predicted)) for pose in poses]
+        if not looks:
+            return None
+        tracked = float(np.mean([improved(shown, one, motion.matrix(k))[1] for k, one in looks.items()]))
         best, most = None, max(tracked, 0.0) + ODDS
         for k, pose, prior in hypotheses:
             self._yield_point()
-            total = prior
+            totals = []
             for other, one in looks.items():
                 ways = [motion.between(k, other) @ pose]
                 if gone_on:
                     ways.append(moved_alike(gone_on[k], gone_on[other], pose, shown.middle))
-                total += max(improved(shown, one, way)[1] for way in ways)
+                totals.append(max(improved(shown, one, way)[1] for way in ways))
+            total = prior + float(np.mean(totals))  # not the sum: what is alike by chance is so in all of them
             if total > most:
                 best, most = (k, pose), total
         return best
-
-    @staticmethod
-    def _clearest(search: _Search, visible: list[int]) -> list[int]:
-        """The frames among `visible`, spread over them, that show about as much of it as keyframes did: what is hidden
-        shows less, and masks that leak more.
-        """
-
-        def size(k: int) -> float:
-            state = search.horizon.get(k)
-            depth = state.depth_m[(state.labels == search.motion.object_id) & np.isfinite(state.depth_m)]
-            return math.log(max(len(depth) * float(np.median(depth)) ** 2, 1e-9)) if len(depth) else -math.inf
-
-        usual = float(np.median([size(k) for k in search.views]))
-        groups = np.array_split(visible, min(LOOKS, len(visible)))
-        return [int(min(group, key=lambda k: abs(size(int(k)) - usual))) for group in groups]
-
-    def _by_features(self, search: _Search, index: int) -> list[FloatArray]:
-        """Poses (4, 4) of the object in frame `index` by features that keyframes share with it."""
-        label, state = search.motion.object_id, search.horizon.get(index)
-        now = describe(state, label)
-        poses = []
-        for view in search.views if now is not None else []:
-            before = describe(search.horizon.get(view), label)
-            tolerance = search.sigma_scale * 2 * frame_depth(state)
-            step = None if before is None or now is None else hypothesis(before, now, tolerance, self._random)
-            if step is not None:
-                poses.append(step @ search.motion.matrix(view))
-        return poses
 
     def _adopt(self, search: _Search, index: int, pose: FloatArray, visible: list[int], since: int) -> None:
         """Moves an object to where it was found, and has its points measured anew."""
         motion, horizon = search.motion, search.horizon
         begin = since
-        for k in range(since - 1, max(horizon.first_index, since - 1 - MOST_STRAYED), -1):
-            one = search.look(k)
+        for k in range(since - 1, max(horizon.first_index, since - 1 - LOOK_BACK), -1):
+            one = search.looks([k]).get(k)
             if one is None or improved(search.appearance, one, motion.matrix(k))[1] > ODDS:
                 break
             begin = k
@@ -204,19 +186,19 @@ def seen_elsewhere(search: _Search, new: Sequence[int], shown: Sequence[int]) ->
     `shown` it speak for its being elsewhere than it was tracked; empty if not.
     """
     motion, appearance, last = search.motion, search.appearance, new[0] - 1
-    before = search.look(last) if last - PACE in motion.poses and last - PACE >= search.horizon.first_index else None
-    looks = {k: one for k in shown if (one := search.look(k)) is not None}
+    before = search.looks([last]).get(last) if last - SHORTEST in motion.poses and last - SHORTEST >= search.horizon.first_index else None
+    looks = search.looks(shown)
     if before is None:
         return {}
     usual = evidence(appearance, before, motion.matrix(last)) / before.pixels
     tracked = {k: evidence(appearance, one, motion.matrix(k)) for k, one in looks.items()}
     if sum(max(usual * looks[k].pixels - value, 0.0) for k, value in tracked.items()) < ODDS:
         return {}
-    path = {k: motion.matrix(k) for k in (last - PACE, last)}
+    path = {k: motion.matrix(k) for k in (last - SHORTEST, last)}
     gain = 0.0
     for k, one in looks.items():
         now = max(path)
-        start = max(other for other in path if other <= now - PACE)
+        start = max(other for other in path if other <= now - SHORTEST)
         ahead = onward(path[start], path[now], appearance.middle, (k - now) / (now - start))
         step = motion.between(now, k) @ path[now]
         ways = [shifted(appearance, one, way) for way in (step, ahead, path[now], centred(appearance, one, ahead))]
@@ -238,7 +220,7 @@ def _bridged(path: dict[int, FloatArray], frames: Sequence[int], pivot: FloatArr
             share = (k - before) / max(after - before, 1)
             result[k] = moved_alike(path[before], path[after], path[before], pivot, share)
         else:
-            start = max(other for other in known if other <= before - PACE)
+            start = max(other for other in known if other <= before - SHORTEST)
             result[k] = onward(path[start], path[before], pivot, (k - before) / (before - start))
     return result
 
@@ -259,7 +241,7 @@ def _follow(search: _Search, index: int, pose: FloatArray, frames: Set[int]) -> 
             if not motion.support.get(k):
                 hidden = _hidden(motion, middle, min(frames), index, seen, k)
                 expected = expected if hidden is None else hidden
-            one = search.look(k)
+            one = search.looks([k]).get(k)
             ways = [] if one is None else [improved(search.appearance, one, way) for way in (tracked[k], expected, near)]
             better, value = max(ways, key=lambda way: way[1], default=(expected, 0.0))
             if value > ODDS:
