@@ -53,7 +53,7 @@ class BudgetConfig:
         "Share of the time between frames that fitting may use in realtime mode",
         minimum=0.05,
         maximum=1.0,
-        live=True,
+        changes="live",
     )
     queue_size: int = tunable(16, "Frames that may wait; the oldest is dropped when full", minimum=1, maximum=1000)
     max_static: int = tunable(20000, "Static Gaussians kept at most", minimum=100, maximum=2_000_000)
@@ -89,7 +89,9 @@ class TracksConfig:
         "Where 2D tracks come from: chained optical flow, or a neural point tracker (BootsTAPIR)",
         choices=("flow", "tapir"),
     )
-    model: str = tunable("auto", "Network behind source tapir: a name of `motion4d models list` or a path", fixed=True)
+    model: str = tunable(
+        "auto", "Network behind source tapir: a name of `motion4d models list` or a path", changes="never"
+    )
     spacing: int = tunable(
         8, "Distance between started tracks (half of it on objects)", unit="px", minimum=2, maximum=64
     )
@@ -142,7 +144,7 @@ class MasksConfig:
         "auto",
         "Network behind sam_onnx, sam2 and edgetam: a name of `motion4d models list` or a path; auto = the source's "
         "default",
-        fixed=True,
+        changes="never",
     )
     image_size: int = tunable(
         0,
@@ -171,13 +173,13 @@ class DetectionsConfig:
     model: str = tunable(
         "auto",
         "Network behind source onnx (RT-DETR or YOLOX): a name of `motion4d models list` or an ONNX file",
-        fixed=True,
+        changes="never",
     )
     classes: str = tunable(
         "",
         "File with the names of its classes (one a line, or JSON); empty = the .txt or config.json beside the network, "
         "else COCO's",
-        fixed=True,
+        changes="never",
     )
     score: float = tunable(0.3, "Boxes of the network below this score are left out", minimum=0.0, maximum=1.0)
     every: int = tunable(1, "The network looks at every n-th frame", unit="frames", minimum=1, maximum=1000)
@@ -193,7 +195,9 @@ class DepthConfig:
         choices=("topic", "geometry", "none", "model"),
     )
     model: str = tunable(
-        "auto", "Network behind source model: a name of `motion4d models list` or the path of an ONNX file", fixed=True
+        "auto",
+        "Network behind source model: a name of `motion4d models list` or the path of an ONNX file",
+        changes="never",
     )
     model_size: int = tunable(
         0,
@@ -273,7 +277,7 @@ class ModelsConfig:
     """Network weights."""
 
     folder: str = tunable(
-        "", "Where weights lie; empty = $XDG_CACHE_HOME/motion4d, usually ~/.cache/motion4d", fixed=True
+        "", "Where weights lie; empty = $XDG_CACHE_HOME/motion4d, usually ~/.cache/motion4d", changes="never"
     )
     provider: str = tunable(
         "auto",
@@ -317,28 +321,28 @@ class RosConfig:
         unit="s",
         minimum=0.0,
         maximum=5.0,
-        live=True,
+        changes="live",
     )
     clock_jump: float = tunable(
         0.5, "Stamps that go back further than this reset the scene", unit="s", minimum=0.05, maximum=60.0
     )
     silence: float = tunable(
-        2.0, "A camera silent for longer is reported", unit="s", minimum=0.1, maximum=600.0, live=True
+        2.0, "A camera silent for longer is reported", unit="s", minimum=0.1, maximum=600.0, changes="live"
     )
-    publish_tf: bool = tunable(False, "Broadcast map_frame -> object_<id> on TF", live=True)
+    publish_tf: bool = tunable(False, "Broadcast map_frame -> object_<id> on TF", changes="live")
     trail: int = tunable(
-        40, "Length of the trajectories among the markers", unit="frames", minimum=0, maximum=1000, live=True
+        40, "Length of the trajectories among the markers", unit="frames", minimum=0, maximum=1000, changes="live"
     )
     status_period: float = tunable(0.5, "Time between two status messages", unit="s", minimum=0.05, maximum=60.0)
     rerun: str = tunable(
         "",
         "Stream what is found to the viewer Rerun: spawn, rerun+http://HOST:PORT/proxy, or FILE.rrd; empty = don't",
-        fixed=True,
+        changes="never",
     )
     save_root: str = tunable(
         "",
         "Folder below which ~/save_scene writes, in folders that the caller names; empty = the service refuses",
-        fixed=True,
+        changes="never",
     )
     save_room: int = tunable(
         2048,
@@ -346,7 +350,7 @@ class RosConfig:
         unit="MiB",
         minimum=1,
         maximum=10_000_000,
-        fixed=True,
+        changes="never",
     )
     watchdog: float = tunable(
         60.0,
@@ -354,7 +358,7 @@ class RosConfig:
         unit="s",
         minimum=0.0,
         maximum=3600.0,
-        live=True,
+        changes="live",
     )
 
 
@@ -446,9 +450,9 @@ class FitConfig:
     confidence: bool = tunable(True, "Weight tracks and depth by the learnt 3D confidence")
     resampling: bool = tunable(True, "Insert Gaussians where colour or labels are fitted badly")
     semantic_refinement: bool = tunable(True, "Alternate semantic fitting with refreshed masks")
-    motion_iterations: int = tunable(60, "Steps of stage 1 per window", minimum=0, maximum=100_000, live=True)
-    semantic_iterations: int = tunable(24, "Steps of stage 2 per window", minimum=0, maximum=100_000, live=True)
-    global_iterations: int = tunable(96, "Steps of stage 3 per refinement", minimum=0, maximum=100_000, live=True)
+    motion_iterations: int = tunable(60, "Steps of stage 1 per window", minimum=0, maximum=100_000, changes="live")
+    semantic_iterations: int = tunable(24, "Steps of stage 2 per window", minimum=0, maximum=100_000, changes="live")
+    global_iterations: int = tunable(96, "Steps of stage 3 per refinement", minimum=0, maximum=100_000, changes="live")
     final_remeasure: bool = tunable(
         True, "When the input ends, objects are measured again in frames where wrong masks had hidden them"
     )

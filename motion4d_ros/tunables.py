@@ -12,9 +12,12 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from motion4d_ros.types import Motion4DError
+
+Changes = Literal["live", "unconfigured", "never"]
+"""When a tunable may change: while the node is active, while it is unconfigured, or never: what leads to files."""
 
 MOST_LETTERS = 4096
 """Of a text: as long as a path may be."""
@@ -32,9 +35,18 @@ class Tunable:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[str, ...] = ()
-    live: bool = False  # may change while the node is active
-    fixed: bool = False  # is given when the node starts, and never changes: what leads to files
+    changes: Changes = "unconfigured"
     former: Mapping[str, str] = field(default_factory=dict)  # values of earlier versions -> what says the same now
+
+    @property
+    def live(self) -> bool:
+        """Whether it may change while the node is active."""
+        return self.changes == "live"
+
+    @property
+    def fixed(self) -> bool:
+        """Whether it is given when the node starts, and never changes."""
+        return self.changes == "never"
 
     @property
     def range_text(self) -> str:
@@ -100,8 +112,7 @@ def tunable(
     minimum: float | None = None,
     maximum: float | None = None,
     choices: tuple[str, ...] = (),
-    live: bool = False,
-    fixed: bool = False,
+    changes: Changes = "unconfigured",
     former: Mapping[str, str] | None = None,
 ) -> Any:
     """A dataclass field that carries its own documentation."""
@@ -111,8 +122,7 @@ def tunable(
         "minimum": minimum,
         "maximum": maximum,
         "choices": choices,
-        "live": live,
-        "fixed": fixed,
+        "changes": changes,
         "former": former or {},
     }
     return dataclasses.field(default=default, metadata=metadata)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from motion4d_ros.raster_library import (
     load_library,
 )
 from motion4d_ros.render.output import RenderOutput
+from motion4d_ros.render.validity import NEAR_PLANE_M
 from motion4d_ros.scene.posed import PosedGaussians
 from motion4d_ros.types import Camera, Motion4DError
 
@@ -27,13 +29,12 @@ def render_cpu(
     T_cam_map: Tensor,
     features: Tensor,
     background: Tensor | None,
-    near: float,
     threads: int,
     stats: bool,
 ) -> RenderOutput:
     """See `render`. Computes in float32 (projection in float64) and returns images of the dtype of `means`."""
     dtype = gaussians.means.dtype
-    counter = _PairCount()
+    call = _Call(camera, threads, stats)
     image, alpha, depth_sum, radii, weight_sum, weight_max = _Raster.apply(
         gaussians.means,
         gaussians.quats,
@@ -42,11 +43,7 @@ def render_cpu(
         features,
         T_cam_map,
         background,
-        camera,
-        near,
-        threads,
-        stats,
-        counter,
+        call,
     )
     return RenderOutput(
         features=image.to(dtype),
@@ -55,13 +52,17 @@ def render_cpu(
         radii=radii,
         weight_sum=weight_sum if stats else None,
         weight_max=weight_max if stats else None,
-        pairs=counter.pairs,
+        pairs=call.pairs,
     )
 
 
-class _PairCount:
-    """Carries a number past autograd."""
+@dataclass
+class _Call:
+    """What a render needs beside tensors; carries a number past autograd."""
 
+    camera: Camera
+    threads: int
+    stats: bool
     pairs: int | None = None
 
 
@@ -118,27 +119,24 @@ class _Raster(torch.autograd.Function):
         features: Tensor,
         T_cam_map: Tensor,
         background: Tensor | None,
-        camera: Camera,
-        near: float,
-        threads: int,
-        stats: bool,
-        counter: _PairCount,
+        call: _Call,
     ) -> tuple[Tensor, ...]:
         inputs = [_plain(tensor) for tensor in (means, quats, scales, opacities, features)]
         plain_background = None if background is None else _plain(background)
         count, channels = features.shape
+        camera, stats = call.camera, call.stats
         size = (camera.height, camera.width)
         scene = SceneStruct(
             width=camera.width,
             height=camera.height,
             channels=channels,
-            threads=threads,
+            threads=call.threads,
             count=count,
             fx=camera.fx,
             fy=camera.fy,
             cx=camera.cx,
             cy=camera.cy,
-            near_plane=near,
+            near_plane=NEAR_PLANE_M,
             T_cam_map=(ctypes.c_double * 12)(*T_cam_map.detach().double().reshape(-1)[:12].tolist()),
             **dict(zip(("means", "quats", "scales", "opacities", "features"), map(address, inputs), strict=True)),
             background=address(plain_background),
@@ -151,7 +149,7 @@ class _Raster(torch.autograd.Function):
         wants_gradients = any(ctx.needs_input_grad)
         memory = raster_forward(scene, images, wants_gradients or stats)
         if stats:
-            counter.pairs = load_library().m4d_raster_pairs(memory.pointer)
+            call.pairs = load_library().m4d_raster_pairs(memory.pointer)
         if wants_gradients:
             ctx.save_for_backward(T_cam_map, *inputs)
             ctx.scene, ctx.memory, ctx.background = scene, memory, plain_background
@@ -183,4 +181,4 @@ class _Raster(torch.autograd.Function):
         ]
         results.append(pose.to(T_cam_map.dtype) if ctx.needs_input_grad[5] else None)
         results.append(None if background is None else background.to(ctx.background_dtype))
-        return (*results, None, None, None, None, None)
+        return (*results, None)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from motion4d_ros.render.gpu import INSTALL_GSPLAT
 from motion4d_ros.render.output import RenderOutput
-from motion4d_ros.render.validity import drawable
+from motion4d_ros.render.validity import NEAR_PLANE_M, drawable
 from motion4d_ros.scene.posed import PosedGaussians
 from motion4d_ros.types import Camera, Motion4DError
 
@@ -24,7 +24,6 @@ def render_gsplat(
     T_cam_map: Tensor,
     features: Tensor,
     background: Tensor | None,
-    near: float,
     stats: bool,
 ) -> RenderOutput:
     """See `render`. Computes in float32 on the GPU of `gaussians.means`; `weight_max` and `pairs` are not to be had."""
@@ -33,7 +32,7 @@ def render_gsplat(
     rasterization = _load_gsplat(device)
     features = features.to(device)
     pose = T_cam_map.to(device=device, dtype=torch.float32)
-    index = drawable(gaussians, T_cam_map.to(means), features, near).nonzero()[:, 0]
+    index = drawable(gaussians, T_cam_map.to(means), features).nonzero()[:, 0]
     radii = torch.zeros(gaussians.count, device=device)
     weight_sum = torch.zeros(gaussians.count, device=device) if stats else None
     if len(index) == 0:
@@ -55,7 +54,7 @@ def render_gsplat(
             Ks=_intrinsics(camera, device)[None],
             width=camera.width,
             height=camera.height,
-            near_plane=near,
+            near_plane=NEAR_PLANE_M,
             eps2d=DILATION,
             packed=False,
             backgrounds=_backgrounds(background if channels else None, counting is not None, device),

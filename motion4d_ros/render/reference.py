@@ -26,13 +26,12 @@ def render_reference(
     T_cam_map: Tensor,
     features: Tensor,
     background: Tensor | None,
-    near: float,
     stats: bool,
 ) -> RenderOutput:
     """See `render`. Everything is computed in the dtype and on the device of `gaussians.means`."""
     means = gaussians.means
     T_cam_map, features = T_cam_map.to(means), features.to(means)
-    keep = drawable(gaussians, T_cam_map, features, near)
+    keep = drawable(gaussians, T_cam_map, features)
     index = keep.nonzero()[:, 0]
     safe, safe_features = safe_gaussians(gaussians, features, index)
     splats = project(safe, camera, T_cam_map)

@@ -9,8 +9,6 @@ from motion4d_ros.render.output import RenderOutput
 from motion4d_ros.scene.posed import PosedGaussians
 from motion4d_ros.types import Camera, Motion4DError
 
-NEAR_PLANE_M = 0.05
-
 BACKENDS = ("auto", "cpu", "gsplat", "reference")
 
 
@@ -22,7 +20,6 @@ def render(
     *,
     background: Tensor | None = None,
     backend: str = "auto",
-    near: float = NEAR_PLANE_M,
     threads: int = 0,
     stats: bool = False,
 ) -> RenderOutput:
@@ -42,7 +39,6 @@ def render(
         features: (N, C) any channels, C >= 0.
         background: (C,) what lies behind everything; None = zeros.
         backend: One of `BACKENDS`; ``auto`` = gsplat for tensors on a GPU, else the C++ library.
-        near: Distance of the near plane, m.
         threads: CPU threads of the C++ library; 0 = all. The result does not depend on it.
         stats: Also return the blending weights per Gaussian, for pruning.
 
@@ -56,15 +52,15 @@ def render(
     if backend == "cpu":
         from motion4d_ros.render.cpu import render_cpu
 
-        return render_cpu(gaussians, camera, T_cam_map, features, background, near, threads, stats)
+        return render_cpu(gaussians, camera, T_cam_map, features, background, threads, stats)
     if backend == "reference":
         from motion4d_ros.render.reference import render_reference
 
-        return render_reference(gaussians, camera, T_cam_map, features, background, near, stats)
+        return render_reference(gaussians, camera, T_cam_map, features, background, stats)
     if backend == "gsplat":
         from motion4d_ros.render.gsplat_cuda import render_gsplat
 
-        return render_gsplat(gaussians, camera, T_cam_map, features, background, near, stats)
+        return render_gsplat(gaussians, camera, T_cam_map, features, background, stats)
     raise Motion4DError(f"unknown renderer {backend!r}: choose one of {', '.join(BACKENDS)}")
 
 

@@ -41,7 +41,7 @@ from motion4d_ros.ros.sparse_log import SparseLog
 from motion4d_ros.ros.work.queue import Counts, FrameQueue
 from motion4d_ros.ros.work.report import WorkerReport
 from motion4d_ros.ros.work.watch import Verdict, Watch
-from motion4d_ros.ros.work.worker import Worker
+from motion4d_ros.ros.work.worker import Worker, WorkerHooks
 from motion4d_ros.tunables import put
 from motion4d_ros.types import CAMERA_CHANGED, CAMERA_LOST, Estimate, Health, Motion4DError
 
@@ -197,7 +197,7 @@ class Motion4DNode(LifecycleNode):
         calibrations, builder = self._calibrations, self.builder
         worker = Worker(
             self.engine, self.config, self.queue, builder.build, self._deliver, self._log,
-            ready=lambda: calibrations.ready, on_reset=self._after_reset, report=report,
+            hooks=WorkerHooks(lambda: calibrations.ready, self._after_reset), report=report,
         )  # fmt: skip
         worker.start()
         self.worker = worker  # only now: a worker that does not run yet looks dead to the watch

@@ -66,7 +66,6 @@ class GaussianBatch:
         semantics: Tensor,
         object_id: Tensor | int = 0,
         *,
-        dynamic: Tensor | bool | None = None,
         motion_logits: Tensor | None = None,
         scale: Tensor | None = None,
         opacity: float = 0.7,
@@ -75,11 +74,10 @@ class GaussianBatch:
         """Round Gaussians at (M, 3) points, m, as Shape of Motion starts them: scale = mean distance to the three
         nearest neighbours unless `scale` (M,) m is given, opacity 0.7.
 
-        `colors` is (M, 3) in [0, 1], `semantics` (M, C). `dynamic` defaults to "belongs to an object".
+        `colors` is (M, 3) in [0, 1], `semantics` (M, C). What belongs to an object is dynamic.
         """
         count = points.shape[0]
         ids = torch.as_tensor(object_id, dtype=torch.int64, device=points.device).expand(count).clone()
-        moving = (ids > 0) if dynamic is None else torch.as_tensor(dynamic, device=points.device).expand(count).clone()
         size = neighbour_distance(points) if scale is None else scale.to(points)
         quats = torch.zeros(count, 4, dtype=points.dtype, device=points.device)
         quats[:, 0] = 1.0
@@ -92,7 +90,7 @@ class GaussianBatch:
             semantics=semantics,
             confidence_logits=torch.full_like(points[:, 0], confidence_logits),
             object_id=ids,
-            dynamic=moving,
+            dynamic=ids > 0,
             motion_logits=motion_logits,
         )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from motion4d_ros.evaluation.splat_scenes import INPUTS, gradients, random_image_gradients, random_scene
 from motion4d_ros.render import gsplat_cuda
 from motion4d_ros.render.reference import render_reference
+from motion4d_ros.render.validity import NEAR_PLANE_M
 from motion4d_ros.scene.posed import PosedGaussians
 from motion4d_ros.types import Camera
 
@@ -37,7 +38,7 @@ def rasterization(
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     assert means.dtype == colors.dtype == viewmats.dtype == torch.float32
     assert colors.shape[1] > 0 and len(means) > 0, "gsplat refuses these"
-    assert eps2d == 0.3 and not packed and render_mode == "RGB+D"
+    assert near_plane == NEAR_PLANE_M and eps2d == 0.3 and not packed and render_mode == "RGB+D"
     K = Ks[0]
     camera = Camera(*(float(v) for v in (K[0, 0], K[1, 1], K[0, 2] - 0.5, K[1, 2] - 0.5)), width, height)
     out = render_reference(
@@ -46,7 +47,6 @@ def rasterization(
         viewmats[0],
         colors,
         None if backgrounds is None else backgrounds[0],
-        near_plane,
         False,
     )
     image = torch.cat([out.features, out.depth_sum[..., None]], -1)[None]

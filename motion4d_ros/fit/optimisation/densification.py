@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -61,14 +63,14 @@ def lift_pixels(
     semantics = np.zeros((len(pixels), scene.channels), np.float32)
     semantics[np.arange(len(pixels)), [channel_of.get(int(v), 0) for v in labels]] = SEMANTIC_LOGIT
     moving = np.array([bool(v) and int(v) in geometry.motions for v in labels], bool)
-    return GaussianBatch.from_points(
+    batch = GaussianBatch.from_points(
         torch.as_tensor(xyz, dtype=torch.float32),
         torch.as_tensor(state.image[row, column].astype(np.float32) / 255),
         torch.as_tensor(semantics),
         torch.as_tensor(labels.astype(np.int64)),
-        dynamic=torch.as_tensor(moving),
         motion_logits=torch.as_tensor(logits),
         scale=torch.as_tensor(size.astype(np.float32)),
         opacity=INITIAL_OPACITY,
         confidence_logits=INITIAL_CONFIDENCE_LOGIT,
     )
+    return replace(batch, dynamic=torch.as_tensor(moving))

@@ -21,7 +21,8 @@ from motion4d_ros.fit.optimisation.targets import Target, TrackTargets
 from motion4d_ros.raster_library import ImageGradientsStruct, ImagesStruct, SceneGradientsStruct, SceneStruct
 from motion4d_ros.render.cpu import Pass, address, raster_backward, raster_forward
 from motion4d_ros.render.output import RenderOutput
-from motion4d_ros.render.render import NEAR_PLANE_M, check_pose
+from motion4d_ros.render.render import check_pose
+from motion4d_ros.render.validity import NEAR_PLANE_M
 from motion4d_ros.render.step_library import (
     LOSSES,
     AdamStruct,

@@ -129,7 +129,7 @@ def improved(appearance: Appearance, where: Look, motion: FloatArray) -> tuple[F
     """The `motion` (4, 4), canonical -> map, after coordinate ascent of its evidence, and that: turns about the middle
     of the object and shifts, each as far as its outline moves by some pixels.
     """
-    T = np.asarray(where.state.T_cam_map @ motion)
+    T: FloatArray = np.asarray(where.state.T_cam_map @ motion, float)
     best = evidence(appearance, where, motion)
     for px in STEPS_PX:
         for _ in range(3):
@@ -137,7 +137,7 @@ def improved(appearance: Appearance, where: Look, motion: FloatArray) -> tuple[F
             step = px * max(float(middle[2]), 0.0) / where.state.frame.camera.fx
             trials = [_turned(appearance, T, R) for R in _both_ways(step / appearance.radius)]
             for shift in step * np.concatenate([np.eye(3), -np.eye(3)]):
-                trials.append(T.copy())
+                trials.append(np.asarray(T.copy(), float))
                 trials[-1][:3, 3] += shift
             values = _evidence(appearance, where, np.stack(trials), np.zeros((1, 2)))[:, 0]
             if values.max() <= best:
@@ -171,7 +171,7 @@ def searched(appearance: Appearance, where: Look, predicted: Sequence[FloatArray
 
 
 def expectation(motion: FloatArray, predicted: Sequence[FloatArray]) -> float:
-    """What speaks for a `motion` before anything is seen, nats: the less, the farther it is turned from all predicted."""
+    """What speaks for a `motion` before anything is seen, nats: the less, the farther it is turned from `predicted`."""
     turn = min(rotation_angle(motion[:3, :3].T @ other[:3, :3]) for other in predicted)
     return -0.5 * (turn / math.radians(TURN_SIGMA_DEG)) ** 2
 

@@ -43,7 +43,7 @@ LOOKS = 4  # frames in which it is looked for
 
 
 @dataclass(frozen=True)
-class _Search:
+class Search:
     """An object, how it looks, and the frames in which it is looked for."""
 
     motion: ObjectMotion
@@ -62,9 +62,7 @@ class _Search:
 class Relocaliser:
     """Looks for lost objects; remembers which keyframes are to be linked to which frames because of it."""
 
-    def __init__(
-        self, options: GeometryConfig, keyframes: Keyframes, yield_point: YieldPoint | None = None
-    ) -> None:
+    def __init__(self, options: GeometryConfig, keyframes: Keyframes, yield_point: YieldPoint | None = None) -> None:
         self.options = options
         self._yield_point = yield_point or YieldPoint()
         self.keyframes = keyframes
@@ -119,15 +117,15 @@ class Relocaliser:
         """Drops what is older than frame `index`."""
         self.links = {pair for pair in self.links if pair[0] >= index}
 
-    def _search(self, motion: ObjectMotion, horizon: Horizon, views: list[int]) -> _Search | None:
+    def _search(self, motion: ObjectMotion, horizon: Horizon, views: list[int]) -> Search | None:
         shown = appearance_of([(horizon.get(k), motion.matrix(k)) for k in views], motion.object_id)
-        return None if shown is None else _Search(motion, shown, horizon, self.options.sigma_object_scale, views)
+        return None if shown is None else Search(motion, shown, horizon, self.options.sigma_object_scale, views)
 
     def _shown(self, motion: ObjectMotion, horizon: Horizon, frames: Sequence[int]) -> list[int]:
         least = self.options.relocalise_min_pixels
         return [k for k in frames if int((horizon.get(k).labels == motion.object_id).sum()) >= least]
 
-    def _found(self, search: _Search, visible: list[int], since: int) -> tuple[int, FloatArray] | None:
+    def _found(self, search: Search, visible: list[int], since: int) -> tuple[int, FloatArray] | None:
         """A frame and the pose (4, 4) of the object there, that several frames together speak for; None without any."""
         motion, shown, horizon = search.motion, search.appearance, search.horizon
 
@@ -154,7 +152,7 @@ class Relocaliser:
             self._yield_point()
             totals = []
             for other, one in looks.items():
-                ways = [motion.between(k, other) @ pose]
+                ways: list[FloatArray] = [motion.between(k, other) @ pose]
                 if gone_on:
                     ways.append(moved_alike(gone_on[k], gone_on[other], pose, shown.middle))
                 totals.append(max(improved(shown, one, way)[1] for way in ways))
@@ -163,7 +161,7 @@ class Relocaliser:
                 best, most = (k, pose), total
         return best
 
-    def _adopt(self, search: _Search, index: int, pose: FloatArray, visible: list[int], since: int) -> None:
+    def _adopt(self, search: Search, index: int, pose: FloatArray, visible: list[int], since: int) -> None:
         """Moves an object to where it was found, and has its points measured anew."""
         motion, horizon = search.motion, search.horizon
         begin = since
@@ -181,13 +179,14 @@ class Relocaliser:
         motion.points.clear()  # those picked while it was lost are where it was not; they are lifted anew
 
 
-def seen_elsewhere(search: _Search, new: Sequence[int], shown: Sequence[int]) -> dict[int, FloatArray]:
+def seen_elsewhere(search: Search, new: Sequence[int], shown: Sequence[int]) -> dict[int, FloatArray]:
     """The motions (4, 4), canonical -> map, of an object in consecutive frames `new`, if those of them that have
     `shown` it speak for its being elsewhere than it was tracked; empty if not.
     """
     motion, appearance, last = search.motion, search.appearance, new[0] - 1
-    before = search.looks([last]).get(last) if last - SHORTEST in motion.poses and last - SHORTEST >= search.horizon.first_index else None
-    looks = search.looks(shown)
+    if last - SHORTEST < search.horizon.first_index or last - SHORTEST not in motion.poses:
+        return {}
+    before, looks = search.looks([last]).get(last), search.looks(shown)
     if before is None:
         return {}
     usual = evidence(appearance, before, motion.matrix(last)) / before.pixels
@@ -195,7 +194,7 @@ def seen_elsewhere(search: _Search, new: Sequence[int], shown: Sequence[int]) ->
     if sum(max(usual * looks[k].pixels - value, 0.0) for k, value in tracked.items()) < ODDS:
         return {}
     path = {k: motion.matrix(k) for k in (last - SHORTEST, last)}
-    gain = 0.0
+    gains = []
     for k, one in looks.items():
         now = max(path)
         start = max(other for other in path if other <= now - SHORTEST)
@@ -203,10 +202,10 @@ def seen_elsewhere(search: _Search, new: Sequence[int], shown: Sequence[int]) ->
         step = motion.between(now, k) @ path[now]
         ways = [shifted(appearance, one, way) for way in (step, ahead, path[now], centred(appearance, one, ahead))]
         pose, value = max((improved(appearance, one, way) for way in ways), key=lambda found: found[1])
-        if value > 0:
+        if value > ODDS:
             path[k] = pose
-            gain += value - max(improved(appearance, one, motion.matrix(k))[1], 0.0)
-    return _bridged(path, new, appearance.middle) if gain > ODDS else {}
+            gains.append(value - max(improved(appearance, one, motion.matrix(k))[1], 0.0))
+    return _bridged(path, new, appearance.middle) if max(gains, default=0.0) > ODDS else {}
 
 
 def _bridged(path: dict[int, FloatArray], frames: Sequence[int], pivot: FloatArray) -> dict[int, FloatArray]:
@@ -225,7 +224,7 @@ def _bridged(path: dict[int, FloatArray], frames: Sequence[int], pivot: FloatArr
     return result
 
 
-def _follow(search: _Search, index: int, pose: FloatArray, frames: Set[int]) -> None:
+def _follow(search: Search, index: int, pose: FloatArray, frames: Set[int]) -> None:
     """Carries a `pose` that was found in frame `index` to the other `frames`, each improved by what is seen there: some
     were tracked rightly among themselves, in others something dragged it along. Those that show nothing are bridged.
     """
@@ -242,7 +241,9 @@ def _follow(search: _Search, index: int, pose: FloatArray, frames: Set[int]) -> 
                 hidden = _hidden(motion, middle, min(frames), index, seen, k)
                 expected = expected if hidden is None else hidden
             one = search.looks([k]).get(k)
-            ways = [] if one is None else [improved(search.appearance, one, way) for way in (tracked[k], expected, near)]
+            ways = (
+                [] if one is None else [improved(search.appearance, one, way) for way in (tracked[k], expected, near)]
+            )
             better, value = max(ways, key=lambda way: way[1], default=(expected, 0.0))
             if value > ODDS:
                 seen = k

@@ -78,7 +78,6 @@ def build_metrics(
     tracks: QueryTracks,
     timeline: Timeline,
     warnings: list[str],
-    topics: dict[str, int],
 ) -> dict[str, Any]:
     """The content of `metrics.json`; everything in it is plain JSON."""
     visible = ~tracks.occluded
@@ -87,7 +86,7 @@ def build_metrics(
         "input": _input(options, report, log),
         "scale": log.scale().value,
         "device": health.device,
-        "counts": _counts(health, log, tracks) | {"bag_messages": topics},
+        "counts": _counts(health, log, tracks),
         "objects": [_object(object_id, states) for object_id, states in sorted(log.objects().items())],
         "tracks": {
             "visible_share": _rounded(visible.mean()) if visible.size else None,

@@ -130,8 +130,9 @@ class Results:
         try:
             metrics = build_metrics(
                 reading.options, reading.source.report, self._config, health, log, tracks, reading.timeline,
-                warnings, topics,
+                warnings,
             )  # fmt: skip
+            metrics["counts"]["bag_messages"] = topics
             metrics["scenes"] = reading.scenes.as_metrics(log)
         except Exception as error:
             self._defect = True

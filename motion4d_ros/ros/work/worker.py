@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from motion4d_ros.config import Config
@@ -31,11 +32,18 @@ PAUSE_S = 0.1
 """A pause of a window takes in no further frame after this."""
 
 
+@dataclass(frozen=True)
+class WorkerHooks:
+    """What a worker asks and tells its owner."""
+
+    ready: Callable[[], bool] = lambda: True  # whether frames can be built yet
+    on_reset: Callable[[bool], None] = lambda jumped: None  # a new scene begins; True: because the clock jumped
+
+
 class Worker:
     """Runs an engine over a queue of image groups.
 
     `build` makes a frame of a group (raising `Rejection`), `deliver` publishes an estimate, `log` writes a line,
-    `ready` says whether frames can be built yet, `on_reset` is told of a new scene (True: because the clock jumped),
     `report` goes on with the account of a worker that died.
     """
 
@@ -48,8 +56,7 @@ class Worker:
         deliver: Callable[[Estimate, FrameContext | None], None],
         log: Callable[[str], None],
         *,
-        ready: Callable[[], bool] = lambda: True,
-        on_reset: Callable[[bool], None] = lambda jumped: None,
+        hooks: WorkerHooks | None = None,
         report: WorkerReport | None = None,
     ) -> None:
         self.engine = engine
@@ -61,8 +68,8 @@ class Worker:
         self._build = build
         self._deliver = deliver
         self._log = log
-        self._ready = ready
-        self._on_reset = on_reset
+        hooks = hooks or WorkerHooks()
+        self._ready, self._on_reset = hooks.ready, hooks.on_reset
         self.contexts: dict[int, FrameContext] = {}  # of the frames of the horizon, by index
         self._jobs: deque[tuple[Callable[[Engine], Any], Future[Any]]] = deque()
         self._stop = threading.Event()

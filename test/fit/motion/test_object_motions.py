@@ -140,7 +140,7 @@ def lost_and_back(seed_after: int, angle: float) -> tuple[Relocaliser, ObjectMot
     motion = ObjectMotion(1, place(45, 50), {k: (np.eye(3), np.zeros(3)) for k in range(6)})
     motion.points = {k: place(45 + 6 * np.cos(k), 50 + 6 * np.sin(k)) for k in range(12)}
     motion.detached_at = 2
-    return Relocaliser(options(), keyframes, seed=0), motion, horizon
+    return Relocaliser(options(), keyframes), motion, horizon
 
 
 def test_a_sliver_and_a_full_view_are_no_two_views_of_the_usual_size() -> None:

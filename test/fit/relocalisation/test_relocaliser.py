@@ -8,8 +8,8 @@ from fit_builders import make_horizon, make_state, move, pose
 from motion4d_ros.config import Config
 from motion4d_ros.fit.motion.object_motion import ObjectMotion
 from motion4d_ros.fit.motion.object_motions import ObjectMotions
-from motion4d_ros.fit.relocalisation.drift_check import seen_elsewhere
-from motion4d_ros.fit.relocalisation.template_pose_search import Template, make_template
+from motion4d_ros.fit.relocalisation.appearance import Appearance, appearance_of
+from motion4d_ros.fit.relocalisation.relocaliser import Search, seen_elsewhere
 from motion4d_ros.fit.tracks.keyframes import Keyframes
 from motion4d_ros.fit.tracks.point_table import PointTable
 from motion4d_ros.fit.window.horizon import FrameState, Horizon
@@ -33,11 +33,11 @@ def board(index: int, at_px: float, covered: bool = False) -> FrameState:
     return make_state(index, on.astype(np.int32), depth, image, camera=CAMERA)
 
 
-def scene(covered: tuple[int, ...] = (), frames: int = 10) -> tuple[Horizon, Template]:
+def scene(covered: tuple[int, ...] = (), frames: int = 10) -> tuple[Horizon, Appearance]:
     horizon = make_horizon([board(k, 30.0 + STEP_PX * k, k in covered) for k in range(frames)])
-    template = make_template([(horizon.get(k), true(k)) for k in (0, FIRST - 1)], 1)
-    assert template is not None
-    return horizon, template
+    shown = appearance_of([(horizon.get(k), true(k)) for k in (0, FIRST - 1)], 1)
+    assert shown is not None
+    return horizon, shown
 
 
 def true(index: int) -> FloatArray:
@@ -60,37 +60,41 @@ def miss_px(found: dict[int, FloatArray]) -> list[float]:
     return [float(np.linalg.norm(shift, axis=1).max()) for shift in wrong]
 
 
+def elsewhere(motion: ObjectMotion, shown: Appearance, horizon: Horizon) -> dict[int, FloatArray]:
+    return seen_elsewhere(Search(motion, shown, horizon, 0.01, []), NEW, NEW)
+
+
 NEW = range(FIRST, 10)
 DRAGGED = dict.fromkeys(NEW, 2.0 * SQUARE_PX)  # by one period of the pattern
 
 
 def test_a_board_that_is_where_it_was_tracked_is_left_alone() -> None:
-    horizon, template = scene()
-    assert seen_elsewhere(tracked({}), template, horizon, NEW, 100) == {}
+    horizon, shown = scene()
+    assert elsewhere(tracked({}), shown, horizon) == {}
 
 
 def test_a_board_that_was_tracked_to_the_next_square_is_seen_where_it_is() -> None:
-    horizon, template = scene()
-    found = seen_elsewhere(tracked(DRAGGED), template, horizon, NEW, 100)
+    horizon, shown = scene()
+    found = elsewhere(tracked(DRAGGED), shown, horizon)
     assert sorted(found) == list(NEW)
     assert max(miss_px(found)) < 0.5
 
 
 def test_frames_that_do_not_show_it_are_bridged() -> None:
-    horizon, template = scene(covered=(6, 7))
-    found = seen_elsewhere(tracked(DRAGGED), template, horizon, NEW, 100)
+    horizon, shown = scene(covered=(6, 7))
+    found = elsewhere(tracked(DRAGGED), shown, horizon)
     assert sorted(found) == list(NEW)
     assert max(miss_px(found)) < 0.7
 
 
-def test_one_frame_is_no_proof() -> None:
-    horizon, template = scene()
-    assert seen_elsewhere(tracked({9: 2.0 * SQUARE_PX}), template, horizon, NEW, 100) == {}
+def test_a_single_frame_that_shows_it_clearly_is_believed() -> None:
+    horizon, shown = scene()
+    assert max(miss_px(elsewhere(tracked({9: 2.0 * SQUARE_PX}), shown, horizon))) < 0.5
 
 
 def test_where_nothing_looks_like_it_nobody_can_tell() -> None:
-    horizon, template = scene(covered=tuple(NEW))
-    assert seen_elsewhere(tracked(DRAGGED), template, horizon, NEW, 100) == {}
+    horizon, shown = scene(covered=tuple(NEW))
+    assert elsewhere(tracked(DRAGGED), shown, horizon) == {}
 
 
 def points(frames: int) -> PointTable:
