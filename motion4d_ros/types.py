@@ -24,6 +24,7 @@ IntArray: TypeAlias = NDArray[np.integer]
 BoolArray: TypeAlias = NDArray[np.bool_]
 
 BACKGROUND = 0
+UNSCALED_DISTANCE = 2.0  # map units at which things are put where nothing says how far they are
 SAME_CAMERA = 0.003  # of the longer side: intrinsics that differ by less are those of one camera
 CAMERA_CHANGED = "the camera changed (size or intrinsics)"  # reasons for which a new scene begins
 CAMERA_LOST = "camera lost"

@@ -30,7 +30,6 @@ from motion4d_ros.offline.resources import package_version
 PREFIX = "motion4d-batch-"
 LOOK_EVERY_S = 0.2
 OUTCOME, LOG = "outcome.json", "log.txt"
-MIB = 2**20
 
 
 def run_attempt(content: dict[str, Any]) -> dict[str, Any]:
@@ -97,8 +96,8 @@ def _wait(child: subprocess.Popen[bytes], task: Task, scratch: Path) -> Outcome:
         if task.memory:
             peak = max(peak, _resident(child.pid))
             if peak > task.memory:
-                reason = f"took {peak // MIB} MiB of memory, more than --memory allows ({task.memory // MIB} MiB)"
-                return Outcome(FAILED, "memory", reason, peak_mib=peak // MIB)
+                reason = f"took {peak // 2**20} MiB of memory, more than --memory allows ({task.memory // 2**20} MiB)"
+                return Outcome(FAILED, "memory", reason, peak_mib=peak // 2**20)
 
 
 def _died(number: int, log: Path) -> Outcome:

@@ -12,7 +12,6 @@ from pathlib import Path
 from motion4d_ros.doctor.rows import Row, State
 
 GROUP = "machine"
-GIB = 2**30
 MEMORY_NEEDED = 0.8  # GiB free; a 640x480 camera takes 0.7 (docs/explanation/performance.md)
 MEMORY_GOOD = 2.0  # GiB free: larger pictures, networks, reports
 DISK_NEEDED = 0.2  # GiB; results of half a minute of video
@@ -41,8 +40,8 @@ def cores_row(count: int) -> Row:
 
 def memory_row(free: int, limit: int) -> Row:
     """`free` bytes can be had; `limit` bytes is a container's bound, 0 = none."""
-    amount = free / GIB
-    text = f"{amount:.1f} GiB free" + (f", bounded to {limit / GIB:.1f} GiB by a container" if limit else "")
+    amount = free / 2**30
+    text = f"{amount:.1f} GiB free" + (f", bounded to {limit / 2**30:.1f} GiB by a container" if limit else "")
     remedy = "close other programs, add swap, or raise the container's --memory; --preset fast needs least"
     if amount < MEMORY_NEEDED:
         return Row(GROUP, "memory", State.FAIL, text, remedy)
@@ -69,7 +68,7 @@ def disk_row(name: str, where: Callable[[], Path]) -> Row:
     folder = Path()
     try:
         folder = where()
-        room = shutil.disk_usage(folder).free / GIB
+        room = shutil.disk_usage(folder).free / 2**30
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

@@ -17,11 +17,10 @@ import psutil
 
 from motion4d_ros.config import Config
 from motion4d_ros.evaluation.synthetic import make_scene
+from motion4d_ros.evaluation.synthetic.scene import FRAME_PERIOD_NS
 from motion4d_ros.failures import guarded
 from motion4d_ros.pipeline import Motion4D
 from motion4d_ros.types import Frame
-
-PERIOD_NS = 100_000_000
 
 
 @dataclass
@@ -42,7 +41,7 @@ def play(frames: Sequence[Frame], count: int, config: Config) -> list[Sample]:
         place = number % turn
         frame = frames[place if place < len(frames) else turn - place]
         started = time.perf_counter()
-        engine.push(replace(frame, stamp_ns=(number + 1) * PERIOD_NS))
+        engine.push(replace(frame, stamp_ns=(number + 1) * FRAME_PERIOD_NS))
         if (number + 1) % config.window.length == 0:
             health = engine.status()
             samples.append(

@@ -21,7 +21,6 @@ from motion4d_ros.types import Motion4DError
 
 MANIFEST = "manifest.json"
 CHUNK = 1 << 20
-SHA256_LETTERS = 64
 
 
 class FileState(enum.Enum):
@@ -153,7 +152,11 @@ class ModelStore:
             return FileState.MISSING
         if path != self.folder_of(model) / item.path:  # the hub's client calls large files by their SHA-256
             blob = path.resolve().name
-            return FileState.OK if len(blob) != SHA256_LETTERS or sha256_of(path) == blob else FileState.ALTERED
+            return (
+                FileState.OK
+                if len(blob) != 2 * hashlib.sha256().digest_size or sha256_of(path) == blob
+                else FileState.ALTERED
+            )
         expected = item.sha256 or recorded
         if not expected:  # nobody ever wrote down what it should be: as good as not fetched
             return FileState.MISSING

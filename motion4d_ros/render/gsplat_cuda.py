@@ -10,12 +10,12 @@ from torch import Tensor
 
 from motion4d_ros.render.gpu import INSTALL_GSPLAT
 from motion4d_ros.render.output import RenderOutput
+from motion4d_ros.render.reference import DILATION
 from motion4d_ros.render.validity import NEAR_PLANE_M, drawable
 from motion4d_ros.scene.posed import PosedGaussians
 from motion4d_ros.types import Camera, Motion4DError
 
 CHANNEL_CHUNK = 32  # gsplat's kernels slow down beyond this many channels a pass
-DILATION = 0.3  # px^2
 
 
 def render_gsplat(

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 
 from motion4d_ros.render.output import RenderOutput
-from motion4d_ros.render.validity import drawable, safe_gaussians
+from motion4d_ros.render.validity import ALPHA_MIN, drawable, safe_gaussians
 from motion4d_ros.scene.posed import PosedGaussians
 from motion4d_ros.types import Camera
 
 TILE = 16  # px
 DILATION = 0.3  # px^2
 ALPHA_MAX = 0.999
-ALPHA_MIN = 1.0 / 255.0
 TRANSMITTANCE_STOP = 1e-4
 
 

@@ -11,8 +11,6 @@ from scipy.spatial.transform import Rotation
 from motion4d_ros.scene.scene import Scene
 from motion4d_ros.types import FloatArray
 
-HALF_STEP = 0.5  # frames before and after, between which rates are taken
-
 
 @dataclass(frozen=True)
 class Deformation:
@@ -29,7 +27,7 @@ def deformation(scene: Scene, object_id: int, time: float) -> Deformation | None
     owned = (scene.bases.owner == object_id).nonzero().squeeze(1)
     if len(owned) < 2:
         return None
-    times = [time - HALF_STEP, time, time + HALF_STEP]
+    times = [time - 0.5, time, time + 0.5]
     transforms = scene.bases.poses_at(times).transforms()[owned].double().cpu().numpy()  # (n, 3, 3, 4)
     shares, center = (each.cpu().numpy() for each in scene.shares_of_bases(object_id, owned))
     whole = scene.object_poses(object_id, times)

@@ -15,13 +15,13 @@ from motion4d_ros.evaluation.benchmarks.artefacts import write_png
 from motion4d_ros.evaluation.benchmarks.interfaces import FIRST_MASK, Column, Figures, Place, mean_of
 from motion4d_ros.evaluation.metrics.segmentation import boundary_f, region_j
 from motion4d_ros.evaluation.score import read_masks
+from motion4d_ros.imagery.void_labels import VOID
 from motion4d_ros.offline.sources.files.side_files import read_labels
 from motion4d_ros.types import IntArray, Motion4DError
 
 RATE = 24  # frames a second of DAVIS
 IMAGES = ("JPEGImages/480p/{}", "JPEGImages/Full-Resolution/{}", "{}/images")
 TRUTHS = ("Annotations/480p/{}", "Annotations/Full-Resolution/{}", "{}/truth", "{}/masks")
-VOID = 255
 
 
 class Davis:

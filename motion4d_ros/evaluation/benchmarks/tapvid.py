@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.evaluation.benchmarks.artefacts import read_tracks, write_npy, write_png
+from motion4d_ros.evaluation.benchmarks.davis import RATE
 from motion4d_ros.evaluation.benchmarks.interfaces import Column, Figures, Place, mean_of
 from motion4d_ros.evaluation.benchmarks.plain_pickle import load_plain_pickle
 from motion4d_ros.evaluation.metrics.tracking import score_tracks, strided_queries
 from motion4d_ros.types import BoolArray, FloatArray, IntArray, Motion4DError
 
 FILE = "tapvid_davis.pkl"
-RATE = 24
 MODES = ("first", "strided")
 
 

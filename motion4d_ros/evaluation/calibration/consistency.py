@@ -12,8 +12,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 from scipy.stats import chi2
 
-from motion4d_ros.evaluation.calibration.recording import PERIOD_NS, Recording
+from motion4d_ros.evaluation.calibration.recording import Recording
 from motion4d_ros.evaluation.score import Truth
+from motion4d_ros.evaluation.synthetic.scene import FRAME_PERIOD_NS
 from motion4d_ros.geometry.pose_covariance import lever
 from motion4d_ros.geometry.rigid import fit_rigid
 from motion4d_ros.types import FloatArray, ObjectPhase, ObjectState, Stage
@@ -54,7 +55,7 @@ def true_motion(truth: Truth, object_id: int) -> TrueMotion:
     """The motion of one object of a ``gt.npz``."""
     mine = truth["query_object"] == object_id
     points = truth["tracks_xyz"][mine].astype(float)
-    period, length = PERIOD_NS * 1e-9, points.shape[1]
+    period, length = FRAME_PERIOD_NS * 1e-9, points.shape[1]
     rotation = np.stack([fit_rigid(points[:, 0], points[:, k], 1.0)[:3, :3] for k in range(length)])
     before, after = np.maximum(np.arange(length) - 1, 0), np.minimum(np.arange(length) + 1, length - 1)
     turn = Rotation.from_matrix(rotation[after] @ rotation[before].transpose(0, 2, 1)).as_rotvec()

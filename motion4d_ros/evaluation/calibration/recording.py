@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
 from motion4d_ros.evaluation.score import Truth
+from motion4d_ros.evaluation.synthetic.scene import FRAME_PERIOD_NS
 from motion4d_ros.pipeline import Motion4D
 from motion4d_ros.types import Camera, Estimate, Frame, IntArray, ObjectState, QueryTracks, Stage, TrackedPoints
-
-PERIOD_NS = 100_000_000
 
 
 @dataclass
@@ -61,7 +60,7 @@ def frames_of(truth: Truth) -> Iterator[Frame]:
     camera = Camera(float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2]), width, height)
     for k, image in enumerate(truth["images"]):
         yield Frame(
-            stamp_ns=(k + 1) * PERIOD_NS,
+            stamp_ns=(k + 1) * FRAME_PERIOD_NS,
             image=image,
             camera=camera,
             T_map_cam=truth["T_wc"][k],

@@ -41,6 +41,7 @@ from motion4d_ros.priors.registry import (
 from motion4d_ros.types import (
     CAMERA_CHANGED,
     CLOCK_JUMPED,
+    UNSCALED_DISTANCE,
     Camera,
     FloatArray,
     Frame,
@@ -51,7 +52,6 @@ from motion4d_ros.types import (
     Scale,
 )
 
-FLAT_DEPTH = 2.0  # where nothing says how far things are, they are put here, and the scale is said to be unknown
 FLAT_SIGMA = 1.0
 MIN_HELD = 4  # frames at the input's size, as many as mask sources keep for corrections
 
@@ -303,7 +303,7 @@ class Intake:
         warnings = []
         if depth is None:
             flat = self.config.depth.source == "none"
-            value = 1.0 / FLAT_DEPTH if flat else np.nan
+            value = 1.0 / UNSCALED_DISTANCE if flat else np.nan
             inverse: NDArray[np.float32] = np.full(frame.camera.size, value, np.float32)
             sigma: NDArray[np.float32] = np.full(frame.camera.size, FLAT_SIGMA, np.float32)
             warnings.append("no depth: a flat scene is assumed" if flat else "frame without depth")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from motion4d_ros.imagery.conversions import LARGEST_ID
 from motion4d_ros.types import IntArray, Motion4DError
-
-LARGEST_ID = 65535  # label images hold 16 bits
 
 
 class ObjectCount:

@@ -2,7 +2,7 @@
 
 The static points that parallax places say how near things are; a robust line brings a frame's disparity to them (cf.
 Shape of Motion, which takes medians). Without parallax nothing says so: then the frame before is followed, and the
-first is put where its median is `PLAIN_DISTANCE`.
+first is put where its median is `UNSCALED_DISTANCE`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from motion4d_ros.fit.tracks.point_table import PointTable
 from motion4d_ros.fit.window.horizon import FrameState, Horizon
 from motion4d_ros.geometry.image_warping import sample
 from motion4d_ros.geometry.two_view import normalise, reproject, triangulate
-from motion4d_ros.types import FloatArray
+from motion4d_ros.types import UNSCALED_DISTANCE, FloatArray
 
-PLAIN_DISTANCE = 2.0  # map units
 WELL_PLACED = 3e-3  # ratio of eigenvalues from which parallax determines a point
 CLOSE_PX = 1.0  # median reprojection error of a point that is believed
 LEAST_POINTS = 12
@@ -41,7 +40,7 @@ def anchor_disparity(horizon: Horizon, static: PointTable, before: tuple[float, 
             line = robust_line(disparity[good], 1.0 / depth[good])
         elif line is None:
             known = state.raw_inverse_depth[np.isfinite(state.raw_inverse_depth)]
-            line = (1.0 / (PLAIN_DISTANCE * max(float(np.median(known)), 1e-12)), 0.0) if len(known) else None
+            line = (1.0 / (UNSCALED_DISTANCE * max(float(np.median(known)), 1e-12)), 0.0) if len(known) else None
         if line is not None:
             _apply(state, line)
     return line or (1.0, 0.0)

@@ -15,10 +15,9 @@ from motion4d_ros.fit.motion.bundle_adjustment import Body, BundleOptions, Obser
 from motion4d_ros.fit.tracks.point_table import PointTable
 from motion4d_ros.fit.window.horizon import Horizon
 from motion4d_ros.geometry.robust import median_of_known
-from motion4d_ros.types import FloatArray
+from motion4d_ros.types import UNSCALED_DISTANCE, FloatArray
 
 DISTRUST = 30.0  # parallax that contradicts metric depth is believed so many times less
-FIRST_GUESS_M = 2.0  # distance of a point without any depth, until parallax has its say
 
 
 class DepthAlignment:
@@ -109,7 +108,7 @@ class DepthAlignment:
         lost = ~np.isfinite(start).all(1)
         if lost.any():  # no depth anywhere: somewhere along the first ray
             first = points.seen[lost].argmax(1)
-            ray = horizon.camera.unproject(uv[lost, first], np.full(int(lost.sum()), FIRST_GUESS_M))
+            ray = horizon.camera.unproject(uv[lost, first], np.full(int(lost.sum()), UNSCALED_DISTANCE))
             start[lost] = np.einsum("nij,nj->ni", T[first, :3, :3], ray) + T[first, :3, 3]
         return start
 

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from motion4d_ros.fit.motion.bundle_adjustment import PER_FRAME
 from motion4d_ros.raster_library import load_library
 from motion4d_ros.types import BoolArray, Camera, FloatArray, Motion4DError
-
-PER_FRAME = 8
 
 
 class BodyStruct(ctypes.Structure):

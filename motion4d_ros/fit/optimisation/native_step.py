@@ -22,7 +22,6 @@ from motion4d_ros.raster_library import ImageGradientsStruct, ImagesStruct, Scen
 from motion4d_ros.render.cpu import Pass, address, raster_backward, raster_forward
 from motion4d_ros.render.output import RenderOutput
 from motion4d_ros.render.render import check_pose
-from motion4d_ros.render.validity import NEAR_PLANE_M
 from motion4d_ros.render.step_library import (
     LOSSES,
     AdamStruct,
@@ -34,6 +33,7 @@ from motion4d_ros.render.step_library import (
     check,
     load_step_library,
 )
+from motion4d_ros.render.validity import NEAR_PLANE_M
 from motion4d_ros.scene.bases import first_of_owner
 from motion4d_ros.scene.optimizer import SceneOptimizer
 from motion4d_ros.scene.scene import Scene

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from motion4d_ros.fit.output.scene_readout import HIDDEN_SHARE
 from motion4d_ros.fit.output.track_confidence import CovarianceOf, track_confidence
 from motion4d_ros.fit.output.track_correction import FrameCorrections
 from motion4d_ros.geometry.neighbours import nearest
@@ -23,7 +24,6 @@ from motion4d_ros.geometry.robust import median_of_known
 from motion4d_ros.types import Camera, FloatArray, IntArray, QueryTracks
 
 NEIGHBOURS = 8  # Gaussians whose motion a query point shares
-HIDDEN_SHARE = 0.04  # rendered depth nearer than the point by this share: it is hidden
 NEAR_PX = 3  # half width of the patch whose median says how far a pixel's object is
 NORMAL_PX = 2  # half width of the patch that tells how a surface lies
 PIN_M = 1e-3  # length at which normals are carried along

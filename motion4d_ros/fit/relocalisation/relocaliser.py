@@ -17,6 +17,7 @@ from motion4d_ros.config import GeometryConfig
 from motion4d_ros.fit.motion.bundle_adjustment import BundleOptions
 from motion4d_ros.fit.motion.mask_middle import middle_of
 from motion4d_ros.fit.motion.motion_prediction import SHORTEST, bridge, moved_alike, onward, predict_motion
+from motion4d_ros.fit.motion.motion_prior import WELL_SEEN
 from motion4d_ros.fit.motion.object_motion import LOOK_BACK, ObjectMotion
 from motion4d_ros.fit.relocalisation.appearance import (
     Appearance,
@@ -237,7 +238,7 @@ def _follow(search: Search, index: int, pose: FloatArray, frames: Set[int]) -> N
         while k in frames:
             near = motion.matrix(k - direction)
             expected: FloatArray = tracked[k] @ inverse_pose(tracked[k - direction]) @ near
-            if not motion.support.get(k):
+            if motion.support.get(k, 0) < WELL_SEEN:
                 hidden = _hidden(motion, middle, min(frames), index, seen, k)
                 expected = expected if hidden is None else hidden
             one = search.looks([k]).get(k)

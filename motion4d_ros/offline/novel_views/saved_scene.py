@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from motion4d_ros.offline.results.saved_result import read_result
 from motion4d_ros.offline.results.workspace import is_analysis
+from motion4d_ros.offline.sources.videos.video_source import USUAL_RATE
 from motion4d_ros.options import no_such_path
 from motion4d_ros.scene.scene import Scene
 from motion4d_ros.scene.storage import SCENE_FILE, load_scene
 from motion4d_ros.types import Camera, FloatArray, Motion4DError
 
 DEFAULT_CAMERA = Camera(554.0, 554.0, 319.5, 239.5, 640, 480)  # 60 degrees wide: where nobody says which it was
-DEFAULT_RATE = 30.0  # frames a second, likewise
 
 
 @dataclass
@@ -65,7 +65,7 @@ def open_scene(place: Path) -> SavedScene:
         names[channel] = int(label)
     known = next((folder for folder in (place, path.parent.parent) if is_analysis(folder)), None)
     if known is None:
-        return SavedScene(scene, names, DEFAULT_CAMERA, DEFAULT_RATE, {})
+        return SavedScene(scene, names, DEFAULT_CAMERA, USUAL_RATE, {})
     result, indices = read_result(known), scene.bases.indices
     poses = {index: T for index, T in result.T_map_cams.items() if index in indices}
-    return SavedScene(scene, names, result.camera, result.rate or DEFAULT_RATE, poses)
+    return SavedScene(scene, names, result.camera, result.rate or USUAL_RATE, poses)

@@ -20,7 +20,6 @@ from motion4d_ros.scene.storage import export_moving_ply, export_ply
 from motion4d_ros.types import Motion4DError
 
 VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov")
-MM = 1000.0  # units of depth images in a metre
 
 
 def is_video(path: Path) -> bool:
@@ -130,6 +129,6 @@ def _numbers(photographer: Photographer, step: Step, kind: str) -> NDArray[np.ui
     if kind == LABELS:
         return photographer.labels(step)
     if kind == DEPTH:
-        thousandths = np.nan_to_num(photographer.depth(step) * MM)
+        thousandths = np.nan_to_num(photographer.depth(step) * 1000.0)
         return np.clip(thousandths.round(), 0, np.iinfo(np.uint16).max).astype(np.uint16)
     return np.ascontiguousarray(photographer.rgb(step)[..., ::-1])

@@ -15,9 +15,8 @@ from motion4d_ros.offline.queries import objects_of_queries
 from motion4d_ros.offline.results.frame_log import FrameLog
 from motion4d_ros.types import QueryTracks
 from motion4d_ros.viewer import palette
+from motion4d_ros.viewer.drawn import MAX_TRACKS, TRAIL_FRAMES
 
-TRAIL_FRAMES = 14
-MAX_TRAILS = 160
 _ENCODER_OPTIONS = ["-crf", "24", "-preset", "veryfast", "-movflags", "+faststart", "-threads", "1", "-bitexact"]
 MAX_PICTURES = 90  # where no video can be made
 
@@ -74,7 +73,7 @@ def encode_video(path: Path, frames: Iterator[NDArray[np.uint8]], rate: float) -
 
 def drawn_frames(log: FrameLog, tracks: QueryTracks, indices: list[int]) -> Iterator[NDArray[np.uint8]]:
     """(h, w, 3) RGB of the chosen frames."""
-    rows = np.linspace(0, len(tracks.query_points) - 1, min(MAX_TRAILS, len(tracks.query_points))).round().astype(int)
+    rows = np.linspace(0, len(tracks.query_points) - 1, min(MAX_TRACKS, len(tracks.query_points))).round().astype(int)
     rows = np.unique(rows)
     colours = _track_colours(log, tracks, rows)
     for index in indices:

@@ -15,7 +15,6 @@ from motion4d_ros.viewer.drawn import PICTURE_QUALITY, small_picture
 FILES_PER_FRAME = 4  # two label images, a picture, points: each takes an inode
 AMPLE = 2.0  # times what is known to be needed: points, the scene and the report come on top, and are not known yet
 GAUSSIAN_BYTES = 256  # of one Gaussian in scene/ and scene.ply together, with room to spare
-_MB = 1e6
 
 
 def check_room(work: Workspace, frame: Frame, count: int | None) -> list[str]:
@@ -29,7 +28,7 @@ def check_room(work: Workspace, frame: Frame, count: int | None) -> list[str]:
     frames = count or 1
     needed = frames * (2 * height * width + picture) + RESERVE_BYTES
     free = shutil.disk_usage(work.spool).free + RESERVE_BYTES  # which is taken already
-    said = f"{frames} frames of {width}x{height} px take at least {needed / _MB:.1f} MB, {free / _MB:.1f} MB are free"
+    said = f"{frames} frames of {width}x{height} px take at least {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free"
     if free < needed:
         raise Motion4DError(f"no space left on {work.out} for the results: {said}; free some, or choose another --out")
     inodes = os.statvfs(work.spool)

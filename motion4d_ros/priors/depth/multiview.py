@@ -30,14 +30,13 @@ from motion4d_ros.geometry.rigid import inverse_pose, rotation_angle
 from motion4d_ros.priors.flow.optical_flow import FlowCache, consistency, dis_flow, working_size
 from motion4d_ros.priors.interfaces import DepthPrior, PosePrior, SceneHint
 from motion4d_ros.priors.masks.discovery.motion_evidence import rigid_flow
-from motion4d_ros.types import Camera, FloatArray, Frame, IntArray, PoseStatus, Scale
+from motion4d_ros.types import UNSCALED_DISTANCE, Camera, FloatArray, Frame, IntArray, PoseStatus, Scale
 
 MAX_SIDE = 320  # px; depth is smooth, and filling it is what takes time
 PARTNERS = 3  # earlier frames that a frame is triangulated with
 BEST_PARALLAX = 12.0  # px between the views of a pair, aimed at
 LEAST_PARALLAX = 1.5  # px, below this a pair is useless
 FLOW_NOISE = 0.25  # px
-DEFAULT_DEPTH = 2.0  # map units, when nothing is known
 DEFAULT_SIGMA = 0.8
 LEAST_MEASURED = 0.05  # share of the picture that has to be measured
 CONTACT_SIGMA = 0.15  # relative, of the depth of a moving thing
@@ -173,7 +172,7 @@ class GeometricDepth:
                 continue
             T = inverse_pose(view.T_map_cam) @ T_map_cam
             turn = rotation_angle(T[:3, :3])
-            parallax = camera.fx * float(np.linalg.norm(T[:3, 3])) / (typical or DEFAULT_DEPTH)
+            parallax = camera.fx * float(np.linalg.norm(T[:3, 3])) / (typical or UNSCALED_DISTANCE)
             if parallax < LEAST_PARALLAX or turn > np.radians(25) or parallax > 0.25 * camera.width:
                 continue
             scored.append((abs(np.log(parallax / BEST_PARALLAX)) + 2.0 * turn, view))
@@ -279,7 +278,7 @@ def contact_inverse_depth(mask: NDArray[np.bool_], moving: NDArray[np.bool_], w:
 
 def plausible_inverse_depth(height: int, width: int) -> NDArray[np.float32]:
     """(h, w) the depth of a room or street nobody has measured: near at the bottom, far at the top."""
-    ramp = np.linspace(0.5, 1.5, height, dtype=np.float32)[:, None] / DEFAULT_DEPTH
+    ramp = np.linspace(0.5, 1.5, height, dtype=np.float32)[:, None] / UNSCALED_DISTANCE
     return np.repeat(ramp, width, 1)
 
 

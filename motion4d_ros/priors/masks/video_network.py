@@ -19,9 +19,8 @@ from motion4d_ros.models.video.choice import load_segmenter
 from motion4d_ros.models.video.segmenter import VideoSegmenter
 from motion4d_ros.priors.interfaces import SceneHint
 from motion4d_ros.priors.masks.prompting import ObjectBook, labels_from, read_marks, read_prompt
+from motion4d_ros.priors.masks.sam_onnx import SMALLEST_AREA
 from motion4d_ros.types import BoolArray, Frame, IntArray, Motion4DError, Prompt
-
-SMALLEST_AREA = 16  # px, of an answer to a prompt
 
 
 class VideoNetworkMasks:

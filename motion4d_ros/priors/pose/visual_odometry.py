@@ -13,8 +13,8 @@ Life of a run:
    known things again. If it has come to see something else for good (:attr:`VisualPose.stranded`), the engine may begin
    a new scene.
 
-Scale is RELATIVE (the median depth at initialisation is `RELATIVE_DEPTH`) unless something gives metres: metric depth
-or odometry that comes with the frames, `pose.known_height` or `pose.known_distance`.
+Scale is RELATIVE (the median depth at initialisation is `UNSCALED_DISTANCE`) unless something gives metres: metric
+depth or odometry that comes with the frames, `pose.known_height` or `pose.known_distance`.
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ from motion4d_ros.priors.flow.optical_flow import working_size
 from motion4d_ros.priors.interfaces import PosePrior, SceneHint
 from motion4d_ros.priors.pose.scale_cues import ScaleCues
 from motion4d_ros.priors.pose.sparse_map import Features, Keyframe, SparseMap, detect, match, match_near
-from motion4d_ros.types import BoolArray, Camera, FloatArray, Frame, IntArray, PoseStatus, Scale
+from motion4d_ros.types import UNSCALED_DISTANCE, BoolArray, Camera, FloatArray, Frame, IntArray, PoseStatus, Scale
 
 MAX_SIDE = 480  # px, images are searched at this size
-RELATIVE_DEPTH = 2.0  # median depth of the first points when nothing gives metres
 INIT_PARALLAX = np.radians(1.2)  # median angle between rays that initialisation waits for
 INIT_CLEAR = 10.0  # times the noise that the parallax must be
 SHARP_PARALLAX, SHARP_CLEAR = np.radians(0.4), 40.0  # less of it will do where the matches are that good
@@ -212,8 +211,8 @@ class VisualPose:
         first, last = frames[0], frames[-1]
         depth = np.median(xyz_a[:, 2])
         T_b_a = T_b_a.copy()
-        T_b_a[:3, 3] *= RELATIVE_DEPTH / depth
-        xyz_a = xyz_a * (RELATIVE_DEPTH / depth)
+        T_b_a[:3, 3] *= UNSCALED_DISTANCE / depth
+        xyz_a = xyz_a * (UNSCALED_DISTANCE / depth)
         world = SparseMap()
         T_map_first = first.T_map_cam
         xyz = transform_points(T_map_first, xyz_a)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from motion4d_ros.imagery.camera import Rectifier
+from motion4d_ros.imagery.camera import SAME_ASPECT, Rectifier
 from motion4d_ros.imagery.validation import Rejection
 from motion4d_ros.types import FloatArray, Motion4DError
 
@@ -30,7 +30,6 @@ _MODELS = {
     "kannalabrandt8": "equidistant",
     "fisheye": "equidistant",
 }
-_SAME_ASPECT = 0.02
 
 
 def read_calibration(path: Path) -> SimpleNamespace:
@@ -74,7 +73,7 @@ def rectifier_for(info: SimpleNamespace, size: tuple[int, int], where: str) -> R
     """
     height, width = size
     own_width, own_height = info.width or width, info.height or height
-    if abs((own_width / own_height) / (width / height) - 1.0) > _SAME_ASPECT:
+    if abs((own_width / own_height) / (width / height) - 1.0) > SAME_ASPECT:
         raise Motion4DError(
             f"{where} is for {own_width}x{own_height} px, the images are {width}x{height}: do they belong together?"
         )

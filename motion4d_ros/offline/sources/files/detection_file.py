@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from motion4d_ros.imagery.camera import SAME_ASPECT
 from motion4d_ros.imagery.detections import RawBox, class_name, clean, told
 from motion4d_ros.offline.sources.files.file_names import Keys, read_keys
 from motion4d_ros.offline.sources.files.pairing import TOLERANCE_S, pair
@@ -24,7 +25,6 @@ from motion4d_ros.types import Detection, Motion4DError
 
 LISTS = ("annotations", "results", "detections", "predictions")
 OPTION = "--detections"
-SAME_ASPECT = 0.02  # relative difference up to which another size of the same picture is meant
 
 
 @dataclass

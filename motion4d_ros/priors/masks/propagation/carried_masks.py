@@ -15,6 +15,7 @@ from motion4d_ros.priors.flow.optical_flow import FlowCache
 from motion4d_ros.priors.interfaces import DepthPrior, PosePrior, SceneHint
 from motion4d_ros.priors.masks.discovery.background import StaticBackground, recut, view_of
 from motion4d_ros.priors.masks.discovery.motion_evidence import MotionEvidence, rigid_flow, shadow_like
+from motion4d_ros.priors.masks.discovery.rigid_segmentation import BORDER
 from motion4d_ros.priors.masks.prompt_region import segment
 from motion4d_ros.priors.masks.propagation.mask_carrier import MaskCarrier
 from motion4d_ros.priors.masks.propagation.mask_cues import affine_motion, color_histogram, grow_labels, similarity
@@ -28,7 +29,6 @@ RETURN_LIKENESS = 0.55  # of colours, at which a newcomer is taken for an object
 OWN_COLORS = 0.5  # log-ratio of an object's colours to those around it, from which they are its own
 CLEARLY_BACK = 4  # frames after its return, from which an object is followed back to where it came into view
 COMING_BACK = 12  # frames after its return in which an object may still be coming into view
-BORDER = 10  # px at the edge of the image, where no object is born
 LAG = 12  # frames after which outlines are looked at again
 HALO = 5  # px around known objects where flow is smeared
 
