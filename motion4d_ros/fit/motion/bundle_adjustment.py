@@ -23,12 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from motion4d_ros.fit.motion.native_adjustment import NativeObservations
+from motion4d_ros.fit.motion.native_adjustment import PER_FRAME, NativeObservations
 from motion4d_ros.types import BoolArray, Camera, FloatArray
 
 POSE = slice(0, 6)  # rotation vector (rad), translation (m)
-NUISANCE = slice(6, 8)  # a_k, b_k
-PER_FRAME = 8
+NUISANCE = slice(POSE.stop, PER_FRAME)  # a_k, b_k
 
 
 @dataclass

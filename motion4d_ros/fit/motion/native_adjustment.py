@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from motion4d_ros.fit.motion.bundle_adjustment import PER_FRAME
 from motion4d_ros.raster_library import load_library
 from motion4d_ros.types import BoolArray, Camera, FloatArray, Motion4DError
+
+PER_FRAME = 8  # unknowns: a rotation vector, a translation, scale and offset of inverse depth
 
 
 class BodyStruct(ctypes.Structure):
