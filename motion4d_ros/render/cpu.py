@@ -110,17 +110,10 @@ def raster_backward(
 
 class _Raster(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        means: Tensor,
-        quats: Tensor,
-        scales: Tensor,
-        opacities: Tensor,
-        features: Tensor,
-        T_cam_map: Tensor,
-        background: Tensor | None,
-        call: _Call,
-    ) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, *given: Any) -> tuple[Tensor, ...]:
+        """The seven tensors of `render` that may want gradients, `background` perhaps None, and the :class:`_Call`."""
+        *tensors, call = given
+        means, quats, scales, opacities, features, T_cam_map, background = tensors
         inputs = [_plain(tensor) for tensor in (means, quats, scales, opacities, features)]
         plain_background = None if background is None else _plain(background)
         count, channels = features.shape

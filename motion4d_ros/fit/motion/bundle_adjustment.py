@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from motion4d_ros.fit.motion.native_adjustment import PER_FRAME, NativeObservations
+from motion4d_ros.fit.motion.native_adjustment import PER_FRAME as PER_FRAME
+from motion4d_ros.fit.motion.native_adjustment import NativeObservations
 from motion4d_ros.types import BoolArray, Camera, FloatArray
 
 POSE = slice(0, 6)  # rotation vector (rad), translation (m)

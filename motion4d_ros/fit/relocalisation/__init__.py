@@ -1,1 +1,1 @@
-"""Objects that were lost: found again by features or by how they look; drift noticed."""
+"""Objects that were lost or led astray: hypotheses of where they are, and the evidence for each."""
