@@ -175,6 +175,13 @@ def test_what_cannot_be_recognised_is_put_where_its_mask_is() -> None:
     assert motion.matrix(4) == pytest.approx(before)
 
 
+def test_a_doubted_object_far_from_its_mask_is_put_there_too() -> None:
+    relocaliser, motion, horizon = lost_and_back(seed_after=8, angle=0.0)
+    motion.detached_at, motion.doubted_at = None, 2
+    relocaliser.seek(motion, horizon)
+    assert move(motion.matrix(4), place(45, 50)[None])[0] == pytest.approx(place(110, 66), abs=0.1)
+
+
 def test_an_object_that_stays_away_stays_lost() -> None:
     relocaliser, motion, horizon = lost_and_back(seed_after=3, angle=0.0)
     for state in horizon.frames[4:]:
