@@ -36,6 +36,14 @@ class RunConfig:
     )
     seed: int = tunable(0, "Seed of every random choice", minimum=0, maximum=2**31 - 1)
     archive: bool = tunable(False, "Keep what leaves the horizon, so that points can be followed through the whole run")
+    checkpoint: float = tunable(
+        0.0,
+        "The node keeps the scene so often in a file below save_root, to go on from after a crash; 0 = never",
+        unit="s",
+        minimum=0.0,
+        maximum=86_400.0,
+        fixed=True,
+    )
 
 
 @dataclass

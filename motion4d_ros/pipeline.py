@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from motion4d_ros.config import Config
+from motion4d_ros.fit.checkpoint.continuation import Continuation
 from motion4d_ros.fit.frontend.intake import Intake
 from motion4d_ros.fit.frontend.late_detections import hear_late
 from motion4d_ros.fit.frontend.skipped_frames import SkippedFrames
@@ -79,6 +80,7 @@ class Motion4D:
         self.health = Health(device=self.device.type)
         self._next_gaussian_id = 1
         self._start_scene()
+        self._continuation = Continuation(self.config, self.device)
 
     def _start_scene(self) -> None:
         self._start_mapper()
@@ -212,6 +214,9 @@ class Motion4D:
 
     def _fit_window(self) -> list[Estimate]:
         """All that happens to a window, in order: the WINDOW estimates of the frames that waited."""
+        if self._continuation.waits and self._continuation.refused(self.intake, self.mapper, self.horizon):
+            self.reset("the saved scene was refused")  # its map led the camera astray
+            return []
         window = self._open_window()
         self._solve_geometry(window)
         self._grow_scene(window)
@@ -348,6 +353,7 @@ class Motion4D:
         """
         self._next_gaussian_id = self.mapper.scene.next_id
         self.health.warnings[f"restarted: {reason}"] = self.health.warnings.get(f"restarted: {reason}", 0) + 1
+        self._continuation.drop(reason)
         self.intake.reset()
         self._start_scene()
 
@@ -367,6 +373,7 @@ class Motion4D:
         health.stride = self.scheduler.stride
         health.horizon = len(self.horizon)
         health.scale, health.pose_status = self.intake.scale, self.intake.pose_status
+        health.resumed = self._continuation.told
         health.doubt = self.intake.watch.doubt
         health.warnings.update(self.intake.watch.told)
         consistency = self.estimate_builder.tracker.consistency
@@ -429,6 +436,24 @@ class Motion4D:
         Raises `Motion4DError` where they cannot be written.
         """
         return write_scene(self.mapper, Path(folder))
+
+    def save_checkpoint(self, path: str) -> None:
+        """Keeps the scene as it lies now, and which ids were given, in one file for `resume`."""
+        self._continuation.save(Path(path), self.intake, self.mapper, self.estimate_builder.tracker.names)
+
+    def resume(self, path: str, most_bytes: int) -> None:
+        """Before the first frame: goes on with the ids of a run that has ended, and with its scene if the camera shows
+        it (`Health.resumed` says so). Raises `Motion4DError`, and changes nothing, if the file is no good.
+        """
+        self._next_gaussian_id = self._continuation.load(Path(path), most_bytes, self.intake)
+        self.mapper.scene.next_id = self._next_gaussian_id
+        for label, name in self._continuation.names.items():
+            self.estimate_builder.tracker.rename(label, name)
+
+    @property
+    def ids_given(self) -> tuple[int, int]:
+        """How many ids of points and of objects are taken: when these have grown much, a checkpoint is out of date."""
+        return self.mapper.scene.next_id, len(self.intake.known_ids)
 
     @property
     def T_map_cams(self) -> dict[int, FloatArray]:

@@ -389,6 +389,7 @@ class Health:
     pose_status: PoseStatus = PoseStatus.OK
     device: str = "cpu"  # where the scene is fitted: cpu or cuda
     trouble: str = ""  # what went wrong in a source of masks or depth with the newest frame, in words
+    resumed: str = ""  # what became of a scene that was saved before a crash, in words
     doubt: str = ""  # why what is taken for still may itself move now, in words
     live_consistency: float = 1.0  # squared error of live predictions by stated variance, running mean; 1 is honest
     live_inconsistent: bool = False  # whether that is outside its band

@@ -69,6 +69,11 @@ class ObjectTracker:
         self.consistency = LiveConsistency()
 
     @property
+    def names(self) -> dict[int, str]:
+        """The names that people gave to objects."""
+        return dict(self._labels)
+
+    @property
     def expected_process_noise(self) -> ProcessNoise:
         """How freely objects move, before their own motion is known."""
         return ProcessNoise(velocity=self.config.velocity_process_noise, rate=self.config.rotation_process_noise)

@@ -6,9 +6,9 @@ A source is added by one file and one registry line.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,6 +171,17 @@ class GetsStranded(Protocol):
     @property
     def stranded(self) -> bool:
         """Whether the camera is lost and hardly found again in this scene."""
+
+
+@runtime_checkable
+class SavesMap(Protocol):
+    """A pose source that recognises places, also those of a run that has ended."""
+
+    def saved_map(self) -> dict[str, NDArray[Any]]:
+        """What it recognises them by; empty while it knows none."""
+
+    def go_on_in(self, saved: Mapping[str, NDArray[Any]]) -> None:
+        """Starts in such a map, with the camera lost in it. Raises `ValueError` or `KeyError` if it is none."""
 
 
 @runtime_checkable

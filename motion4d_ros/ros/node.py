@@ -37,7 +37,8 @@ from motion4d_ros.ros.outputs.status import Meters, diagnostic_array, status_mes
 from motion4d_ros.ros.parameters import Parameters, base_to_camera
 from motion4d_ros.ros.save_root import SaveRoot
 from motion4d_ros.ros.services import Services
-from motion4d_ros.ros.sparse_log import SparseLog
+from motion4d_ros.ros.sparse_log import SparseLog, surviving
+from motion4d_ros.ros.work.checkpoints import Checkpoints
 from motion4d_ros.ros.work.queue import Counts, FrameQueue
 from motion4d_ros.ros.work.report import WorkerReport
 from motion4d_ros.ros.work.watch import Verdict, Watch
@@ -87,10 +88,13 @@ class Motion4DNode(LifecycleNode):
             self.get_logger().warning(f"unknown parameter {text}: ignored")
         self.add_post_set_parameters_callback(self._on_parameters)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        fixed = self.parameters.read().ros
-        self._offered = Services(self, lambda: self.worker, SaveRoot(fixed.save_root, fixed.save_room))
+        fixed = self.parameters.read()
+        root = SaveRoot(fixed.ros.save_root, fixed.ros.save_room)
+        self._offered = Services(self, lambda: self.worker, root)
+        name, say = self.get_fully_qualified_name(), self.get_logger().warning
+        self._checkpoints = Checkpoints(fixed.run.checkpoint, root, name, say)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)  # /clock may stand still, jump, or be a stranger's
-        self.create_timer(1.0, self._guard(self._every_second), clock=self._steady)
+        self.create_timer(1.0, surviving(self._every_second, self._log), clock=self._steady)
         self._status_timer: Any = None
 
     # --- lifecycle --------------------------------------------------------------------------------------------------
@@ -145,6 +149,7 @@ class Motion4DNode(LifecycleNode):
                     self.config, self.engine = with_best_outliner(config, self._engine_factory, say, "preset: none")
                 else:
                     self.engine = self._engine_factory(config)
+                self._checkpoints.resume(self.engine)
             ros = config.ros
             self.outputs = Outputs(self, publish_tf=ros.publish_tf, trail=ros.trail, rerun=ros.rerun)
         except Exception:
@@ -188,7 +193,7 @@ class Motion4DNode(LifecycleNode):
         self.inputs = Inputs(self, self.config, self.queue, calibrations, self._meters, self._log, self._active)
         self._prompting = Prompting(self, lambda: self.worker, lambda: self.map_frame, self._log)
         period = self.config.ros.status_period
-        self._status_timer = self.create_timer(period, self._guard(self._publish_status), clock=self._steady)
+        self._status_timer = self.create_timer(period, surviving(self._publish_status, self._log), clock=self._steady)
         topics = ", ".join(f"{name} {topic}" for name, topic in self.inputs.topics.items())
         self.get_logger().info(f"active: {topics}; mode {self.config.budget.mode}")
 
@@ -237,6 +242,8 @@ class Motion4DNode(LifecycleNode):
         """Ends worker, engine, subscriptions and publishers, in whatever state the node is."""
         self._deactivate()
         self._cleanup()
+        if not self.hopeless:
+            self._checkpoints.end()
 
     def autostart(self) -> bool:
         """Configures and activates; whether it worked."""
@@ -258,6 +265,7 @@ class Motion4DNode(LifecycleNode):
             self._jumped_at = time.monotonic()
             if self._transforms is not None:
                 self._transforms.clear()
+        self._checkpoints.scene_over()
         if self.outputs is not None:
             self.outputs.clear()
 
@@ -290,6 +298,7 @@ class Motion4DNode(LifecycleNode):
 
     def _every_second(self) -> None:
         self._watch_worker()
+        self._checkpoints.look(self.worker)
         snapshot = self.snapshot()
         if self.inputs is not None and snapshot.image_age_s > max(snapshot.silence_s, PARTNER_S):
             self.inputs.give_up_waiting()
@@ -387,14 +396,3 @@ class Motion4DNode(LifecycleNode):
             self.get_logger().warning(text)
         else:
             self.get_logger().info(text)
-
-    def _guard(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """A timer whose exception is logged instead of ending the executor."""
-
-        def run() -> None:
-            try:
-                callback()
-            except Exception:
-                self._log(f"exception in a timer, survived:\n{traceback.format_exc()}")
-
-        return run

@@ -27,6 +27,16 @@ class SaveRoot:
     def __init__(self, root: str, room_mib: int) -> None:
         self._root, self._room = root.strip(), room_mib * MIB
 
+    @property
+    def allowed(self) -> bool:
+        """Whether there is a folder to write below."""
+        return bool(self._root)
+
+    @property
+    def room(self) -> int:
+        """Bytes that may lie there in all."""
+        return self._room
+
     def folder(self, name: str) -> Path:
         """The folder that `name` means. Raises `Motion4DError` for a name that leads out of the root, or no root."""
         if not self._root:
@@ -52,6 +62,36 @@ class SaveRoot:
         is left of them then.
         """
         target = self.folder(name)
+        return self._write(target, write, lambda files, temporary: self._place(files, temporary, target))
+
+    def keep(self, name: str, write: Callable[[str], None]) -> None:
+        """Has `write(path)` write a file of the node's own, right in the root, under a name that no caller can give.
+
+        Raises `Motion4DError` as `save` does; a file that was there is then still there.
+        """
+        root = Path(self._root).expanduser().resolve()
+
+        def file_below(folder: str) -> list[str]:
+            write(str(Path(folder) / name))
+            return [str(Path(folder) / name)]
+
+        self._write(root, file_below, lambda files, temporary: [str(files[0].replace(root / name))])
+
+    def kept(self, name: str) -> Path | None:
+        """The file that `keep` has left, if there is one; a link is none."""
+        path = Path(self._root).expanduser() / name
+        return path if self._root and path.is_file() and not path.is_symlink() else None
+
+    def remove(self, name: str) -> None:
+        """Removes the file that `keep` has left."""
+        path = self.kept(name)
+        if path is not None:
+            path.unlink(missing_ok=True)
+
+    def _write(
+        self, target: Path, write: Callable[[str], list[str]], place: Callable[[list[Path], Path], list[str]]
+    ) -> list[str]:
+        """Has `write(folder)` write into a folder of its own, looks whether there is room, and calls `place`."""
         root = Path(self._root).expanduser().resolve()
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -66,7 +106,7 @@ class SaveRoot:
                 used = _size(root)
                 if used - replaced > self._room:
                     raise Motion4DError(self._full(root, used))
-                return self._place(files, temporary, target)
+                return place(files, temporary)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
         except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import traceback
 from collections.abc import Callable
 
 PERIOD_S = 5.0
@@ -28,3 +29,15 @@ class SparseLog:
             self._last.clear()
         self._last[key] = now
         self._write("".join(letter for letter in text[:MOST_LETTERS] if letter.isprintable() or letter == "\n"))
+
+
+def surviving(callback: Callable[[], None], log: Callable[[str], object]) -> Callable[[], None]:
+    """The callback of a timer, whose exception is logged instead of ending the executor."""
+
+    def run() -> None:
+        try:
+            callback()
+        except Exception:
+            log(f"exception in a timer, survived:\n{traceback.format_exc()}")
+
+    return run

@@ -179,16 +179,22 @@ class Scene:
 
     # -- Gaussians come and go -----------------------------------------------------------------------------------------
 
-    def append(self, new: GaussianBatch, born: int = 0) -> Tensor:
-        """Adds M Gaussians, lifted from the frame with index `born`; their ids (M,) int64."""
+    def append(self, new: GaussianBatch, born: int = 0, ids: Tensor | None = None) -> Tensor:
+        """Adds M Gaussians, lifted from the frame with index `born`; their ids (M,) int64: new ones, or those that
+        they had, all below `next_id`, in a scene that ended.
+        """
         new.check(self.channels, self.bases.count)
-        ids = torch.arange(self.next_id, self.next_id + new.count, device=self.device)
+        if ids is None:
+            ids = torch.arange(self.next_id, self.next_id + new.count, device=self.device)
+            self.next_id += new.count
+        ids = ids.to(self.ids)
+        if len(ids) != new.count or bool((ids >= self.next_id).any()):
+            raise ValueError("ids must be those of Gaussians that were there before")
         for name in GAUSSIAN_PARAMETERS:
             value = getattr(new, name)
             if value is None:  # motion logits left out: equal shares
                 value = torch.zeros(new.count, self.bases.count)
             self._store.append(name, value)
-        self.next_id += new.count
         self.ids = torch.cat([self.ids, ids])
         self.object_id = torch.cat([self.object_id, new.object_id.to(self.object_id)])
         self.dynamic = torch.cat([self.dynamic, new.dynamic.to(self.dynamic)])

@@ -68,7 +68,7 @@ class Mapper:
         stamps = [horizon.get(index).frame.stamp_ns for index in new]
         self.scene.extend_times(stamps, first_index=new[0])
         for label in self.geometry.motions:
-            self._channel(label)
+            self.channel(label)
         self.adopt_motions(horizon)
 
     def adopt_motions(self, horizon: Horizon) -> None:
@@ -77,7 +77,7 @@ class Mapper:
         self._sync_bases(horizon)
         for state in horizon.frames:
             for label in np.unique(state.labels[state.labels > 0]).tolist():
-                self._channel(int(label))
+                self.channel(int(label))
             self.targets[state.index] = make_target(state, self.channel_of, self.scene.device)
         self.trainer.set_targets(self.targets)
 
@@ -269,7 +269,7 @@ class Mapper:
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
-    def _channel(self, label: int) -> int:
+    def channel(self, label: int) -> int:
         """The semantic channel of an object; one that a removed object has left, or a new one."""
         if label not in self.channel_of:
             channel = self._free_channels.pop() if self._free_channels else self.scene.channels

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import cv2
 import numpy as np
@@ -241,6 +243,23 @@ class SparseMap:
             keyframe.features.point = np.where(points >= 0, new_row[points], -1)
         self.xyz, self.descriptor = self.xyz[kept], self.descriptor[kept]
         self.alive, self.seen, self.expected = self.alive[kept], self.seen[kept], self.expected[kept]
+
+    def packed(self) -> dict[str, NDArray[Any]]:
+        """The points alive and what they are recognised by: places, descriptors, how often they were."""
+        alive = self.alive
+        counts = np.stack([self.seen[alive], self.expected[alive]], 1)
+        return {"xyz": self.xyz[alive], "descriptor": self.descriptor[alive].astype(np.float16), "counts": counts}
+
+    @staticmethod
+    def unpacked(saved: Mapping[str, NDArray[Any]]) -> SparseMap:
+        """A map of the points that `packed` gave, without keyframes. Raises `ValueError` or `KeyError` for others."""
+        xyz, descriptor, counts = saved["xyz"], saved["descriptor"].astype(np.float32), saved["counts"]
+        count = len(xyz)
+        if xyz.shape != (count, 3) or descriptor.shape != (count, 128) or counts.shape != (count, 2):
+            raise ValueError("the saved map's points disagree in number")
+        if not (np.isfinite(xyz).all() and np.isfinite(descriptor).all()) or counts.dtype != np.int64:
+            raise ValueError("the saved map's points are not numbers")
+        return SparseMap(xyz.astype(float), descriptor, np.ones(count, bool), counts[:, 0].copy(), counts[:, 1].copy())
 
     def rescale(self, factor: float) -> None:
         """Multiplies every length by `factor`, about the map's origin."""

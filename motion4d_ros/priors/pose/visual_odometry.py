@@ -19,7 +19,9 @@ depth or odometry that comes with the frames, `pose.known_height` or `pose.known
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -99,6 +101,18 @@ class VisualPose:
         """Poses of earlier frames that initialisation changed since the last call: frame index -> T_map_cam (4, 4)."""
         revised, self._revised = self._revised, {}
         return revised
+
+    def saved_map(self) -> dict[str, NDArray[Any]]:
+        """See `SavesMap`."""
+        metric = np.array([self._scale is Scale.METRIC])
+        return {} if self._map is None else self._map.packed() | {"metric": metric}
+
+    def go_on_in(self, saved: Mapping[str, NDArray[Any]]) -> None:
+        """See `SavesMap`."""
+        self.reset()
+        self._map = SparseMap.unpacked(saved)
+        self._scale = Scale.METRIC if saved["metric"].ravel()[0] else Scale.RELATIVE
+        self.lost_for = self._config.pose.bridge + 1
 
     def pose(self, frame: Frame, hint: SceneHint | None) -> PosePrior:
         """Pose of the next frame in the map, whose origin is the first frame's camera."""
@@ -342,6 +356,10 @@ class VisualPose:
         assert self._map is not None
         world = self._map
         tracked = int((features.point >= 0).sum())
+        if not world.keyframes:  # the map was saved, and the camera has just been found in it
+            world.keyframes.append(Keyframe(features, T_cam_map))
+            self._tracked_at_keyframe = tracked
+            return
         last = world.keyframes[-1]
         shared = np.intersect1d(features.point[features.point >= 0], last.features.point)
         few = len(shared) < 0.75 * self._tracked_at_keyframe or tracked < 80
