@@ -39,6 +39,7 @@ from motion4d_ros.ros.save_root import SaveRoot
 from motion4d_ros.ros.services import Services
 from motion4d_ros.ros.sparse_log import SparseLog, surviving
 from motion4d_ros.ros.work.checkpoints import Checkpoints
+from motion4d_ros.ros.work.memory import FreedMemory
 from motion4d_ros.ros.work.queue import Counts, FrameQueue
 from motion4d_ros.ros.work.report import WorkerReport
 from motion4d_ros.ros.work.watch import Verdict, Watch
@@ -75,7 +76,7 @@ class Motion4DNode(LifecycleNode):
         self.builder: FrameBuilder | None = None
         self._meters = Meters()
         self._before = Health()
-        self.watch = Watch(self.get_logger().error)
+        self.watch, self._freed = Watch(self.get_logger().error), FreedMemory()
         self.hopeless = False  # whether only a new process helps
         self._broken: Engine | None = None  # was interrupted in mid-work: only its ids count
         self._jumped_at = float("-inf")
@@ -299,6 +300,7 @@ class Motion4DNode(LifecycleNode):
     def _every_second(self) -> None:
         self._watch_worker()
         self._checkpoints.look(self.worker)
+        self._freed.look()
         snapshot = self.snapshot()
         if self.inputs is not None and snapshot.image_age_s > max(snapshot.silence_s, PARTNER_S):
             self.inputs.give_up_waiting()

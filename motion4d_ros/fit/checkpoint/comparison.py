@@ -27,7 +27,7 @@ LEAST_IN_VIEW = 0.25  # of the picture, from which it can be compared
 LEAST_CONTRAST = 4.0  # standard deviation of brightness, of 255, below which there is nothing to see
 BLUR_PX = 1.0
 DEPTH_SHARE = 0.1  # by which measured depth may differ, in the median
-MEASURED_SIGMA = 0.2  # relative deviation below which depth counts as measured
+MEASURED_SIGMA = 0.05  # relative deviation up to which depth counts as measured
 LEAST_AGREEING = 0.6  # of an object's pixels, that must look as they did
 
 
@@ -78,12 +78,13 @@ def compare(picture: Pictured, state: FrameState) -> Verdict:
     still = picture.covered & (picture.labels == 0) & (state.raw_labels <= 0)
     if still.mean() < LEAST_IN_VIEW:
         return Verdict.UNKNOWN
-    measured = still & (state.depth_sigma < MEASURED_SIGMA) & np.isfinite(state.depth_m) & (state.depth_m > 0)
-    if state.scale is Scale.METRIC and not state.affine and measured.sum() > LEAST_IN_VIEW * still.sum():
+    measured = still & (state.depth_sigma <= MEASURED_SIGMA) & np.isfinite(state.depth_m) & (state.depth_m > 0)
+    if state.scale is Scale.METRIC and state.own_metres and measured.sum() > LEAST_IN_VIEW * still.sum():
         ratio = np.log(np.maximum(picture.depth_m[measured], 1e-6) / state.depth_m[measured])
         if np.median(np.abs(ratio)) > DEPTH_SHARE:
             return Verdict.MISFIT
-    wanted, found = (_gray(image)[still] for image in ((255 * picture.rgb).astype(np.uint8), state.image))
+    both = (255 * picture.rgb, state.image.astype(np.float32))
+    wanted, found = (_blurred(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[still] for image in both)
     if min(wanted.std(), found.std()) < LEAST_CONTRAST:
         return Verdict.UNKNOWN
     correlation = float(np.corrcoef(wanted, found)[0, 1])
@@ -95,7 +96,8 @@ def objects_in_place(picture: Pictured, state: FrameState, least_px: int, most_c
     most of these have changed their colour by at most `most_change` (of 1). Where the ids of masks are given, they must
     say so, too.
     """
-    change = np.abs(picture.rgb - state.image.astype(np.float32) / 255).mean(-1)
+    before, now = (_blurred(image) for image in (picture.rgb, state.image.astype(np.float32) / 255))
+    change = np.abs(before - now).mean(-1)
     found = {}
     for label in np.unique(picture.labels[picture.labels > 0]).tolist():
         mask = picture.labels == label
@@ -107,6 +109,6 @@ def objects_in_place(picture: Pictured, state: FrameState, least_px: int, most_c
     return found
 
 
-def _gray(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    return np.asarray(cv2.GaussianBlur(gray, (0, 0), BLUR_PX), np.float32)
+def _blurred(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What a few steps of the fit can have learnt of an image."""
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), BLUR_PX), np.float32)

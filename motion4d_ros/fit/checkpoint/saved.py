@@ -73,10 +73,10 @@ def checkpoint_of(scene: Scene, config: Config, object_ids: set[int]) -> Checkpo
     """What is to be kept of a scene, moving things where they were last, and of the `object_ids` that were given."""
     bases = scene.bases
     posed = scene.at(bases.last_index if bases.length else 0)
-    finite = torch.isfinite(posed.means).all(1) & torch.isfinite(posed.quats).all(1)
+    finite = torch.ones(scene.count, dtype=torch.bool, device=scene.device)
     values = {name: scene.params[name] for name in WIDTHS} | {"means": posed.means, "quats": posed.quats}
-    for value in values.values():
-        finite &= torch.isfinite(value).reshape(len(value), -1).all(1)
+    for name, value in values.items():
+        finite &= torch.isfinite(value).reshape(scene.count, max(1, WIDTHS[name])).all(1)
     gaussians = {name: value[finite].detach().float().cpu().numpy() for name, value in values.items()}
     return Checkpoint(
         gaussians,

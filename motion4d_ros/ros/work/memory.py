@@ -1,8 +1,11 @@
-"""What to do when memory runs out."""
+"""What to do when memory runs out, and what keeps it from growing over days."""
 
 from __future__ import annotations
 
+import ctypes
 import sys
+import time
+from collections.abc import Callable
 
 from motion4d_ros.config import Config
 
@@ -24,3 +27,27 @@ def free_gpu_memory() -> None:
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+class FreedMemory:
+    """Hands memory that was freed back to the system once in `every_s`.
+
+    glibc keeps it, in as many arenas as threads have asked for some at a time. Arrays come and go in all sizes, so that
+    each arena is full of holes before long, and a node that holds no more than yesterday is larger every day.
+    """
+
+    def __init__(self, every_s: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._every_s, self._clock = every_s, clock
+        self._due = clock() + every_s
+
+    def look(self) -> None:
+        """Hands it back if it is time; takes some milliseconds then."""
+        if self._clock() >= self._due:
+            self._due = self._clock() + self._every_s
+            release_freed_memory()
+
+
+def release_freed_memory() -> bool:
+    """Whether the C library can do that, and did (glibc: `malloc_trim`, for all arenas)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    return trim is not None and bool(trim(ctypes.c_size_t(0)))
