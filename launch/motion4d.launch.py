@@ -53,6 +53,8 @@ def start(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     for name in ("image_transport", "map_frame", "save_root"):
         if value(name):
             own[name] = value(name)
+    if value("checkpoint"):
+        own["run.checkpoint"] = float(value("checkpoint"))
     return [
         LifecycleNode(
             package="motion4d_ros",
@@ -97,6 +99,9 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument("publish_tf", default_value="", description="true: a frame per object"),
         DeclareLaunchArgument("log_level", default_value="info", description="debug, info, warn, error"),
         DeclareLaunchArgument("save_root", default_value="", description="Folder below which ~/save_scene may write"),
+        DeclareLaunchArgument(
+            "checkpoint", default_value="", description="Keep the scene every so many seconds; needs save_root"
+        ),
         DeclareLaunchArgument("respawn", default_value="false", description="true: start the node again when it ends"),
         DeclareLaunchArgument("required", default_value="false", description="true: all ends when the node does"),
         DeclareLaunchArgument("rviz", default_value="false", description="true: start RViz, too"),

@@ -21,12 +21,10 @@ import numpy as np
 import pytest
 import torch
 from harness import Harness
-from motion4d_ros.msg import PipelineStatus, TrackedObjectArray
 from motion4d_ros.srv import SaveScene
-from nav_msgs.msg import Odometry
-from sensor_msgs.msg import CameraInfo, Image
+from node_process import KINDS, NAMES, SETTINGS, Process
 
-from motion4d_ros.children import environment, module_command
+from motion4d_ros.children import environment
 from motion4d_ros.fit.initialisation import geometry as geometry_module
 from motion4d_ros.fit.optimisation.mapper import Mapper
 from motion4d_ros.fit.optimisation.trainer import Trainer
@@ -40,16 +38,6 @@ from motion4d_ros.ros.inputs import frames
 from motion4d_ros.ros.outputs.publishers import Outputs
 from motion4d_ros.ros.work import watch
 from motion4d_ros.ros_tools.soak.world import PERIOD_NS, World
-
-SETTINGS = {
-    "masks.source": "topic", "depth.source": "topic", "pose.source": "odometry", "run.threads": 1, "preset": "none",
-    "window.length": 2, "window.horizon": 6, "window.global_every": 1, "fit.motion_iterations": 2,
-    "fit.semantic_iterations": 2, "fit.global_iterations": 2, "budget.max_static": 600, "budget.max_dynamic": 300,
-    "budget.mode": "lossless", "watchdog": 0.0,
-}  # fmt: skip
-KINDS = {"image": Image, "info": CameraInfo, "depth": Image, "masks": Image, "odometry": Odometry}
-NAMES = {"image": "camera/image_raw", "info": "camera/camera_info", "depth": "depth", "masks": "masks",
-         "odometry": "odometry"}  # fmt: skip
 
 Target = tuple[Any, str, Callable[[tuple[Any, ...]], bool]]
 """An object, the name of its function, and which calls are meant, by their positional arguments."""
@@ -243,51 +231,6 @@ def test_every_fault_of_a_stage_is_survived(
 
 
 # --- the process ------------------------------------------------------------------------------------------------------
-
-
-class Process:
-    """The node in a process of its own, with a tiny engine's worth of settings, and a camera for it."""
-
-    def __init__(self, h: Harness, folder: Path) -> None:
-        self.h, self.folder = h, folder
-        words = ["--ros-args", "-p", "autostart:=true", "-r", f"__ns:={h.ns}/p"]
-        for name, topic in NAMES.items():
-            if name != "info":
-                words += ["-r", f"{name}:={h.ns}/p/{topic}"]
-            words += ["-p", f"qos_overrides.{h.ns}/p/{topic}.subscription.reliability:=reliable"]
-        for name, value in SETTINGS.items():
-            words += ["-p", f"{name}:={value}"]
-        self.command = module_command("motion4d_ros.ros.main", *words)
-        self.statuses: list[PipelineStatus] = []
-        self.objects: list[TrackedObjectArray] = []
-        h.tester.create_subscription(PipelineStatus, f"{h.ns}/p/motion4d/status", self.statuses.append, 10)
-        h.tester.create_subscription(TrackedObjectArray, f"{h.ns}/p/motion4d/tracked_objects", self.objects.append, 50)
-        self.publishers = {
-            name: h.tester.create_publisher(KINDS[name], f"{h.ns}/p/{topic}", 50) for name, topic in NAMES.items()
-        }
-        self.count = itertools.count(1)
-        self.world = World(1)
-
-    def start(self) -> subprocess.Popen[bytes]:
-        log = (self.folder / "log").open("ab")
-        return subprocess.Popen(self.command, stdout=log, stderr=subprocess.STDOUT, env=environment())
-
-    def works(self) -> None:
-        """Good frames go through."""
-        deadline = time.monotonic() + 120
-        self.statuses.clear()
-        self.objects.clear()
-        while time.monotonic() < deadline:
-            number = next(self.count)
-            moment = self.world.at(0.1 * number, 10**12 + number * PERIOD_NS)
-            for name, message in moment.messages.items():
-                self.publishers[name].publish(message)
-            time.sleep(0.1)
-            if self.statuses and self.statuses[-1].windows >= 1 and self.objects:
-                s = self.statuses[-1]
-                assert s.received == s.processed + s.dropped + s.rejected + s.queued
-                return
-        raise AssertionError((self.folder / "log").read_text())
 
 
 @pytest.mark.slow

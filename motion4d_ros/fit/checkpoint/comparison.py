@@ -83,8 +83,7 @@ def compare(picture: Pictured, state: FrameState) -> Verdict:
         ratio = np.log(np.maximum(picture.depth_m[measured], 1e-6) / state.depth_m[measured])
         if np.median(np.abs(ratio)) > DEPTH_SHARE:
             return Verdict.MISFIT
-    both = (255 * picture.rgb, state.image.astype(np.float32))
-    wanted, found = (_blurred(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[still] for image in both)
+    wanted, found = _gray((255 * picture.rgb).astype(np.uint8))[still], _gray(state.image)[still]
     if min(wanted.std(), found.std()) < LEAST_CONTRAST:
         return Verdict.UNKNOWN
     correlation = float(np.corrcoef(wanted, found)[0, 1])
@@ -96,7 +95,7 @@ def objects_in_place(picture: Pictured, state: FrameState, least_px: int, most_c
     most of these have changed their colour by at most `most_change` (of 1). Where the ids of masks are given, they must
     say so, too.
     """
-    before, now = (_blurred(image) for image in (picture.rgb, state.image.astype(np.float32) / 255))
+    before, now = _blurred(picture.rgb), _blurred((state.image / 255.0).astype(np.float32))
     change = np.abs(before - now).mean(-1)
     found = {}
     for label in np.unique(picture.labels[picture.labels > 0]).tolist():
@@ -107,6 +106,10 @@ def objects_in_place(picture: Pictured, state: FrameState, least_px: int, most_c
         if mask.sum() >= least_px and alike.mean() >= LEAST_AGREEING:
             found[int(label)] = mask
     return found
+
+
+def _gray(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return _blurred(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32))
 
 
 def _blurred(image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -75,7 +75,9 @@ def go_on(path: Path, frames: list[Frame], **values: Any) -> Motion4D:
 def test_the_scene_comes_back_where_the_camera_shows_it(kept: tuple[Path, Motion4D]) -> None:
     path, before = kept
     engine = go_on(path, [frame(number, things={3: 18, 4: 42}) for number in range(12, 16)])
-    assert "went on from the saved scene" in engine.status().resumed and "objects 3, 4 in place" in engine.status().resumed
+    assert (
+        "went on from the saved scene" in engine.status().resumed and "objects 3, 4 in place" in engine.status().resumed
+    )
     was, now = before.mapper.scene, engine.mapper.scene
     back = np.isin(now.ids.numpy(), was.ids.numpy())
     assert back.sum() > 0.7 * was.count, "its points have the ids they had"
@@ -83,7 +85,9 @@ def test_the_scene_comes_back_where_the_camera_shows_it(kept: tuple[Path, Motion
     for label in (3, 4):
         mine = now.ids[now.object_id == label]
         assert np.isin(mine.numpy(), was.ids.numpy()).mean() > 0.5, f"object {label} has its points again"
-    assert next(each.label for each in engine.estimate_builder.tracker.predict(2 * 10**9) if each.object_id == 3) == "cup"
+    assert (
+        next(each.label for each in engine.estimate_builder.tracker.predict(2 * 10**9) if each.object_id == 3) == "cup"
+    )
 
 
 def test_points_that_come_back_lie_where_they_lay(kept: tuple[Path, Motion4D]) -> None:
@@ -128,7 +132,7 @@ def test_a_lens_cap_decides_nothing(kept: tuple[Path, Motion4D]) -> None:
 
 
 def test_what_moved_away_does_not_come_back(kept: tuple[Path, Motion4D]) -> None:
-    path, before = kept
+    path, _ = kept
     engine = go_on(path, [frame(number, things={3: 18}) for number in range(12, 16)])
     assert "objects 3 in place" in engine.status().resumed
     assert 4 not in engine.mapper.scene.objects()
@@ -203,7 +207,7 @@ def test_files_that_are_none_are_refused(kept: tuple[Path, Motion4D], tmp_path: 
     for number, spoilt in enumerate((b"", b"\x80\x04K\x01.", content[:100], content[:-1], b"\xff" * 16 + content)):
         path = tmp_path / str(number)
         path.write_bytes(spoilt)
-        with pytest.raises(Motion4DError, match="damaged|not a checkpoint"):
+        with pytest.raises(Motion4DError, match=r"damaged|not a checkpoint"):
             read_checkpoint(path, ROOM)
     with pytest.raises(Motion4DError, match="at most 10 are allowed"):
         read_checkpoint(kept[0], 10)
