@@ -17,6 +17,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from motion4d_ros.ros.engine import make_engine
 from motion4d_ros.ros.node import EngineFactory, Motion4DNode
+from motion4d_ros.ros.work.memory import share_arenas
 from motion4d_ros.types import Motion4DError
 
 THREADS = 6
@@ -31,6 +32,7 @@ wait for the worker again: at 0.5 ms that made their 99th percentile 6 ms instea
 
 def main(args: Sequence[str] | None = None, engine_factory: EngineFactory = make_engine) -> int:
     """Runs the node until SIGINT or SIGTERM; 0, 1 if too many workers hang, or 2 if it could not start."""
+    share_arenas()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: spinning threads starve their neighbours
     rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
     stop = threading.Event()

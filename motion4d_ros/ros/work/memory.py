@@ -29,11 +29,24 @@ def free_gpu_memory() -> None:
         torch.cuda.empty_cache()
 
 
+M_ARENA_MAX = -8
+"""Of `mallopt`, as glibc's malloc.h numbers it."""
+MOST_ARENAS = 2
+
+
+def share_arenas() -> bool:
+    """Before threads are started: lets all of them share few arenas, each of which keeps its own holes; whether the C
+    library can do that. Threads that hold Python's lock hardly ever allocate at the same time.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    return mallopt is not None and bool(mallopt(ctypes.c_int(M_ARENA_MAX), ctypes.c_int(MOST_ARENAS)))
+
+
 class FreedMemory:
     """Hands memory that was freed back to the system once in `every_s`.
 
-    glibc keeps it, in as many arenas as threads have asked for some at a time. Arrays come and go in all sizes, so that
-    each arena is full of holes before long, and a node that holds no more than yesterday is larger every day.
+    glibc keeps it. Arrays come and go in all sizes, so that what it keeps is full of holes before long, and a node that
+    holds no more than yesterday is larger every day.
     """
 
     def __init__(self, every_s: float = 60.0, clock: Callable[[], float] = time.monotonic) -> None:

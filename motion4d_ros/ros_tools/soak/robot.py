@@ -32,6 +32,7 @@ SETTINGS: dict[str, Any] = {
     "masks.source": "topic", "depth.source": "topic", "pose.source": "odometry", "run.threads": 1,
     "window.length": 4, "window.horizon": 12, "fit.motion_iterations": 4, "fit.semantic_iterations": 2,
     "fit.global_iterations": 4, "budget.max_static": 1500, "budget.max_dynamic": 600, "status_period": 0.1,
+    "run.checkpoint": 30.0,
 }  # fmt: skip
 INPUTS = {"image": Image, "info": CameraInfo, "depth": Image, "masks": Image, "odometry": Odometry}
 TOPIC_OF = {"image": "/soak/image_raw", "info": "/soak/camera_info", "depth": "/soak/depth", "masks": "/soak/masks",
