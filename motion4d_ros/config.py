@@ -223,6 +223,7 @@ class DepthConfig:
         "disparity",
         "What an ONNX file given by path returns: relative inverse depth, relative depth, or metres",
         choices=("disparity", "depth", "metric"),
+        fixed=True,
     )
     frame: str = tunable(
         "", "The frame given depth lies in where its header says a false one (the image's: it is registered to it)"
@@ -234,6 +235,7 @@ class DepthConfig:
         unit="1/m",
         minimum=0.0,
         maximum=1_000_000.0,
+        fixed=True,
     )
     minimum: float = tunable(0.05, "Nearer depth is ignored", unit="m", minimum=0.001, maximum=1000.0)
     maximum: float = tunable(100.0, "Farther depth is ignored", unit="m", minimum=0.01, maximum=100_000.0)
@@ -255,6 +257,7 @@ class PoseConfig:
         unit="m",
         minimum=0.0,
         maximum=10_000.0,
+        fixed=True,
     )
     known_distance: float = tunable(
         0.0,
@@ -262,6 +265,7 @@ class PoseConfig:
         unit="m",
         minimum=0.0,
         maximum=100_000.0,
+        fixed=True,
     )
     bridge: int = tunable(
         3,
@@ -314,6 +318,7 @@ class RosConfig:
         "",
         "Pose of the camera's optical frame in the odometry's body frame, 'x y z qx qy qz qw' (m, unit quaternion); "
         "empty = the odometry is the camera's own, or TF knows",
+        fixed=True,
     )
     slop: float = tunable(
         0.01,

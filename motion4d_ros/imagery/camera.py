@@ -51,6 +51,7 @@ class Rectifier:
         self.camera = Camera(K[0, 0], K[1, 1], K[0, 2], K[1, 2], self.width, self.height)
         self._to_rectified: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
         self._to_raw: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
+        self._keeps_maps = True
 
     @classmethod
     def of_pinhole(cls, camera: Camera) -> Rectifier:
@@ -82,19 +83,21 @@ class Rectifier:
         """Raw (H, W[, C]) -> rectified, same size. `nearest` for labels and depth. Outside the raw image: 0."""
         if self._identity:
             return image
-        if self._to_rectified is None:
-            self._to_rectified = self._rectify_maps()
-        return _remap(image, self._to_rectified, nearest)
+        maps = self._to_rectified or self._rectify_maps()
+        self._to_rectified = maps if self._keeps_maps else None
+        return _remap(image, maps, nearest)
 
     def unrectify(self, image: NDArray[Any], *, nearest: bool = False, fill: float = 0.0) -> NDArray[Any]:
         """Rectified (H, W[, C]) -> raw pixels, same size; `fill` where the rectified image does not reach."""
         if self._identity:
             return image
-        if self._to_raw is None:
-            grid = np.stack(np.meshgrid(np.arange(self.width), np.arange(self.height)), -1).astype(np.float32)
-            uv = self.rectify_points(grid.reshape(-1, 2)).reshape(self.height, self.width, 2).astype(np.float32)
-            self._to_raw = (np.ascontiguousarray(uv[..., 0]), np.ascontiguousarray(uv[..., 1]))
-        return _remap(image, self._to_raw, nearest, fill)
+        maps = self._to_raw or self._unrectify_maps()
+        self._to_raw = maps if self._keeps_maps else None
+        return _remap(image, maps, nearest, fill)
+
+    def forget_maps(self) -> None:
+        """Holds no maps (16 bytes a pixel) any more: from now on they are made for each image."""
+        self._keeps_maps, self._to_rectified, self._to_raw = False, None, None
 
     def rectify_points(self, uv_px: FloatArray) -> FloatArray:
         """(P, 2) raw pixels -> (P, 2) rectified pixels."""
@@ -127,6 +130,11 @@ class Rectifier:
         else:
             maps = cv2.initUndistortRectifyMap(self._K, self._D, self._R, self.camera.K, size, kind)
         return np.asarray(maps[0], np.float32), np.asarray(maps[1], np.float32)
+
+    def _unrectify_maps(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        grid = np.stack(np.meshgrid(np.arange(self.width), np.arange(self.height)), -1).astype(np.float32)
+        uv = self.rectify_points(grid.reshape(-1, 2)).reshape(self.height, self.width, 2).astype(np.float32)
+        return np.ascontiguousarray(uv[..., 0]), np.ascontiguousarray(uv[..., 1])
 
 
 def rectifier_for(info: Any, size: tuple[int, int], *, rectified: bool) -> tuple[Rectifier, str]:

@@ -24,6 +24,7 @@ from motion4d_ros.types import Detection, IntArray
 
 FRAMES_PER_LOOK = 4.0  # neighbouring frames that are as good as one independent look: detectors err alike in them
 MOST_CLASSES = 32  # remembered per object, the best ones
+MOST_NAMES = 4096  # of classes, that are counted; LVIS has 1203
 MOST_OBJECTS = 1024  # remembered, the newest ones
 REMEMBERED = 4096  # frames of which it is known that they have counted
 
@@ -43,7 +44,9 @@ class ClassBook:
         self._counted[index] = None
         while len(self._counted) > REMEMBERED:
             self._counted.popitem(last=False)
-        self._classes.update(each.label for each in detections[:MOST_OBJECTS])
+        for each in detections[:MOST_OBJECTS]:
+            if len(self._classes) < MOST_NAMES:  # who names ever new ones has none: the number of classes is K at most
+                self._classes.add(each.label)
         for object_id, position, sure in self.pairs(labels, detections):
             self._learn(object_id, detections[position], sure)
 

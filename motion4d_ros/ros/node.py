@@ -39,7 +39,7 @@ from motion4d_ros.ros.save_root import SaveRoot
 from motion4d_ros.ros.services import Services
 from motion4d_ros.ros.sparse_log import SparseLog, surviving
 from motion4d_ros.ros.work.checkpoints import Checkpoints
-from motion4d_ros.ros.work.memory import FreedMemory
+from motion4d_ros.ros.work.memory import FreedMemory, forget_destroyed
 from motion4d_ros.ros.work.queue import Counts, FrameQueue
 from motion4d_ros.ros.work.report import WorkerReport
 from motion4d_ros.ros.work.watch import Verdict, Watch
@@ -228,6 +228,7 @@ class Motion4DNode(LifecycleNode):
             self._publish_status()
         self.worker = None
         self.inputs = None
+        forget_destroyed(self)
 
     def _cleanup(self) -> None:
         if self._transforms is not None:
@@ -337,8 +338,8 @@ class Motion4DNode(LifecycleNode):
             snapshot.image_topic, snapshot.image_publishers = inputs.topics["image"], inputs.publishers
             snapshot.camera_problem, snapshot.missing_inputs = inputs.camera_problem, inputs.missing()
             snapshot.silent_inputs = inputs.silent(snapshot.silence_s)
-            if snapshot.image_age_s > snapshot.silence_s or snapshot.missing_inputs:
-                snapshot.wrong_types = inputs.wrong_types()  # in trouble only: rclpy leaks a little each time
+            if snapshot.image_age_s > snapshot.silence_s or snapshot.missing_inputs:  # in trouble only
+                snapshot.wrong_types = inputs.wrong_types()
             snapshot.qos_problem, snapshot.tf_problem = inputs.qos_problem, report.tf_problem
             snapshot.last_rejection = report.last_rejection or inputs.last_rejection
             snapshot.processed_age_s, snapshot.oom_age_s = now - report.processed_at, now - report.oom_at

@@ -131,3 +131,15 @@ def test_nonsense_is_rejected_and_nothing_else(
         assert error.reason
     else:
         assert np.isfinite(rectifier.camera.K).all()
+
+
+def test_without_its_maps_a_calibration_says_the_same_and_holds_nothing() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (H, W, 3), dtype=np.uint8)
+    bent = info(d=[0.1, -0.05, 0.0, 0.0, 0.0])
+    kept, bare = Rectifier(bent), Rectifier(bent)
+    bare.forget_maps()
+    for one in (kept, bare):
+        one.rectify(image)
+    np.testing.assert_array_equal(bare.rectify(image), kept.rectify(image))
+    np.testing.assert_array_equal(bare.unrectify(image), kept.unrectify(image))
+    assert bare._to_rectified is None and bare._to_raw is None and kept._to_rectified is not None

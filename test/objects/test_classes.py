@@ -140,3 +140,12 @@ def test_nothing_grows_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     book.observe(9998, one, [])
     book.forget(40)
     assert book.best(40) == ("", 0.0)
+
+
+def test_ever_new_classes_are_counted_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A detector, or somebody who pretends to be one, may name a hundred new ones in every frame, for days."""
+    monkeypatch.setattr(classes, "MOST_NAMES", 50)
+    book = ClassBook()
+    for index in range(20):
+        book.observe(index, np.zeros((8, 8), np.int32), [box(f"{index}_{n}", 0, 0, 4, 4) for n in range(10)])
+    assert len(book._classes) == 50

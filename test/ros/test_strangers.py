@@ -292,3 +292,47 @@ def test_masks_of_as_many_ids_as_there_are_cost_their_frame_only(harness: Callab
     h.publisher("masks").publish(labels(2 * 10**9))
     h.send(2 * 10**9)
     assert h.settled(2, 60.0).processed == 1 and h.engine.intake.known_ids == {1, 2}
+
+
+def test_what_makes_lengths_metres_cannot_be_changed_over_the_network(harness: Callable[..., Harness]) -> None:
+    """Else whoever may deactivate the node makes it call half a metre one, and say so with the scale METRIC."""
+    h = harness()
+    h.node.trigger_deactivate()
+    h.node.trigger_cleanup()
+    false = {
+        "depth.units_per_metre": 500.0, "pose.known_height": 100.0, "pose.known_distance": 100.0,
+        "base_to_camera": "0 0 9 0 0 0 1", "depth.model_output": "metric",
+    }  # fmt: skip
+    wanted = [Parameter(name, value=value).to_parameter_msg() for name, value in false.items()]
+    request = SetParameters.Request(parameters=wanted)
+    answer = h.call(SetParameters, "set_parameters", request)
+    assert [result.successful for result in answer.results] == [False] * len(false)
+    config = h.node.parameters.read()
+    assert config.depth.units_per_metre == 0.0 and config.pose.known_height == 0.0 and not config.ros.base_to_camera
+
+
+def test_activating_again_and_again_leaves_nothing_behind(harness: Callable[..., Harness]) -> None:
+    """rclpy keeps a weak reference to every subscription and timer that ever was: 40 a time."""
+    h = harness()
+
+    def held() -> int:
+        return len(h.node.default_callback_group.entities)
+
+    h.node.trigger_deactivate()
+    before = held()
+    for _ in range(5):
+        h.node.trigger_activate()
+        h.node.trigger_deactivate()
+    assert held() <= before + 3, "each time again"
+
+
+def test_types_of_publishers_are_looked_at_seldom_while_a_camera_is_off(
+    harness: Callable[..., Harness], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    h = harness()
+    looks = []
+    ask = h.node.get_publishers_info_by_topic
+    monkeypatch.setattr(h.node, "get_publishers_info_by_topic", lambda topic: looks.append(topic) or ask(topic))
+    for _ in range(500):
+        h.node.inputs.wrong_types()
+    assert len(looks) <= 31 * len(h.node.inputs.topics)

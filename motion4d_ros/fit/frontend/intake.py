@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
-from motion4d_ros.fit.frontend.object_count import ObjectCount
+from motion4d_ros.fit.frontend.object_count import LARGEST_ID, ObjectCount
 from motion4d_ros.fit.frontend.still_ground_check import StillGroundCheck
 from motion4d_ros.fit.semantics.mask_fusion import Fused, MaskFusion
 from motion4d_ros.fit.window.horizon import FrameState, Horizon, inverted
@@ -78,6 +78,7 @@ class Intake:
         self._lengths = SceneScale(config)
         self.known_ids: set[int] = set()
         self.count = ObjectCount(config.objects.most, config.window.horizon)
+        self.used_up = False  # whether a source has run out of object ids
         self._deleted: set[int] = set()
         self._whole: deque[FrameState] = deque()  # frames still held at the input's size, oldest first
         self._last: FrameState | None = None
@@ -140,6 +141,8 @@ class Intake:
         labels = self._clean(self._ask_masks(whole if self.masks.full_size else frame, hint))
         state = self._state(frame, whole.camera, pose, depth, labels)
         state.warnings += trouble_now(self.depths, self.masks, self.detector)
+        if self.used_up:
+            state.warnings.append(f"all {LARGEST_ID} object ids are used up: start anew to see new objects")
         self._hold(state, whole)
         if self.fusion.size_for(whole.camera.size) != frame.camera.size:
             state.guide = shrink_image(whole.image, self.fusion.size_for(whole.camera.size))
@@ -344,6 +347,9 @@ class Intake:
         """Labels as int32, without deleted objects; remembers the ids."""
         labels = labels.astype(np.int32)
         ids = np.unique(labels)
+        if ids[-1] > LARGEST_ID:  # published they would be other objects, or none
+            labels, ids = np.where(labels > LARGEST_ID, 0, labels), ids[ids <= LARGEST_ID]
+            self.used_up = True
         self.known_ids.update(int(v) for v in ids if v > 0)
         for deleted in self._deleted & set(ids.tolist()):
             labels = np.where(labels == deleted, 0, labels)

@@ -7,6 +7,8 @@ import numpy as np
 from motion4d_ros.imagery.conversions import LARGEST_ID
 from motion4d_ros.types import IntArray, Motion4DError
 
+LARGEST_NAMED = 32767  # that a prompt may give a new object: those above are left to whoever finds objects
+
 
 class ObjectCount:
     """Counts the ids of the last `horizon` frames. Nothing is allocated for an object before it has passed here."""
@@ -31,6 +33,8 @@ class ObjectCount:
         """The id that a prompt means: a free one for 0. Raises `Motion4DError` if there may be no further object."""
         if not 0 <= object_id <= LARGEST_ID:
             raise Motion4DError(f"prompt: object id {object_id}: must lie in 0 .. {LARGEST_ID}")
+        if object_id > LARGEST_NAMED and object_id not in known:
+            raise Motion4DError(f"prompt: object {object_id} is not known; new ones get ids up to {LARGEST_NAMED}")
         chosen = object_id or self._free(known)
         self._check({chosen}, "prompt")
         self._seen[chosen] = self._frames

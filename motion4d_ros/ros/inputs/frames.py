@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +24,10 @@ from motion4d_ros.ros.inputs.detections import Waiting
 from motion4d_ros.ros.inputs.transforms import Extrinsics, PoseLookup, matrix_from_pose
 from motion4d_ros.types import Detection, FloatArray, Frame
 
+MOST_WITH_MAPS = 4
+"""Calibrations that keep the maps by which images are rectified: lenses that adjust themselves have new ones all the
+time, and the maps of 64 of them for Full HD take two gigabytes.
+"""
 _INFO_WAIT_S = 0.1
 """How long a frame waits for a camera_info that fits its size (it may arrive just after the image)."""
 
@@ -60,6 +64,7 @@ class Calibrations:
         self._by_stamp: OrderedDict[int, Rectifier] = OrderedDict()
         self._newest: tuple[Any, Rectifier] | None = None
         self._newest_ns = 0
+        self._distinct: deque[Rectifier] = deque()  # the newest, which may hold maps as large as images
         self._changed = threading.Condition()
         self.frame_id = ""
         self.rectified = False  # whether somebody has rectified the images already
@@ -71,6 +76,9 @@ class Calibrations:
             rectifier = self._newest[1]
         else:
             rectifier = Rectifier(info, rectified=self.rectified)
+            self._distinct.append(rectifier)
+            if len(self._distinct) > MOST_WITH_MAPS:
+                self._distinct.popleft().forget_maps()
         with self._changed:
             self._newest = (info, rectifier)
             self._newest_ns = stamp_ns

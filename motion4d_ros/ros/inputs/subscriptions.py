@@ -27,6 +27,10 @@ from motion4d_ros.ros.outputs.status import Meters
 from motion4d_ros.ros.work.handover import Handover
 from motion4d_ros.ros.work.queue import FrameQueue
 
+LOOKS_AT_TYPES, LATER_LOOK_S = 30, 60.0
+"""So often the types of publishers are looked at whenever that is asked, then once in a while: a camera that is off for
+days must not cost memory, and `rclpy` may lose a little each time.
+"""
 LATCHED_PERIOD_S = 1.0
 """Time between two looks for a latched calibration."""
 
@@ -88,6 +92,8 @@ class Inputs:
         self.camera_problem = ""
         self.last_rejection = ""
         self.qos_problem = ""
+        self._wrong_types: tuple[str, ...] = ()
+        self._type_looks, self._types_until = 0, float("-inf")
         self.callback_seconds: deque[float] = deque(maxlen=5000)  # how long the last image callbacks took
         self._heard_at: dict[str, float] = {}  # by input: `time.monotonic()` of the newest usable message
         self._node = node
@@ -164,14 +170,21 @@ class Inputs:
         return int(self._node.count_publishers(self.topics["image"]))
 
     def wrong_types(self) -> tuple[str, ...]:
-        """Publishers of another type on the topics of the inputs, as `topic: type`; at most a few of them."""
+        """Publishers of another type on the topics of the inputs, as `topic: type`; at most a few of them. Asked for a
+        long time, it answers what was so within the last `LATER_LOOK_S`.
+        """
+        if time.monotonic() < self._types_until:
+            return self._wrong_types
+        self._type_looks += 1
+        self._types_until = time.monotonic() + (LATER_LOOK_S if self._type_looks > LOOKS_AT_TYPES else 0.0)
         found = set()
         for name, topic in self.topics.items():
             parts = self._kinds[name][0].__module__.split(".")[:2]  # sensor_msgs.msg._image
             own = "/".join([*parts, self._kinds[name][0].__name__])
             others = {info.topic_type for info in self._node.get_publishers_info_by_topic(topic)} - {own}
             found |= {f"{topic}: {other[:80]} instead of {own}" for other in others}
-        return tuple(sorted(found)[:3])
+        self._wrong_types = tuple(sorted(found)[:3])
+        return self._wrong_types
 
     def missing(self) -> tuple[str, ...]:
         """Topics of inputs that every image waits for, and from which nothing has come."""

@@ -6,6 +6,7 @@ import ctypes
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 from motion4d_ros.config import Config
 
@@ -40,6 +41,15 @@ def share_arenas() -> bool:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and bool(mallopt(ctypes.c_int(M_ARENA_MAX), ctypes.c_int(MOST_ARENAS)))
+
+
+def forget_destroyed(node: Any) -> None:
+    """The callback group of an `rclpy` node keeps a weak reference to everything that was ever created in it: those to
+    what has been destroyed go.
+    """
+    entities = getattr(node.default_callback_group, "entities", None)  # of `rclpy` as it is today
+    if isinstance(entities, set):
+        entities.difference_update({each for each in entities if each() is None})
 
 
 class FreedMemory:

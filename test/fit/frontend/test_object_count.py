@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from motion4d_ros.fit.frontend.object_count import LARGEST_ID, ObjectCount
+from motion4d_ros.fit.frontend.object_count import LARGEST_ID, LARGEST_NAMED, ObjectCount
 from motion4d_ros.types import Motion4DError
 
 
@@ -45,3 +45,14 @@ def test_prompts_count_and_get_free_ids() -> None:
         count.prompt(LARGEST_ID + 1, set())
     with pytest.raises(Motion4DError, match="used up"):
         ObjectCount(10, 4).prompt(0, set(range(1, LARGEST_ID + 1)))
+
+
+def test_a_prompt_cannot_use_up_the_ids_of_those_who_find_objects() -> None:
+    """They count on from the largest id: after 65535 their objects would be shown as background."""
+    count = ObjectCount(10, horizon=10)
+    assert count.prompt(LARGEST_NAMED, set()) == LARGEST_NAMED
+    with pytest.raises(
+        Motion4DError, match=f"object {LARGEST_ID} is not known; new ones get ids up to {LARGEST_NAMED}"
+    ):
+        count.prompt(LARGEST_ID, {1})
+    assert count.prompt(LARGEST_ID, {LARGEST_ID}) == LARGEST_ID, "one that a topic of masks has named"
