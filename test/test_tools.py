@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -344,6 +345,28 @@ def test_a_licence_that_may_not_be_passed_on_is_named(repository: Path) -> None:
         assert module.allowed(text), text
     for text in ("", "GPL-3.0-only", "MIT AND AGPL-3.0", "Proprietary", "BSD License; GPLv2"):
         assert not module.allowed(text), text
+
+
+@pytest.mark.parametrize(("same", "status"), [(True, 0), (False, 1)])
+def test_the_check_of_the_lock_fails_where_it_is_stale(
+    repository: Path, tmp_path: Path, same: bool, status: int
+) -> None:
+    """With a stand-in for the resolver, which needs an index: what is tested is what is made of its answer."""
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "requirements").mkdir()
+    shutil.copy(repository / "tools" / "lock.sh", tmp_path / "tools")
+    lock = tmp_path / "requirements" / "ci.lock"
+    lock.write_text("numpy==1\n")
+    resolver = tmp_path / "bin" / "uv"
+    resolver.parent.mkdir()
+    answer = "numpy==1" if same else "numpy==2"
+    resolver.write_text(f'#!/bin/sh\nwhile [ "$1" != --output-file ]; do shift; done\necho {answer} > "$2"\n')
+    resolver.chmod(0o755)
+    words = ["bash", str(tmp_path / "tools" / "lock.sh"), "--check"]
+    path = {"PATH": f"{resolver.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(words, capture_output=True, text=True, env=os.environ | path, check=False, timeout=60)
+    assert done.returncode == status and ("run tools/lock.sh" in done.stderr) == (not same)
+    assert lock.read_text() == "numpy==1\n", "looking changes nothing"
 
 
 def test_the_lock_holds_what_is_pinned_with_hashes(repository: Path) -> None:

@@ -1,18 +1,15 @@
 """Times the node: callbacks, latencies, CPU and memory, with a made-up camera at several rates and sizes.
 
-    python -m motion4d_ros.ros_tools.bench_node --out out/bench [--doc docs/explanation/performance.md]  # the table
-    python -m motion4d_ros.ros_tools.bench_node --out out/bench --minutes 30 [--doc …]     # a looped bag, for growth
+    python -m motion4d_ros.ros_tools.bench_node --out out/bench [--doc docs/explanation/performance.md]
 
 The node runs in a process of its own with a preset; the camera is this process. `--doc` rewrites the section of the
-document between ``<!-- begin: node -->`` (or ``soak``) and its end.
+document between ``<!-- begin: node -->`` and its end. Whether the node grows over hours is for `ros_tools.soak`.
 """
 
 from __future__ import annotations
 
 import argparse
 import platform
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -29,14 +26,14 @@ from nav_msgs.msg import Odometry
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import CameraInfo, Image
 
-from motion4d_ros.children import environment, module_command
-from motion4d_ros.evaluation.synthetic import SyntheticScene, make_scene, write_bag
+from motion4d_ros.evaluation.synthetic import SyntheticScene, make_scene
 from motion4d_ros.failures import guarded
 from motion4d_ros.files import write_text
 from motion4d_ros.msg import PipelineStatus, TrackedObjectArray
 from motion4d_ros.offline.resources import preset
 from motion4d_ros.ros.outputs import messages
 from motion4d_ros.ros_tools.document import replace_part
+from motion4d_ros.ros_tools.node_process import NodeProcess, arguments
 
 SOURCES = {"masks.source": "topic", "depth.source": "topic", "pose.source": "odometry"}
 REMAP = {"image": "/camera/image_raw", "depth": "/camera/depth", "masks": "/camera/mask", "odometry": "/odom"}
@@ -115,14 +112,7 @@ class MadeUpCamera:
 class Measurement:
     """The node in its process, and what is heard of it."""
 
-    def __init__(self, settings: dict[str, str], params_file: Path, log: Path) -> None:
-        arguments = ["--ros-args", "--params-file", str(params_file), "-p", "autostart:=true"]
-        for name, topic in REMAP.items():
-            arguments += ["-r", f"{name}:={topic}"]
-        for topic in (*REMAP.values(), "/camera/camera_info"):  # best effort loses large messages on the way
-            arguments += ["-p", f"qos_overrides.{topic}.subscription.reliability:=reliable"]
-        for name, value in {**SOURCES, **settings}.items():
-            arguments += ["-p", f"{name}:={value}"]
+    def __init__(self, params_file: Path, log: Path) -> None:
         self.node = rclpy.create_node("motion4d_bench")
         self.executor = SingleThreadedExecutor()
         self.executor.add_node(self.node)
@@ -134,10 +124,10 @@ class Measurement:
         )
         self.node.create_subscription(PipelineStatus, "/motion4d/status", self._on_status, 10)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
-        self._log = log.open("w", encoding="utf-8")
-        command = module_command("motion4d_ros.ros.main", *arguments)
-        self.process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT, env=environment())
-        self.usage = psutil.Process(self.process.pid)
+        log.unlink(missing_ok=True)
+        topics = [*REMAP.values(), "/camera/camera_info"]
+        self.process = NodeProcess(arguments(REMAP, SOURCES, params_file=params_file, reliable=topics), log)
+        self.usage = self.process.usage
 
     def spin(self, seconds: float) -> None:
         """Hears for a while. Raises `RuntimeError` if the node has ended."""
@@ -147,18 +137,11 @@ class Measurement:
             self.executor.spin_once(timeout_sec=max(0.0, left))
             if left <= 0:
                 break
-        if self.process.poll() is not None:
-            raise RuntimeError(f"the node ended with status {self.process.returncode}: {self._log.name}")
+        self.process.check()
 
     def close(self) -> None:
         """Ends the node."""
-        self.process.send_signal(signal.SIGINT)
-        try:
-            self.process.wait(10.0)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self._log.close()
+        self.process.close()
         self.node.destroy_node()
 
     def _on_status(self, message: Any) -> None:
@@ -172,7 +155,7 @@ class Measurement:
 
 def measure(case: Case, scene: SyntheticScene, seconds: float, options: argparse.Namespace) -> Case:
     """Runs one case: warm-up of two windows, then `seconds` of measurement."""
-    m = Measurement({}, preset(options.preset), options.out / "node.log")
+    m = Measurement(preset(options.preset), options.out / "node.log")
     try:
         camera = MadeUpCamera(m.node, scene, case.width, case.height)
         deadline = time.monotonic() + 60
@@ -225,51 +208,10 @@ def table(cases: Sequence[Case], options: argparse.Namespace) -> str:
     return "\n".join(lines)
 
 
-def soak(scene: SyntheticScene, options: argparse.Namespace) -> str:
-    """Plays a bag in a loop for `options.minutes`, samples memory and books; the section of the document."""
-    from motion4d_ros.ros_tools.soak_plot import plot
-
-    bag = options.out / "soak_bag"
-    if not bag.exists():
-        write_bag(scene, bag)
-    m = Measurement({}, preset(options.preset), options.out / "soak_node.log")
-    wait = ("--loop", "0", "--wait-for", "/camera/image_raw")
-    player = subprocess.Popen(module_command("motion4d_ros.ros_tools.player", str(bag), *wait), env=environment())
-    rows: list[tuple[float, float, int, int, int]] = []
-    try:
-        while m.status is None or m.status.received == 0:
-            m.spin(0.5)
-        began = time.monotonic()
-        while time.monotonic() - began < 60 * options.minutes:
-            m.spin(2.0)
-            m.heard.clear()
-            s = m.status
-            assert s.received == s.processed + s.dropped + s.rejected + s.queued
-            handles = m.usage.num_fds() + m.usage.num_threads()
-            minutes, rss_mb = (time.monotonic() - began) / 60, m.usage.memory_info().rss / 2**20
-            rows.append((minutes, rss_mb, s.received, s.dropped, handles))
-    finally:
-        player.send_signal(signal.SIGINT)
-        player.wait()
-        m.close()
-    data = np.array(rows)
-    np.savetxt(options.out / "soak.csv", data, delimiter=",", header="minutes,rss_mb,received,dropped,files+threads")
-    plot(options.out / "soak.png", data)
-    settled = data[data[:, 0] > 0.25 * options.minutes]
-    slope = float(np.polyfit(settled[:, 0], settled[:, 1], 1)[0])
-    return (
-        f"`python -m motion4d_ros.ros_tools.bench_node --minutes {options.minutes:g} --preset {options.preset}`: a bag "
-        f"of {len(scene.images)} frames at 10 Hz, played in a loop (the clock jumps back at every turn).\n"
-        f"{int(data[-1, 2])} frames received, {int(data[-1, 3])} dropped. After the first quarter: memory "
-        f"{settled[:, 1].min():.0f} to {settled[:, 1].max():.0f} MB, slope {slope:+.2f} MB a minute;\n"
-        f"open files and threads {int(settled[:, 4].min())} to {int(settled[:, 4].max())}. {options.note}"
-    )
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of logs, numbers and plots")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the log")
     parser.add_argument("--doc", type=Path, help="document whose section is rewritten")
     parser.add_argument("--preset", default="cpu_small", help="config/<preset>.yaml")
     parser.add_argument("--seconds", type=float, default=30.0, help="length of a measurement")
@@ -277,28 +219,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rates", type=float, nargs="+", default=[5.0, 10.0, 30.0])
     parser.add_argument("--sizes", nargs="+", default=["320x240", "640x480"])
     parser.add_argument("--frames", type=int, default=24, help="length of the made-up scene")
-    parser.add_argument("--minutes", type=float, default=0.0, help="instead: a soak of this length")
     parser.add_argument("--note", default="", help="a remark on the circumstances")
     options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     scene = make_scene("tabletop_like", seed=1, frames=options.frames, size=(240, 320))
     rclpy.init(args=[])
     try:
-        if options.minutes:
-            part, text = "soak", soak(scene, options)
-        else:
-            cases = []
-            for size in options.sizes:
-                width, height = (int(side) for side in size.split("x"))
-                for rate in options.rates:
-                    cases.append(measure(Case(width, height, rate), scene, options.seconds, options))
-                    sys.stdout.write(table(cases[-1:], options).splitlines()[-1] + "\n")
-            part, text = "node", table(cases, options)
+        cases = []
+        for size in options.sizes:
+            width, height = (int(side) for side in size.split("x"))
+            for rate in options.rates:
+                cases.append(measure(Case(width, height, rate), scene, options.seconds, options))
+                sys.stdout.write(table(cases[-1:], options).splitlines()[-1] + "\n")
     finally:
         rclpy.try_shutdown()
+    text = table(cases, options)
     sys.stdout.write(text + "\n")
     if options.doc:
-        write_text(options.doc, replace_part(options.doc.read_text(encoding="utf-8"), part, text))
+        write_text(options.doc, replace_part(options.doc.read_text(encoding="utf-8"), "node", text))
     return 0
 
 

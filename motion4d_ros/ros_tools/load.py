@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -26,7 +24,6 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import CameraInfo, Image
 
-from motion4d_ros.children import environment, module_command
 from motion4d_ros.failures import guarded
 from motion4d_ros.files import write_text
 from motion4d_ros.msg import PipelineStatus, TrackedObjectArray
@@ -34,6 +31,7 @@ from motion4d_ros.offline.resources import preset
 from motion4d_ros.ros.outputs import messages
 from motion4d_ros.ros.outputs.publishers import TOPICS
 from motion4d_ros.ros_tools.document import replace_part
+from motion4d_ros.ros_tools.node_process import NodeProcess, arguments
 from motion4d_ros.types import Motion4DError
 
 CASES = (
@@ -85,7 +83,6 @@ class Load:
         self.executor.add_node(self.node)
         self._sent_at: dict[int, float] = {}
         self._last: dict[int, Any] = {}
-        self._log = (options.out / "nodes.log").open("ab")
         self.processes = [self._start(number, options) for number in range(case.nodes)]
         self._publishers = [
             self.node.create_publisher(kind, f"/load/{name}", 5)
@@ -96,14 +93,16 @@ class Load:
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._frames = self._draw()
 
-    def _start(self, number: int, options: argparse.Namespace) -> subprocess.Popen[bytes]:
-        words = ["--ros-args", "--params-file", str(preset(options.preset)), "-p", "autostart:=true"]
-        words += ["-r", f"__ns:=/load{number}", "-r", "image:=/load/image_raw", "-r", "masks:=/load/masks"]
-        words += ["-p", "masks.source:=topic", "-p", "pose.source:=static"]
-        for topic in ("image_raw", "camera_info", "masks"):
-            words += ["-p", f"qos_overrides./load/{topic}.subscription.reliability:=reliable"]
-        command = module_command("motion4d_ros.ros.main", *words)
-        return subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT, env=environment())
+    @staticmethod
+    def _start(number: int, options: argparse.Namespace) -> NodeProcess:
+        words = arguments(
+            {"image": "/load/image_raw", "masks": "/load/masks"},
+            {"masks.source": "topic", "pose.source": "static"},
+            params_file=preset(options.preset),
+            namespace=f"/load{number}",
+            reliable=[f"/load/{topic}" for topic in ("image_raw", "camera_info", "masks")],
+        )
+        return NodeProcess(words, options.out / "nodes.log")
 
     def _listen(self, number: int) -> None:
         root = f"/load{number}/motion4d"
@@ -163,21 +162,16 @@ class Load:
             self.executor.spin_once(timeout_sec=max(0.0, left))
             if seconds == 0.0:
                 break
-        if any(process.poll() is not None for process in self.processes):
-            raise RuntimeError(f"a node has ended: {self._log.name}")
+        for process in self.processes:
+            process.check()
 
     def close(self) -> None:
         """Ends the nodes."""
         self.case.statuses = list(self._last.values())
         for process in self.processes:
-            process.send_signal(signal.SIGTERM)
+            process.ask_to_end()
         for process in self.processes:
-            try:
-                process.wait(20.0)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        self._log.close()
+            process.close()
         self.node.destroy_node()
 
     def _on_status(self, number: int, s: Any) -> None:

@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 import rclpy
 from geometry_msgs.msg import PointStamped
 from rcl_interfaces.srv import SetParameters
@@ -104,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         robot.wait(lambda: robot.status is not None, PATIENCE_S, "the first status")
         while attack.sent.total() < options.count and time.monotonic() - began < 60 * options.minutes:
             attack.batch(BATCH)
-            memory.append(psutil.Process(robot.process.pid).memory_info().rss / 2**20)
+            memory.append(robot.usage.memory_info().rss / 2**20)
         if not good_frames_go_through(robot, options.seed):
             s = robot.status
             dropped = dict(zip(s.drop_reasons, s.drop_counts, strict=True))

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import subprocess
 import time
 from collections import deque
 from collections.abc import Callable
@@ -12,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import rclpy
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -22,9 +19,9 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 
-from motion4d_ros.children import environment, module_command
 from motion4d_ros.msg import ObjectPrompt, PipelineStatus, TrackedObjectArray
 from motion4d_ros.ros.outputs.publishers import TOPICS
+from motion4d_ros.ros_tools.node_process import NodeProcess, arguments
 from motion4d_ros.ros_tools.soak.world import Moment
 from motion4d_ros.srv import SaveScene
 
@@ -58,23 +55,18 @@ class Robot:
         self.node.create_subscription(TrackedObjectArray, "/motion4d/tracked_objects", self._on_objects, 200)
         self.node.create_subscription(PointCloud2, "/motion4d/tracked_points", self._on_points, 64)
         self._prompts = self.node.create_publisher(ObjectPrompt, "/prompt", 10)
-        self._log = (out / "node.log").open("w", encoding="utf-8")
         self.process = self._start(out)
-        self.usage = psutil.Process(self.process.pid)
+        self.usage = self.process.usage
         for name in INPUTS:
             self.open(name)
 
-    def _start(self, out: Path) -> subprocess.Popen[bytes]:
-        words = ["--ros-args", "-p", "autostart:=true", "-p", f"save_root:={out / 'scenes'}", "-p", "preset:=none"]
-        for name, topic in TOPIC_OF.items():
-            if name != "info":
-                words += ["-r", f"{name}:={topic}"]
-            words += ["-p", f"qos_overrides.{topic}.subscription.reliability:=reliable"]
-            words += ["-p", f"qos_overrides.{topic}.subscription.depth:=100"]
-        for name, value in SETTINGS.items():
-            words += ["-p", f"{name}:={value}"]
-        command = module_command("motion4d_ros.ros.main", *words)
-        return subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT, env=environment())
+    @staticmethod
+    def _start(out: Path) -> NodeProcess:
+        log = out / "node.log"
+        log.unlink(missing_ok=True)
+        own = {"save_root": out / "scenes", "preset": "none"}
+        remap = {name: topic for name, topic in TOPIC_OF.items() if name != "info"}
+        return NodeProcess(arguments(remap, {**own, **SETTINGS}, reliable=TOPIC_OF.values(), depth=100), log)
 
     # --- the camera --------------------------------------------------------------------------------------------------
 
@@ -153,8 +145,7 @@ class Robot:
         deadline = time.monotonic() + timeout_s
         while not condition():
             self.executor.spin_once(timeout_sec=0.02)
-            if self.process.poll() is not None:
-                raise RuntimeError(f"the node ended with status {self.process.returncode}: {self._log.name}")
+            self.process.check()
             if time.monotonic() > deadline:
                 raise TimeoutError(f"not within {timeout_s:g} s: {what}")
 
@@ -170,13 +161,7 @@ class Robot:
 
     def close(self) -> None:
         """Ends the node."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(20.0)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self._log.close()
+        self.process.close()
         self.node.destroy_node()
 
     def _on_status(self, s: Any) -> None:
