@@ -42,7 +42,7 @@ class RunConfig:
         unit="s",
         minimum=0.0,
         maximum=86_400.0,
-        fixed=True,
+        changes="never",
     )
 
 
@@ -223,7 +223,7 @@ class DepthConfig:
         "disparity",
         "What an ONNX file given by path returns: relative inverse depth, relative depth, or metres",
         choices=("disparity", "depth", "metric"),
-        fixed=True,
+        changes="never",
     )
     frame: str = tunable(
         "", "The frame given depth lies in where its header says a false one (the image's: it is registered to it)"
@@ -235,7 +235,7 @@ class DepthConfig:
         unit="1/m",
         minimum=0.0,
         maximum=1_000_000.0,
-        fixed=True,
+        changes="never",
     )
     minimum: float = tunable(0.05, "Nearer depth is ignored", unit="m", minimum=0.001, maximum=1000.0)
     maximum: float = tunable(100.0, "Farther depth is ignored", unit="m", minimum=0.01, maximum=100_000.0)
@@ -257,7 +257,7 @@ class PoseConfig:
         unit="m",
         minimum=0.0,
         maximum=10_000.0,
-        fixed=True,
+        changes="never",
     )
     known_distance: float = tunable(
         0.0,
@@ -265,7 +265,7 @@ class PoseConfig:
         unit="m",
         minimum=0.0,
         maximum=100_000.0,
-        fixed=True,
+        changes="never",
     )
     bridge: int = tunable(
         3,
@@ -318,7 +318,7 @@ class RosConfig:
         "",
         "Pose of the camera's optical frame in the odometry's body frame, 'x y z qx qy qz qw' (m, unit quaternion); "
         "empty = the odometry is the camera's own, or TF knows",
-        fixed=True,
+        changes="never",
     )
     slop: float = tunable(
         0.01,
@@ -371,7 +371,7 @@ class RosConfig:
         unit="s",
         minimum=0.0,
         maximum=3600.0,
-        changes="live",
+        changes="never",
     )
 
 

@@ -96,7 +96,7 @@ class Worker:
 
     @property
     def step_s(self) -> float:
-        """For how long the step lasts that the thread is at, s."""
+        """For how long the step lasts that the thread is at, s; minus infinity while it waits."""
         return time.monotonic() - self._step_at
 
     def end_step(self, after_s: float) -> None:
@@ -219,6 +219,7 @@ class Worker:
     def _wait(self) -> None:
         if self._jobs or self._stop.is_set():
             return
+        self._step_at = float("inf")  # to wait is no step, however long a busy machine makes it
         if not self._ready():
             self._stop.wait(0.02)
             return

@@ -72,8 +72,8 @@ class Attack:
 def good_frames_go_through(robot: Robot, seed: int) -> bool:
     """Whether, after everything, windows are fitted."""
     world, began = World(seed), time.monotonic()
-    for name in ("budget.load", "silence", "watchdog"):
-        robot.set(name, {"budget.load": 0.7, "silence": 2.0, "watchdog": 60.0}[name])
+    for name, value in (("budget.load", 0.7), ("silence", 2.0)):
+        robot.set(name, value)
     windows, number = robot.status.windows, 0
     while time.monotonic() - began < PATIENCE_S:
         number += 1
