@@ -13,9 +13,10 @@ import safetensors.numpy
 from engine_builders import given
 
 from motion4d_ros.config import Config
+from motion4d_ros.evaluation.synthetic import make_scene
 from motion4d_ros.fit.checkpoint.saved import RESERVED_OBJECTS, RESERVED_POINTS, read_checkpoint
 from motion4d_ros.pipeline import Motion4D
-from motion4d_ros.types import Camera, Frame, Motion4DError, Prompt
+from motion4d_ros.types import Camera, Frame, Motion4DError, PoseStatus, Prompt
 
 HEIGHT, WIDTH, FOCAL = 48, 64, 64.0
 CAMERA = Camera(FOCAL, FOCAL, WIDTH / 2 - 0.5, HEIGHT / 2 - 0.5, WIDTH, HEIGHT)
@@ -211,3 +212,25 @@ def test_files_that_are_none_are_refused(kept: tuple[Path, Motion4D], tmp_path: 
             read_checkpoint(path, ROOM)
     with pytest.raises(Motion4DError, match="at most 10 are allowed"):
         read_checkpoint(kept[0], 10)
+
+
+@pytest.mark.slow
+def test_where_poses_come_from_images_the_camera_is_found_in_the_saved_map(tmp_path: Path) -> None:
+    """Nothing but pictures: the camera is lost in the map that was kept until it recognises something."""
+    values = {"masks.source": "none", "depth.source": "geometry", "pose.source": "visual", "budget.max_static": 4000}
+    scene = make_scene("tabletop_like", size=(120, 160))
+    bare = [replace(each, T_map_cam=None, depth_m=None, masks=None) for each in scene.frames()]
+    before = Motion4D(settings(**values))
+    for each in bare[:32]:
+        before.push(each)
+    before.save_checkpoint(str(tmp_path / "file"))
+    engine = go_on(tmp_path / "file", bare[32:40], **values)
+    assert "went on from the saved scene" in engine.status().resumed
+    was = before.T_map_cams
+    step = np.linalg.norm(was[31][:3, 3] - was[30][:3, 3])
+    assert np.linalg.norm(engine.T_map_cams[0][:3, 3] - was[31][:3, 3]) < 5 * step, "in the same map, in its units"
+
+    elsewhere = [replace(each, image=np.ascontiguousarray(255 - each.image[:, ::-1])) for each in bare[32:48]]
+    engine = go_on(tmp_path / "file", elsewhere, **values)
+    assert "refused the saved scene" in engine.status().resumed
+    assert engine.status().pose_status is PoseStatus.OK, "a map of its own has begun"

@@ -183,3 +183,36 @@ def test_a_depth_camera_that_never_starts_is_not_waited_for(drive: list[Frame], 
     config.depth.source = "topic"
     _, _, scales = run(VisualPose(config), drive)
     assert scales[5] is Scale.UNKNOWN and scales[-1] is Scale.RELATIVE
+
+
+def test_a_saved_map_places_the_camera_in_another_run(drive: list[Frame]) -> None:
+    """As after a crash: the first frame that shows what the map knows has its pose in it, in its units."""
+    before, after = VisualPose(Config()), VisualPose(Config())
+    assert before.saved_map() == {}, "there is none yet"
+    poses, _, _ = run(before, drive[:14])
+    after.go_on_in(before.saved_map())
+    priors = [after.pose(frame, None) for frame in drive[13:]]
+    assert [prior.status for prior in priors] == [PoseStatus.OK] * 3 and priors[0].scale is Scale.RELATIVE
+    moved = np.linalg.norm(poses[13, :3, 3] - poses[0, :3, 3])
+    assert np.linalg.norm(priors[0].T_map_cam[:3, 3] - poses[13, :3, 3]) < 0.05 * moved
+
+
+def test_a_saved_map_of_another_place_is_not_believed(drive: list[Frame]) -> None:
+    before, after = VisualPose(Config()), VisualPose(Config())
+    run(before, drive[:14])
+    after.go_on_in(before.saved_map())
+    flipped = [replace(frame, image=np.ascontiguousarray(255 - frame.image[::-1])) for frame in drive[13:]]
+    assert all(after.pose(frame, None).status is PoseStatus.LOST for frame in flipped)
+
+
+@pytest.mark.parametrize("spoil", ["xyz", "descriptor", "counts", "metric"])
+def test_what_is_no_map_is_refused(drive: list[Frame], spoil: str) -> None:
+    source = VisualPose(Config())
+    run(source, drive[:14])
+    saved = source.saved_map()
+    if spoil == "metric":
+        del saved[spoil]
+    else:
+        saved[spoil] = saved[spoil][:-1]
+    with pytest.raises((KeyError, ValueError)):
+        VisualPose(Config()).go_on_in(saved)
