@@ -71,13 +71,19 @@ def _text(
     rss = column["rss_mib"][settled]
     return (
         f"{column['hours'][-1]:.2f} simulated hours at 10 Hz ({course.sent} frames) in {column['real_s'][-1] / 60:.0f} "
-        f"minutes; {statuses} statuses.\n"
+        f"minutes; {statuses} statuses, {_windows(column['windows']):.0f} windows.\n"
         f"After the first quarter: memory {rss.min():.1f} to {rss.max():.1f} MiB, slope {growth[0]:+.2f} +- "
         f"{growth[1]:.2f} MiB per simulated hour;\nopen files {column['files'][settled].min():.0f} to "
         f"{column['files'][settled].max():.0f}, threads {column['threads'][settled].min():.0f} to "
         f"{column['threads'][settled].max():.0f}; image to live {live} (medians over minutes).\n"
         f"What happened: {happened}."
     )
+
+
+def _windows(counts: NDArray[np.floating]) -> float:
+    """How many were fitted in all; the counter begins anew with each activation."""
+    steps = np.diff(counts, prepend=0.0)
+    return float(np.where(steps < 0, counts, steps).sum())
 
 
 def _counted(texts: list[str]) -> list[tuple[str, int]]:

@@ -35,6 +35,13 @@ def test_a_flat_node_passes_and_each_growth_is_named() -> None:
     assert len(judge(reused, 1000, 3).faults) == 3
 
 
+def test_windows_are_counted_over_activations() -> None:
+    made = course()
+    for sample, windows in zip(made.samples, [3, 7, 12, 2, 6] + [6] * 175, strict=True):
+        sample.windows = windows
+    assert "1000 statuses, 18 windows" in judge(made, 1000, 0).text
+
+
 def test_the_slope_knows_how_sure_it_is() -> None:
     hours = np.linspace(0, 2, 100)
     noise = np.random.default_rng(1).normal(0, 1, 100)
