@@ -21,13 +21,14 @@ from pathlib import Path
 import torch
 
 from motion4d_ros.config import Config
-from motion4d_ros.fit.checkpoint.continuation import Continuation
+from motion4d_ros.fit.checkpoint.continuation import Continuation, Decision
 from motion4d_ros.fit.frontend.intake import Intake
 from motion4d_ros.fit.frontend.late_detections import hear_late
 from motion4d_ros.fit.frontend.skipped_frames import SkippedFrames
 from motion4d_ros.fit.initialisation.depth_alignment import contradiction
 from motion4d_ros.fit.optimisation.mapper import Mapper
 from motion4d_ros.fit.output.estimate_builder import EstimateBuilder
+from motion4d_ros.fit.output.health import update_health
 from motion4d_ros.fit.output.scene_queries import archive_frames, query_scene, retire, scene_view, write_scene
 from motion4d_ros.fit.semantics.mask_fusion import Fused
 from motion4d_ros.fit.semantics.mask_refinement import MaskRefinement
@@ -37,7 +38,6 @@ from motion4d_ros.fit.window.horizon import FrameState, Horizon
 from motion4d_ros.fit.window.open_window import OpenWindow
 from motion4d_ros.fit.window.realtime_scheduler import RealtimeScheduler
 from motion4d_ros.fit.window.yield_point import YieldPoint
-from motion4d_ros.priors.guarded import trouble_now, troubles
 from motion4d_ros.render.device import choose_device
 from motion4d_ros.threads import bound_threads, torch_threads
 from motion4d_ros.types import (
@@ -214,8 +214,12 @@ class Motion4D:
 
     def _fit_window(self) -> list[Estimate]:
         """All that happens to a window, in order: the WINDOW estimates of the frames that waited."""
-        if self._continuation.waits and self._continuation.refused(self.intake, self.mapper, self.horizon):
-            self.reset("the saved scene was refused")  # its map led the camera astray
+        decision = self._continuation.decide(self.intake, self.mapper, self.horizon)
+        if decision is Decision.BEGIN_ANEW:
+            self.reset("the saved scene was refused")
+            return []
+        if decision is Decision.PASS_OVER:
+            self.intake.close_window()
             return []
         window = self._open_window()
         self._solve_geometry(window)
@@ -365,25 +369,9 @@ class Motion4D:
 
     def status(self) -> Health:
         """Counters since the start, and how the scene stands now. The same object with every call."""
-        health, scene = self.health, self.mapper.scene
-        moving = int(scene.dynamic.sum())
-        health.gaussians_dynamic, health.gaussians_static = moving, scene.count - moving
-        health.bases = scene.bases.count
-        health.objects = len(scene.objects())
-        health.stride = self.scheduler.stride
-        health.horizon = len(self.horizon)
-        health.scale, health.pose_status = self.intake.scale, self.intake.pose_status
-        health.resumed = self._continuation.told
-        health.doubt = self.intake.watch.doubt
-        health.warnings.update(self.intake.watch.told)
-        consistency = self.estimate_builder.tracker.consistency
-        health.live_consistency, health.live_inconsistent = consistency.told, consistency.outside_band
-        sources = self.intake.depths, self.intake.masks, self.intake.detector
-        health.warnings.update(troubles(*sources))
-        health.trouble = "; ".join(trouble_now(*sources))
-        health.stage_seconds = dict(self.mapper.seconds) | {"intake": self.intake.seconds}
-        health.raster_seconds = self.mapper.trainer.raster_seconds
-        return health
+        self.health.horizon, self.health.resumed = len(self.horizon), self._continuation.told
+        update_health(self.health, self.mapper, self.intake, self.estimate_builder.tracker, self.scheduler)
+        return self.health
 
     def prompt(self, prompt: Prompt) -> int:
         """A user's word on an object, in pixels of the image as it was pushed; the object's id.

@@ -92,8 +92,8 @@ class Motion4DNode(LifecycleNode):
         fixed = self.parameters.read()
         root = SaveRoot(fixed.ros.save_root, fixed.ros.save_room)
         self._offered = Services(self, lambda: self.worker, root)
-        name, say = self.get_fully_qualified_name(), self.get_logger().warning
-        self._checkpoints = Checkpoints(fixed.run.checkpoint, root, name, say)
+        name = self.get_fully_qualified_name()
+        self._checkpoints = Checkpoints(fixed.run.checkpoint, root, name, self._log)
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)  # /clock may stand still, jump, or be a stranger's
         self.create_timer(1.0, surviving(self._every_second, self._log), clock=self._steady)
         self._status_timer: Any = None

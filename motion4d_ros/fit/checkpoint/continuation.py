@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import logging
 from pathlib import Path
 
@@ -15,10 +16,18 @@ from motion4d_ros.fit.frontend.intake import Intake
 from motion4d_ros.fit.optimisation.mapper import Mapper
 from motion4d_ros.fit.window.horizon import Horizon
 from motion4d_ros.priors.interfaces import SavesMap
-from motion4d_ros.types import Motion4DError
+from motion4d_ros.types import Motion4DError, PoseStatus
 
 logger = logging.getLogger(__name__)
 NOT_SEEN = "it is not what the camera sees"
+
+
+class Decision(enum.Enum):
+    """What becomes of a window."""
+
+    FIT = enum.auto()
+    PASS_OVER = enum.auto()  # the camera has not been found in the saved map yet: nobody knows where its frames are
+    BEGIN_ANEW = enum.auto()  # it was looked for in a map that was refused: frames and poses go
 
 
 class Continuation:
@@ -28,11 +37,6 @@ class Continuation:
         self.told = ""  # what became of a loaded scene, in words
         self._config, self._device = config, device
         self._resumption: Resumption | None = None
-
-    @property
-    def waits(self) -> bool:
-        """Whether a loaded scene waits for a verdict."""
-        return self._resumption is not None
 
     @property
     def names(self) -> dict[int, str]:
@@ -70,21 +74,23 @@ class Continuation:
         intake.begin_after(set(saved.object_ids))
         return saved.next_point_id
 
-    def refused(self, intake: Intake, mapper: Mapper, horizon: Horizon) -> bool:
-        """Before a window is fitted: takes the scene into use, refuses it, or goes on waiting. Whether the camera was
-        looked for in its map, which was refused: then what was made of the frames since has to go.
+    def decide(self, intake: Intake, mapper: Mapper, horizon: Horizon) -> Decision:
+        """Before a window is fitted: takes the scene that waits into use, refuses it, or goes on waiting; what becomes
+        of the window.
         """
-        assert self._resumption is not None
         resumption = self._resumption
+        if resumption is None:
+            return Decision.FIT
         verdict = resumption.look(intake.pending)
+        if verdict is Verdict.UNKNOWN:
+            lost = all(state.pose_status is PoseStatus.LOST for state in intake.pending)
+            return Decision.PASS_OVER if resumption.mapped and lost else Decision.FIT
+        self._resumption = None
         if verdict is Verdict.MISFIT:
             self._refuse(NOT_SEEN)
-            self._resumption = None
-            return resumption.mapped
-        if verdict is Verdict.FITS:
-            self._take_into_use(resumption, intake, mapper, horizon)
-            self._resumption = None
-        return False
+            return Decision.BEGIN_ANEW if resumption.mapped else Decision.FIT
+        self._take_into_use(resumption, intake, mapper, horizon)
+        return Decision.FIT
 
     def drop(self, reason: str) -> None:
         """A new scene begins: what waits is given up."""

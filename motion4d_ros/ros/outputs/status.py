@@ -130,6 +130,7 @@ def diagnostic_array(
             "gaussians dynamic": health.gaussians_dynamic, "scale": health.scale.value,
             "pose": health.pose_status.value,
             "live consistency": f"{health.live_consistency:.2f}",
+            "saved scene": health.resumed or "none",
         },
     }  # fmt: skip
     statuses = []

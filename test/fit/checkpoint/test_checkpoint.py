@@ -97,7 +97,7 @@ def test_points_that_come_back_lie_where_they_lay(kept: tuple[Path, Motion4D]) -
     engine.resume(str(path), ROOM)
     for number in range(12, 16):
         engine.add_frame(frame(number, things={3: 18, 4: 42}))
-    engine._continuation.refused(engine.intake, engine.mapper, engine.horizon)
+    engine._continuation.decide(engine.intake, engine.mapper, engine.horizon)
     was = before.mapper.scene
     places = dict(zip(was.ids.tolist(), was.at(was.bases.last_index).means.detach().numpy(), strict=True))
     now = engine.mapper.scene
@@ -229,6 +229,10 @@ def test_where_poses_come_from_images_the_camera_is_found_in_the_saved_map(tmp_p
     was = before.T_map_cams
     step = np.linalg.norm(was[31][:3, 3] - was[30][:3, 3])
     assert np.linalg.norm(engine.T_map_cams[0][:3, 3] - was[31][:3, 3]) < 5 * step, "in the same map, in its units"
+
+    dark = [replace(each, image=np.full_like(each.image, 3)) for each in bare[32:36]]
+    engine = go_on(tmp_path / "file", dark, **values)
+    assert engine.mapper.scene.count == 0 and "waits" in engine.status().resumed, "nobody knows where those frames are"
 
     elsewhere = [replace(each, image=np.ascontiguousarray(255 - each.image[:, ::-1])) for each in bare[32:48]]
     engine = go_on(tmp_path / "file", elsewhere, **values)
