@@ -52,6 +52,7 @@ class Process:
         }
         self.count = itertools.count(1)
         self.world = World(1)
+        self.seconds, self.pace_s = 0.0, 0.1  # of the world, and how much of them passes per frame
 
     def start(self) -> subprocess.Popen[bytes]:
         log = (self.folder / "log").open("ab")
@@ -73,7 +74,8 @@ class Process:
             waiting = self.statuses[-1].queued if self.statuses else 0
             if waiting < 8:
                 number = next(self.count)
-                moment = self.world.at(0.1 * number, 10**12 + number * PERIOD_NS)
+                self.seconds += self.pace_s
+                moment = self.world.at(self.seconds, 10**12 + number * PERIOD_NS)
                 for name, message in moment.messages.items():
                     self.publishers[name].publish(message)
             time.sleep(0.1)
