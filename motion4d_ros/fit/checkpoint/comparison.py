@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 
 from motion4d_ros.fit.checkpoint.saved import Checkpoint
-from motion4d_ros.fit.relocalisation.template_pose_search import LEAST_SCORE
 from motion4d_ros.fit.window.horizon import FrameState
 from motion4d_ros.render import render
 from motion4d_ros.scene.posed import PosedGaussians
@@ -24,6 +23,7 @@ from motion4d_ros.types import BoolArray, PoseStatus, Scale
 
 COVERED_ALPHA = 0.6  # from which a pixel shows the saved scene
 LEAST_IN_VIEW = 0.25  # of the picture, from which it can be compared
+LEAST_CORRELATION = 0.65  # of brightness, rendered and seen
 LEAST_CONTRAST = 4.0  # standard deviation of brightness, of 255, below which there is nothing to see
 BLUR_PX = 1.0
 DEPTH_SHARE = 0.1  # by which measured depth may differ, in the median
@@ -87,7 +87,7 @@ def compare(picture: Pictured, state: FrameState) -> Verdict:
     if min(wanted.std(), found.std()) < LEAST_CONTRAST:
         return Verdict.UNKNOWN
     correlation = float(np.corrcoef(wanted, found)[0, 1])
-    return Verdict.FITS if correlation >= LEAST_SCORE else Verdict.MISFIT
+    return Verdict.FITS if correlation >= LEAST_CORRELATION else Verdict.MISFIT
 
 
 def objects_in_place(picture: Pictured, state: FrameState, least_px: int, most_change: float) -> dict[int, BoolArray]:

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
-from motion4d_ros.fit.frontend.object_count import LARGEST_ID, ObjectCount
+from motion4d_ros.fit.frontend.object_count import ObjectCount
 from motion4d_ros.fit.frontend.still_ground_check import StillGroundCheck
 from motion4d_ros.fit.semantics.mask_fusion import Fused, MaskFusion
 from motion4d_ros.fit.window.horizon import FrameState, Horizon, inverted
 from motion4d_ros.fit.window.scene_scale import SceneScale
 from motion4d_ros.fit.window.yield_point import YieldPoint
 from motion4d_ros.geometry.label_images import PackedLabels, resize_labels
+from motion4d_ros.imagery.conversions import LARGEST_ID
 from motion4d_ros.priors.guarded import trouble_now
 from motion4d_ros.priors.interfaces import (
     DepthPrior,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from motion4d_ros.fit.frontend.object_count import LARGEST_ID, LARGEST_NAMED, ObjectCount
+from motion4d_ros.fit.frontend.object_count import LARGEST_NAMED, ObjectCount
+from motion4d_ros.imagery.conversions import LARGEST_ID
 from motion4d_ros.types import Motion4DError
 
 
