@@ -92,7 +92,8 @@ class Relocaliser:
         returned = visible[-1]
         while returned - 1 in visible:
             returned -= 1  # the first frame of its newest appearance
-        _place(motion, horizon, [k for k in visible if k >= returned], since)
+        if not motion.parts:  # what bends has its middle where no pose of the whole puts it
+            _place(motion, horizon, [k for k in visible if k >= returned], since)
         return False
 
     def watch(self, motion: ObjectMotion, horizon: Horizon, new: Sequence[int]) -> bool:
