@@ -168,8 +168,8 @@ def _turn_of_points(body: Body, system: _ReducedSystem) -> tuple[FloatArray, Flo
     change[:, 2, 0], change[:, 2, 1] = -y, x
     change[:, range(3), range(3, POSE)] = -1.0
     normal = np.einsum("nij,nik->jk", change, change)
-    normal += 1e-9 * np.trace(normal) * np.eye(POSE)  # a line of points turns about itself unseen
-    fitted = np.einsum("jk,nik->nji", np.linalg.inv(normal), change)
+    inverse = np.linalg.pinv(normal, rcond=1e-9, hermitian=True)  # a line of points turns about itself unseen
+    fitted = np.einsum("jk,nik->nji", inverse, change)
     through = fitted @ np.linalg.inv(system.of_points)
     by_unknowns = np.einsum("njk,nuk->ju", through, system.coupling, optimize=True)
     return by_unknowns, np.einsum("njk,nlk->jl", through, fitted)

@@ -80,6 +80,7 @@ class Relocaliser:
         if since is None or motion.sought_until == newest:
             return False
         motion.sought_until = newest  # once per window: nothing new is to be seen before the next
+        since = max(since, horizon.first_index)
         visible = self._shown(motion, horizon, range(since, newest + 1))
         if not visible:
             return False

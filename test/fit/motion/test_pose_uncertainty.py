@@ -104,3 +104,12 @@ def test_many_points_cost_no_more_than_enough() -> None:
     for one, other in zip(adjusted(few, seen, 0.1), all_of_them, strict=True):
         ratio = np.trace(one.covariance[:3, :3]) / np.trace(other.covariance[:3, :3])
         assert 0.3 < ratio < 3.0
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_too_few_points_to_hold_a_frame_are_no_error(count: int) -> None:
+    _, body, seen = noisy_world(0, 0.1)
+    body.inliers = np.zeros((len(body.points), LENGTH), bool)
+    body.inliers[:count] = True
+    found = adjusted(body, seen, 0.1)
+    assert all(np.isfinite(each.covariance).all() for each in found)

@@ -316,3 +316,17 @@ def test_an_object_that_is_never_where_it_is_expected_is_not_measured_for_ever()
             )
         )
     assert counts[0] > 0 and counts[-1] == 0
+
+
+def test_a_thing_of_one_colour_is_followed_by_its_outline() -> None:
+    def square(left: int) -> View:
+        image, labels = plane_image(A), np.zeros(CAMERA.size, np.int32)
+        image[40:52, left : left + 12] = 40
+        labels[40:52, left : left + 12] = 1
+        return View(image, labels, plane_depth(A), A)
+
+    uv = np.stack(np.meshgrid(np.arange(52.0, 60.0), np.arange(42.0, 50.0)), -1).reshape(-1, 2)
+    seen = measure(square(50), square(51), {0: np.eye(4), 1: np.eye(4)}, uv, CAMERA)
+    assert seen.found.mean() > 0.3
+    off = seen.uv_px[seen.found] - uv[seen.found] - [1.0, 0.0]
+    assert np.median(np.linalg.norm(off, axis=1)) < 0.5
