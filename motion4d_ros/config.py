@@ -440,7 +440,7 @@ class GeometryConfig:
         0.01, "Expected error of the depth of one object in one frame, after alignment", minimum=0.0001, maximum=10.0
     )
     sigma_flow_field: float = tunable(
-        0.15, "Error of flow that the points of an object share in a frame", unit="px", minimum=0.001, maximum=100.0
+        0.07, "Error of flow that the points of an object share in a frame", unit="px", minimum=0.001, maximum=100.0
     )
     sigma_acceleration: float = tunable(
         4.0, "Acceleration expected of objects, until their own is known", unit="m/s^2", minimum=0.001, maximum=1000.0
