@@ -118,7 +118,7 @@ class Inputs:
         )
         compressed = config.ros.image_transport == "compressed" or self.topics["image"].endswith("/compressed")
         compressed_depth = config.ros.depth_transport == "compressedDepth"
-        kinds: dict[str, tuple[type, Callable[[Any], None]]] = {
+        self._kinds: dict[str, tuple[type, Callable[[Any], None]]] = {
             "camera_info": (CameraInfo, self._on_info),
             "depth_info": (CameraInfo, self._on_depth_info),
             "image": (CompressedImage if compressed else Image, self._on_image),
@@ -126,12 +126,11 @@ class Inputs:
             "masks": (Image, self._on_masks),
             "odometry": (Odometry, self._on_odometry),
         }
-        self._kinds = kinds
         self._latched: set[str] = set()
         self._looked_at = float("-inf")
         self._subscriptions: list[Any] = []
         for name, topic in self.topics.items():
-            self._subscribe(*kinds[name], name, topic)
+            self._subscribe(*self._kinds[name], name, topic)
         self.detecting = Detecting(
             node.resolve_topic_name("detections"),
             active,
