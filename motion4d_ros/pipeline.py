@@ -348,6 +348,7 @@ class Motion4D:
         if not self.config.run.archive:
             self._poses = {index: pose for index, pose in self._poses.items() if index >= first}
         self.intake.forget_before(first)
+        self.estimate_builder.tracker.forget_before(self.horizon.frames[0].frame.stamp_ns)
 
     # -- everything else -----------------------------------------------------------------------------------------------
 

@@ -70,6 +70,10 @@ class LiveConsistency:
         """Whether predictions err clearly more, or less, than they say."""
         return self.checks >= ENOUGH and not BAND[0] <= self.told <= BAND[1]
 
+    def forget_before(self, stamp_ns: int) -> None:
+        """What was predicted for frames before `stamp_ns` will not be checked any more."""
+        self._waiting = {key: value for key, value in self._waiting.items() if key[1] >= stamp_ns}
+
     def forget(self, object_id: int) -> None:
         """An object was deleted."""
         self._waiting = {key: value for key, value in self._waiting.items() if key[0] != object_id}

@@ -165,6 +165,12 @@ class ObjectTracker:
             result.append(states)
         return result
 
+    def forget_before(self, stamp_ns: int) -> None:
+        """No replay will begin before `stamp_ns`: what was remembered for such a one goes."""
+        while len(self._snapshots) > 1 and self._snapshots[1][0] < stamp_ns:
+            self._snapshots.popleft()
+        self.consistency.forget_before(stamp_ns)
+
     def remove(self, object_id: int) -> None:
         """Forgets an object (deleted by a user, or merged into another)."""
         self._tracks.pop(object_id, None)

@@ -400,3 +400,21 @@ def test_no_random_track_without_metres_ends_behind_the_camera(seed, ranged):
         (ahead,) = tracker.predict(stamp(12 + int(rng.integers(1, 100))), np.eye(4))
         ratio = np.linalg.norm(ahead.T_map_object[:3, 3]) / np.linalg.norm(state.T_map_object[:3, 3])
         assert ahead.T_map_object[2, 3] > 0 and ratio * (1 + 1e-9) >= 1 / FARTHEST and ratio <= FARTHEST * (1 + 1e-9)
+
+
+def test_what_no_replay_goes_back_to_is_forgotten() -> None:
+    """A replay from the first frame of the horizon comes out the same, whether older frames are remembered or not."""
+    horizon, trackers = 8, (ObjectTracker(ObjectsConfig()), ObjectTracker(ObjectsConfig()))
+    for k in range(40):
+        for tracker in trackers:
+            tracker.predict(stamp(k))
+            tracker.update(stamp(k), [observe(k), unseen(k, 2) if k > 20 else observe(k, 2)])
+        trackers[1].forget_before(stamp(k - horizon + 1))
+        assert len(trackers[1]._snapshots) <= horizon + 1 and len(trackers[1].consistency._waiting) <= 2 * horizon
+    history = [(stamp(k), [observe(k), unseen(k, 2)]) for k in range(40 - horizon, 40)]
+    whole, short = (tracker.replay(history) for tracker in trackers)
+    for before, now in zip(whole, short, strict=True):
+        assert [state.object_id for state in now] == [state.object_id for state in before]
+        for one, other in zip(before, now, strict=True):
+            np.testing.assert_array_equal(one.T_map_object, other.T_map_object)
+            np.testing.assert_array_equal(one.pose_covariance, other.pose_covariance)
