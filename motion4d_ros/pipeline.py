@@ -117,7 +117,7 @@ class Motion4D:
         `process_window`).
         """
         self._restart_if_needed(frame)
-        self.intake.count.frame(frame.masks)
+        self.intake.admit(frame)
         started = time.perf_counter()
         kept = self.intake.newest is None or self.scheduler.keeps(len(self.intake.pending))
         state, fused = self._take(frame) if kept else self._skip(frame)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from dataclasses import replace
@@ -115,6 +116,17 @@ class Intake:
         if not frame.camera.is_like(self._last.output_camera):
             return CAMERA_CHANGED
         return ""
+
+    def admit(self, frame: Frame) -> None:
+        """Counts the objects that `frame` names, and lets those out of sight longest go where there are too many: who
+        follows an object keeps pictures of it. Raises `Motion4DError` if the frame alone brings too many.
+        """
+        self.count.frame(frame.masks)
+        for object_id in self.count.surplus():
+            if self._last is not None and self.config.masks.source not in ("topic", "none"):
+                with contextlib.suppress(Motion4DError):  # said already, by whoever guards the source
+                    gone = Prompt(self._last.frame.stamp_ns, object_id, delete=True)
+                    self.masks.prompt(self._last.shown_to(self.masks), gone)
 
     @property
     def stranded(self) -> bool:
@@ -354,6 +366,7 @@ class Intake:
         self.known_ids.update(int(v) for v in ids if v > 0)
         for deleted in self._deleted & set(ids.tolist()):
             labels = np.where(labels == deleted, 0, labels)
+        self.count.shown(set(ids[ids > 0].tolist()) - self._deleted)
         return labels
 
     def _hint(self, frame: Frame) -> SceneHint | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from motion4d_ros.imagery.conversions import LARGEST_ID
@@ -25,9 +27,18 @@ class ObjectCount:
         ids = set() if masks is None else set(np.flatnonzero(np.bincount(masks[masks > 0].ravel())).tolist())
         self._check(ids, "masks")
         self._frames += 1
+        self.shown(ids)
+
+    def shown(self, ids: Iterable[int]) -> None:
+        """A mask source shows these in the newest frame: they count like those of given masks, but are not refused."""
         self._seen.update(dict.fromkeys(ids, self._frames))
-        if len(self._seen) > self._most:
-            self._seen = self._alive()
+
+    def surplus(self) -> list[int]:
+        """Takes out as many as are too many, those that nobody has named or shown for longest; these."""
+        gone = sorted(self._seen, key=lambda label: self._seen[label])[: max(0, len(self._seen) - self._most)]
+        for label in gone:
+            del self._seen[label]
+        return gone
 
     def prompt(self, object_id: int, known: set[int]) -> int:
         """The id that a prompt means: a free one for 0. Raises `Motion4DError` if there may be no further object."""

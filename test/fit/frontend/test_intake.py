@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -415,3 +416,29 @@ def test_poses_are_found_in_the_whole_picture(monkeypatch: pytest.MonkeyPatch) -
     state = intake.take(frame(0))
     assert seen == [CAMERA]
     assert state.frame.camera.width == 40
+
+
+def test_objects_that_people_named_are_not_followed_for_ever_when_ever_new_ones_come() -> None:
+    """Whoever names a thing in every second scene: those out of sight longest go, and with them the pictures of them."""
+    most, length = 3, 6
+    values = {"masks.source": "propagation", "masks.discovery": "none", "objects.most": most}
+    intake = intake_of(**values, **{"window.horizon": 4, "window.length": 2})
+    horizon, mask = Horizon(4), labels_of() > 0
+    given, shown = set(), []
+    for k in range(8 * length):
+        gray = texture(*CAMERA.size, seed=k // length)  # a cut: what was there before is gone
+        image = np.repeat(gray[..., None], 3, -1)
+        new = frame(k, image=image, masks=None)
+        intake.admit(new)
+        state = intake.take(new)
+        for each in intake.close_window():
+            horizon.append(each)
+        horizon.shrink()
+        intake.forget_before(horizon.first_index)
+        if k % length == 0:
+            with contextlib.suppress(Motion4DError):  # too many are still in view
+                given.add(intake.prompt(Prompt(new.stamp_ns, mask=mask), horizon))
+        shown.append(len(set(np.unique(state.raw_labels).tolist()) - {0}))
+    followed = intake.masks.source._carrier.objects
+    assert len(given) > most + 2, shown
+    assert len(followed) <= most and max(given) in followed, "the newest stays"

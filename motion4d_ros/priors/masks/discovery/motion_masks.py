@@ -362,6 +362,9 @@ class MotionMasks(CarriedMasks):
                 self._lives.pop(pair[1], None)
                 for frame_index, labels in self._labels.items():
                     self._write(frame_index, pair[0], (labels == pair[0]) | (labels == pair[1]), over=pair[1])
+        followed = self._carrier.objects.keys()
+        self._apart = {pair for pair in self._apart if followed >= set(pair)}
+        self._together = {pair: frames for pair, frames in self._together.items() if followed >= set(pair)}
 
     def _as_one(self, a: BoolArray, b: BoolArray, back: NDArray[np.float32]) -> bool:
         """Whether two regions touch along a good part of the smaller one and move as one."""
