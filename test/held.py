@@ -23,8 +23,11 @@ _RECORD = 40  # a dict with more keys of letters is data, not a record
 _UNIT = 64
 
 
-def held(root: Any, name: str, *, skip: tuple[type, ...] = ()) -> Held:
-    """What hangs from `root`, whose path is `name`; nothing of objects of the types `skip`. All is counted once."""
+def held(root: Any, name: str, *, skip: tuple[type, ...] = (), short: bool = False) -> Held:
+    """What hangs from `root`, whose path is `name`; nothing of objects of the types `skip`. All is counted once.
+
+    After a `short` run, a deque that has a bound counts as if it were full, and only its newest entry is looked into.
+    """
     found: Held = defaultdict(int)
     seen: dict[int, Any] = {}  # keeps what was looked at: else an id could come twice
     waiting = [(name, root)]
@@ -33,7 +36,10 @@ def held(root: Any, name: str, *, skip: tuple[type, ...] = ()) -> Held:
         if isinstance(one, (*_PLAIN, *skip)) or id(one) in seen:
             continue
         seen[id(one)] = one
-        found[path] += _size(one)
+        if short and isinstance(one, deque) and one.maxlen is not None:
+            found[path], one = one.maxlen, list(one)[-1:]
+        else:
+            found[path] += _size(one)
         waiting.extend((path + step, part) for step, part in _parts(one))
     return {path: size for path, size in found.items() if size}
 

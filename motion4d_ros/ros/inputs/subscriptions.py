@@ -94,7 +94,7 @@ class Inputs:
         self.qos_problem = ""
         self._wrong_types: tuple[str, ...] = ()
         self._type_looks, self._types_until = 0, float("-inf")
-        self.callback_seconds: deque[float] = deque(maxlen=5000)  # how long the last image callbacks took
+        self.callback_seconds: deque[float] = deque(maxlen=1000)  # how long the last image callbacks took
         self._heard_at: dict[str, float] = {}  # by input: `time.monotonic()` of the newest usable message
         self._node = node
         self._queue = queue

@@ -38,6 +38,7 @@ class Sample:
     hours: float  # simulated
     real_s: float
     rss_mib: float
+    own_mib: float  # of that, what is neither a page of a file (a library) nor shared with others (DDS)
     files: int
     threads: int
     received: int
@@ -124,13 +125,13 @@ class Day:
     def _look(self, number: int) -> None:
         robot, s = self._robot, self._robot.status
         with robot.usage.oneshot():
-            rss, files, threads = robot.usage.memory_info().rss, robot.usage.num_fds(), robot.usage.num_threads()
+            memory, files, threads = robot.usage.memory_info(), robot.usage.num_fds(), robot.usage.num_threads()
         p50, p95, p99 = np.percentile(list(robot.live_s) or [np.nan], [50, 95, 99]).tolist()
         robot.live_s.clear()
         sample = Sample(
-            number / (60 * MINUTE), time.monotonic() - self._began, rss / 2**20, files, threads, s.received,
-            s.processed, s.dropped, s.rejected, s.queued, s.windows, s.gaussians_static + s.gaussians_dynamic,
-            p50, p95, p99,
+            number / (60 * MINUTE), time.monotonic() - self._began, memory.rss / 2**20,
+            (memory.rss - memory.shared) / 2**20, files, threads, s.received, s.processed, s.dropped, s.rejected,
+            s.queued, s.windows, s.gaussians_static + s.gaussians_dynamic, p50, p95, p99,
         )  # fmt: skip
         self.course.samples.append(sample)
         if number % (EVERY * MINUTE) == 0:

@@ -54,14 +54,15 @@ def judge(course: Course, statuses: int, unbalanced: int) -> Verdict:
         late, early = column[name][-max(1, len(data) // 4) :], column[name][settled][: max(1, len(data) // 4)]
         if np.median(late) > np.median(early) + 2:
             faults.append(f"open {name} grow: {np.median(early):.0f} to {np.median(late):.0f}")
-    return Verdict(_text(course, column, settled, (growth, error), statuses), faults)
+    own = slope(column["hours"][settled], column["own_mib"][settled])
+    return Verdict(_text(course, column, settled, ((growth, error), own), statuses), faults)
 
 
 def _text(
     course: Course,
     column: dict[str, NDArray[np.floating]],
     settled: NDArray[np.bool_],
-    growth: tuple[float, float],
+    growth: tuple[tuple[float, float], tuple[float, float]],
     statuses: int,
 ) -> str:
     happened = ", ".join(f"{name} {count}" for name, count in sorted(course.events.items()))
@@ -69,11 +70,13 @@ def _text(
         f"{name} {1e3 * np.nanmedian(column[f'live_{name}_s'][settled]):.0f} ms" for name in ("p50", "p95", "p99")
     )
     rss = column["rss_mib"][settled]
+    slopes = [f"{each:+.2f} +- {error:.2f} MiB" for each, error in growth]
     return (
         f"{column['hours'][-1]:.2f} simulated hours at 10 Hz ({course.sent} frames) in {column['real_s'][-1] / 60:.0f} "
         f"minutes; {statuses} statuses, {_windows(column['windows']):.0f} windows.\n"
-        f"After the first quarter: memory {rss.min():.1f} to {rss.max():.1f} MiB, slope {growth[0]:+.2f} +- "
-        f"{growth[1]:.2f} MiB per simulated hour;\nopen files {column['files'][settled].min():.0f} to "
+        f"After the first quarter: memory {rss.min():.1f} to {rss.max():.1f} MiB, slope {slopes[0]} per "
+        f"simulated hour ({slopes[1]} without pages of libraries and what is shared with others);\n"
+        f"open files {column['files'][settled].min():.0f} to "
         f"{column['files'][settled].max():.0f}, threads {column['threads'][settled].min():.0f} to "
         f"{column['threads'][settled].max():.0f}; image to live {live} (medians over minutes).\n"
         f"What happened: {happened}."
@@ -95,8 +98,9 @@ def plot(course: Course, path: Path) -> None:
     data = np.array([sample.row() for sample in course.samples])
     column = {name: data[:, number] for number, name in enumerate(COLUMNS)}
     figure, axes = plt.subplots(3, 1, figsize=(8, 7), sharex=True, constrained_layout=True)
-    axes[0].plot(column["hours"], column["rss_mib"], color="#2e86de")
-    axes[0].set_ylabel("resident memory, MiB")
+    axes[0].plot(column["hours"], column["rss_mib"], color="#2e86de", label="resident")
+    axes[0].plot(column["hours"], column["own_mib"], color="#8e44ad", label="its own")
+    axes[0].set_ylabel("memory, MiB")
     axes[0].set_ylim(0, None)
     for name, colour in (("files", "#333333"), ("threads", "#e2583e")):
         axes[1].plot(column["hours"], column[name], label=name, color=colour)
@@ -108,7 +112,7 @@ def plot(course: Course, path: Path) -> None:
     axes[2].set_xlabel("simulated hours")
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
-    for axis in axes[1:]:
+    for axis in axes:
         axis.legend(frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)
