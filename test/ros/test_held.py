@@ -7,12 +7,11 @@ from collections.abc import Callable
 from engine_double import DoubleEngine
 from harness import Harness
 from held import Held, grown, held
+from motion4d_ros.msg import ObjectPrompt
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_srvs.srv import Trigger
-
-from motion4d_ros.msg import ObjectPrompt
 
 OK = TransitionCallbackReturn.SUCCESS
 ROUND = 40  # frames

@@ -419,7 +419,7 @@ def test_poses_are_found_in_the_whole_picture(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_objects_that_people_named_are_not_followed_for_ever_when_ever_new_ones_come() -> None:
-    """Whoever names a thing in every second scene: those out of sight longest go, and with them the pictures of them."""
+    """Those out of sight longest go, and with them the pictures that are kept of them."""
     most, length = 3, 6
     values = {"masks.source": "propagation", "masks.discovery": "none", "objects.most": most}
     intake = intake_of(**values, **{"window.horizon": 4, "window.length": 2})

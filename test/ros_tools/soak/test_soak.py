@@ -20,7 +20,8 @@ def course(growth_mib_per_h: float = 0.0, files_per_h: float = 0.0) -> Course:
         warm = 50 * (1 - np.exp(-hours * 20))  # what is loaded first is no growth
         rss = 300 + warm + growth_mib_per_h * hours + rng.normal(0, 0.01)
         files = round(20 + files_per_h * hours)
-        made.samples.append(Sample(hours, 60 * hours, rss, rss - 100, files, 24, 1, 1, 0, 0, 0, 1, 100, 0.02, 0.03, 0.04))
+        books, live_s = (1, 1, 0, 0, 0, 1, 100), (0.02, 0.03, 0.04)
+        made.samples.append(Sample(hours, 60 * hours, rss, rss - 100, files, 24, *books, *live_s))
     return made
 
 
