@@ -36,6 +36,12 @@ MAX_PIXELS = 64_000_000
 """A header that claims more is taken for garbage rather than for a reason to allocate gigabytes."""
 
 
+MAX_NAME = 255
+"""Letters of the name of a frame, or of what a driver says of its compression."""
+MAX_PIXEL_BYTES, MAX_PICTURE_HEADER = 16, 2**20
+"""A compressed picture is no larger than its pixels as they are (32 bits, four channels) and what is said of them."""
+
+
 class Rejection(Motion4DError):
     """A message that cannot be used. `reason` names the counter, the text says what is wrong and what to do."""
 
@@ -58,6 +64,18 @@ def check_stamp(stamp: Any, what: str) -> int:
     if stamp_ns == 0:
         raise Rejection("stamp", f"{what}: stamp is zero: the driver must stamp its messages")
     return stamp_ns
+
+
+def check_name(name: str, what: str) -> None:
+    """Refuses names of frames that nobody means: they are kept with every frame, and repeated in every output."""
+    if len(name) > MAX_NAME:
+        raise Rejection("name", f"{what}: a name of {len(name)} letters, at most {MAX_NAME}: {name[:20]!r}...")
+
+
+def check_header(header: Any, what: str) -> int:
+    """The stamp in ns of a message's header, if that and the name of its frame are possible."""
+    check_name(header.frame_id, what)
+    return check_stamp(header.stamp, what)
 
 
 def check_size(width: int, height: int, what: str) -> None:
@@ -101,6 +119,9 @@ def check_compressed(data: Any, what: str = "image") -> tuple[int, int]:
             raise Rejection("encoding", f"{what}: {video_remedy(codec)}")
         raise Rejection("data", f"{what}: no JPEG, PNG, WebP, BMP or TIFF, or its header is damaged")
     check_size(*size, what)
+    most = MAX_PIXEL_BYTES * size[0] * size[1] + MAX_PICTURE_HEADER
+    if len(data) > most:
+        raise Rejection("data", f"{what}: {len(data)} B of compressed data for {size[0]}x{size[1]} px, at most {most} B")
     return size
 
 
@@ -108,6 +129,7 @@ def check_picture(message: Any, what: str = "image") -> tuple[int, int]:
     """(width, height) of a checked `Image` or `CompressedImage`. Cheap: no pixel is read."""
     kind = getattr(message, "format", None)
     if kind is not None or is_picture_file(message.encoding):
+        check_name(kind or "", what)
         codec = video_codec(str(kind))
         if codec is not None:
             raise Rejection("encoding", f"{what}: {video_remedy(codec)}")
@@ -177,11 +199,11 @@ def check_intrinsics(fx: float, fy: float, cx: float, cy: float, size: tuple[int
 def check_camera_info(message: Any) -> None:
     """Checks that a `CameraInfo` is finite, calibrated and of a sane size."""
     check_size(int(message.width), int(message.height), "camera_info")
+    if len(message.d) > 14:
+        raise Rejection("camera_info", f"camera_info: {len(message.d)} distortion coefficients, at most 14 are known")
     for name in ("k", "d", "r", "p"):
         if not all(math.isfinite(value) for value in getattr(message, name)):
             raise Rejection("camera_info", f"camera_info: {name} holds NaN or infinity: calibrate the camera")
-    if len(message.d) > 14:
-        raise Rejection("camera_info", f"camera_info: {len(message.d)} distortion coefficients, at most 14 are known")
     k = message.k
     check_intrinsics(k[0], k[4], k[2], k[5], (int(message.height), int(message.width)), "camera_info")
 

@@ -26,7 +26,14 @@ from motion4d_ros.imagery.conversions import (
     samples,
 )
 from motion4d_ros.imagery.encodings import find_encoding
-from motion4d_ros.imagery.validation import ENCODINGS, Rejection, check_image, check_picture, encoded_size
+from motion4d_ros.imagery.validation import (
+    ENCODINGS,
+    Rejection,
+    check_compressed,
+    check_image,
+    check_picture,
+    encoded_size,
+)
 from motion4d_ros.imagery.yuv import YUV_LAYOUTS
 
 BACKEND = RosbagsBackend()
@@ -381,3 +388,12 @@ def test_compressed_depth_without_its_header() -> None:
     png = cv2.imencode(".png", millimetres)[1].tobytes()
     got = depth_from_compressed(SimpleNamespace(format="16UC1; compressedDepth", data=png))
     assert np.allclose(got, millimetres * 1e-3)
+
+
+def test_a_compressed_picture_is_no_larger_than_its_pixels() -> None:
+    """Whatever follows its end would be kept while it waits for its partners."""
+    image = np.zeros((48, 64, 3), np.uint8)
+    content = cv2.imencode(".jpg", image)[1].tobytes()
+    assert check_compressed(content + b"motion photo") == (64, 48)
+    with pytest.raises(Rejection, match="B of compressed data for 64x48 px, at most"):
+        check_compressed(content + bytes(5_000_000))

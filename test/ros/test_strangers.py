@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import string
 import struct
 import threading
 import time
@@ -29,6 +30,7 @@ from std_srvs.srv import Trigger
 from motion4d_ros.imagery.validation import PNG_SIGNATURE
 from motion4d_ros.ros.diagnostics import assess
 from motion4d_ros.ros.inputs import prompt_topics
+from motion4d_ros.ros.outputs import messages
 from motion4d_ros.ros.pace import Pace
 from motion4d_ros.ros.parameters import CHANGES_AT_ONCE
 from motion4d_ros.ros.services import CALLS_AT_ONCE, MOST_WAITING
@@ -366,3 +368,34 @@ def test_a_worker_that_waits_is_left_alone(harness: Callable[..., Harness], monk
     h.node.config.ros.watchdog = 0.3
     assert h.until(lambda: len(waits) >= 4, 60.0)
     assert h.node.watch.restarts == 0 and h.node.worker.alive
+
+
+def test_names_of_a_megabyte_are_refused_and_kept_nowhere(harness: Callable[..., Harness]) -> None:
+    """The name of a frame is kept with its frame, for the whole horizon, and repeated in every output."""
+    h = harness(parameters={"budget.queue_size": 100})
+    h.connect()
+    h.send(10**9)
+    h.settled(1)
+    name = "c" * 1_000_000
+    h.publisher("camera/image_raw").publish(picture(2 * 10**9, frame=name))
+    assert h.settled(2).rejected == {"name": 1}
+    h.publisher("camera/camera_info").publish(camera_info(3 * 10**9, frame=name))
+    assert h.until(lambda: "a name of 1000000 letters" in h.node.inputs.camera_problem)
+    h.publisher("prompt", ObjectPrompt).publish(ObjectPrompt(header=messages.header(0, name), object_id=1, name="x"))
+    assert h.until(lambda: "a name of 1000000 letters" in h.node._prompting.problem)
+    assert len(h.node._prompting.problem) + len(h.node.inputs.camera_problem) < 300
+    h.send(4 * 10**9)
+    assert h.settled(3).processed == 2
+
+
+def test_ever_new_encodings_do_not_fill_the_log(harness: Callable[..., Harness]) -> None:
+    h = harness(parameters={"budget.queue_size": 100})
+    h.connect()
+    lines: list[str] = []
+    h.node._log._write = lines.append
+    for number in range(300):
+        message = picture(10**9 + number)
+        message.encoding = "".join(string.ascii_letters[int(digit) + 10 * (number % 3)] for digit in f"{number:05d}")
+        h.publisher("camera/image_raw").publish(message)
+    assert h.settled(300).rejected_total == 300
+    assert len(lines) < 100, len(lines)

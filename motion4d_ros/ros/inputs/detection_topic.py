@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
-from motion4d_ros.imagery.validation import Rejection, check_stamp
+from motion4d_ros.imagery.validation import Rejection, check_header
 from motion4d_ros.ros.engine import Engine
 from motion4d_ros.ros.inputs.detections import message_type
 from motion4d_ros.ros.inputs.frames import FrameBuilder
@@ -34,7 +34,7 @@ class Detecting:
     def on_message(self, message: Any) -> None:
         """Keeps the message for its image, and has the worker look whether that has come already."""
         try:
-            stamp_ns = check_stamp(message.header.stamp, "detections")
+            stamp_ns = check_header(message.header, "detections")
             if len(message.detections) > MOST_BOXES:
                 raise Rejection("detections", f"detections: {len(message.detections)} boxes, at most {MOST_BOXES}")
         except Rejection as error:

@@ -12,7 +12,7 @@ import numpy as np
 from geometry_msgs.msg import PointStamped
 from rclpy.node import Node
 
-from motion4d_ros.imagery.validation import Rejection
+from motion4d_ros.imagery.validation import Rejection, check_name
 from motion4d_ros.msg import ObjectPrompt
 from motion4d_ros.ros.engine import Engine
 from motion4d_ros.ros.inputs.prompts import check_prompt_size, prompt_from_click, prompt_from_message
@@ -61,6 +61,7 @@ class Prompting:
     def _on_prompt(self, message: Any) -> None:
         try:
             check_prompt_size(message)
+            check_name(message.header.frame_id, "prompt")
         except Rejection as error:
             self._refuse(str(error))
             return
@@ -76,6 +77,12 @@ class Prompting:
         self._submit(job)
 
     def _on_click(self, message: Any) -> None:
+        try:
+            check_name(message.header.frame_id, "clicked_point")
+        except Rejection as error:
+            self._refuse(str(error))
+            return
+
         def job(engine: Engine) -> int:
             worker = self._worker()
             newest = worker.newest if worker is not None else None

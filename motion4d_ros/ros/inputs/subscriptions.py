@@ -18,7 +18,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from motion4d_ros.config import Config
 from motion4d_ros.imagery.camera import base_topic, is_rectified_topic
 from motion4d_ros.imagery.conversions import is_compressed
-from motion4d_ros.imagery.validation import Rejection, check_image, check_picture, check_pose, check_stamp
+from motion4d_ros.imagery.validation import Rejection, check_header, check_image, check_name, check_picture, check_pose
 from motion4d_ros.ros.inputs.detection_topic import Active, Detecting
 from motion4d_ros.ros.inputs.frames import Calibrations, ImageGroup
 from motion4d_ros.ros.inputs.synchroniser import Synchroniser
@@ -218,7 +218,7 @@ class Inputs:
         self._queue.arrive()
         self._meters.arrived(time.monotonic())
         try:
-            check_stamp(message.header.stamp, "image")
+            check_header(message.header, "image")
             check_picture(message)
         except Exception as error:
             reason = error.reason if isinstance(error, Rejection) else "malformed"
@@ -263,8 +263,9 @@ class Inputs:
 
     def _on_depth(self, message: Any) -> None:
         try:
-            check_stamp(message.header.stamp, "depth")
+            check_header(message.header, "depth")
             if is_compressed(message):
+                check_name(getattr(message, "format", ""), "depth")
                 if len(message.data) < 16:
                     raise Rejection("data", f"depth: only {len(message.data)} B of compressed data")
             else:
@@ -276,7 +277,7 @@ class Inputs:
 
     def _on_masks(self, message: Any) -> None:
         try:
-            check_stamp(message.header.stamp, "masks")
+            check_header(message.header, "masks")
             check_image(message, "masks")
         except Rejection as error:
             self._note(f"masks rejected: {error}")
@@ -285,7 +286,8 @@ class Inputs:
 
     def _on_odometry(self, message: Any) -> None:
         try:
-            check_stamp(message.header.stamp, "odometry")
+            check_header(message.header, "odometry")
+            check_name(message.child_frame_id, "odometry")
             check_pose(message.pose.pose, "odometry")
         except Rejection as error:
             self._note(f"odometry rejected: {error}")
@@ -294,6 +296,7 @@ class Inputs:
 
     def _on_info(self, message: Any) -> None:
         try:
+            check_name(message.header.frame_id, "camera_info")
             self._calibrations.add(message)
             self.camera_problem = ""
         except Rejection as error:
@@ -302,6 +305,7 @@ class Inputs:
 
     def _on_depth_info(self, message: Any) -> None:
         try:
+            check_name(message.header.frame_id, "camera_info of depth")
             self._depth_calibrations.add(message)
         except Rejection as error:
             self._note(f"camera_info of depth rejected: {error}")
