@@ -22,6 +22,9 @@ NEWEST = 0
 SAME_TRANSFORM = 1e-6
 """Largest difference (m; entries of the rotation) of two transforms that are taken for the same."""
 
+MOST_LINKS = 64
+"""Pairs of frames that are remembered."""
+
 
 def have_tf2() -> bool:
     """Whether `tf2_ros` can be imported."""
@@ -88,7 +91,12 @@ class Extrinsics:
                 return known
         if known is not None and np.abs(known - found).max() > SAME_TRANSFORM:
             self._moving.add(link)
-        self._known[link] = found
+        self._known.pop(link, None)
+        self._known[link] = found  # the newest used comes last
+        while len(self._known) > MOST_LINKS:  # odometry may name another body in every message
+            oldest = next(iter(self._known))
+            del self._known[oldest]
+            self._moving.discard(oldest)
         return found
 
 

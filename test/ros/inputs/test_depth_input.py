@@ -12,7 +12,7 @@ from motion4d_ros.imagery.backends import RosbagsBackend
 from motion4d_ros.imagery.camera import Rectifier
 from motion4d_ros.imagery.validation import Rejection
 from motion4d_ros.ros.inputs.frames import Calibrations, FrameBuilder, ImageGroup
-from motion4d_ros.ros.inputs.transforms import NEWEST, Extrinsics
+from motion4d_ros.ros.inputs.transforms import MOST_LINKS, NEWEST, Extrinsics
 from motion4d_ros.types import Camera
 
 W, H = 64, 48
@@ -156,6 +156,14 @@ def test_an_extrinsic_that_was_seen_to_move_must_be_known_at_its_time():
     assert extrinsics.find("base", "camera", 6, 1.0, lambda: False)[2, 3] == 0.6
     with pytest.raises(Rejection, match="extrapolation"):
         extrinsics.find("base", "camera", 11, 1.0, lambda: False)
+
+
+def test_few_links_are_remembered_however_many_bodies_odometry_names():
+    extrinsics = Extrinsics(Tf((0, 10**9)))
+    for number in range(10 * MOST_LINKS):
+        extrinsics.find("base", "camera", number, 1.0, lambda: False)
+        extrinsics.find(f"body {number}", "camera", number, 1.0, lambda: False)
+    assert len(extrinsics._known) <= MOST_LINKS and ("base", "camera") in extrinsics._known
 
 
 def test_an_extrinsic_that_nobody_knows_is_refused():
