@@ -146,6 +146,22 @@ def test_a_pose_that_is_only_predicted_does_not_hide_what_moves() -> None:
     assert best > 0.6
 
 
+def test_what_is_known_of_pairs_goes_with_either_object() -> None:
+    """Objects come and go for days, and each pair of them would leave a trace."""
+    frame, _, labels = shot((WALL, MOVER), np.eye(4), 0)
+    source = MotionMasks(Config())
+    source._flow.push(frame)
+    for object_id in (1, 2, 3):
+        source._carrier.place(0, object_id, labels == 2)
+    source._apart, source._together = {(1, 2), (1, 3)}, {(1, 2): 4, (2, 3): 1}
+    still: np.ndarray = np.zeros((*labels.shape, 2), np.float32)
+    source._mend(0, still, still[..., 0])
+    assert source._apart == {(1, 2), (1, 3)} and source._together == {(1, 2): 4, (2, 3): 1}
+    source.prompt(frame, Prompt(0, object_id=2, delete=True))
+    source._mend(0, still, still[..., 0])
+    assert source._apart == {(1, 3)} and not source._together
+
+
 def test_a_turning_camera_sees_no_objects_in_a_still_room() -> None:
     source = MotionMasks(Config())
     for index in range(8):
