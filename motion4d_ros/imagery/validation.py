@@ -121,7 +121,8 @@ def check_compressed(data: Any, what: str = "image") -> tuple[int, int]:
     check_size(*size, what)
     most = MAX_PIXEL_BYTES * size[0] * size[1] + MAX_PICTURE_HEADER
     if len(data) > most:
-        raise Rejection("data", f"{what}: {len(data)} B of compressed data for {size[0]}x{size[1]} px, at most {most} B")
+        told = f"{len(data)} B of compressed data for {size[0]}x{size[1]} px, at most {most} B"
+        raise Rejection("data", f"{what}: {told}")
     return size
 
 

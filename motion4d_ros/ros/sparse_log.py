@@ -14,7 +14,7 @@ MOST_KINDS = 200
 MOST_LETTERS = 2000
 """Of one text: what strangers send is repeated in it."""
 AT_ONCE, PER_S = 20, 0.5
-"""Lines of one kind, which is what stands before the first colon: nonsense that is new each time hides no other kind."""
+"""Lines of one kind, which is what stands before the first colon: ever new nonsense hides no other kind."""
 
 
 class SparseLog:
