@@ -64,8 +64,8 @@ def learn_process_noise(measured: Sequence[tuple[int, PoseMeasurement]], expecte
     turned = [each.rotation_covariance for _, each in measured if each.rotation_covariance is not None]
     if len(rotations) == len(turned) == len(measured):
         R = np.stack(rotations)
-        steps = Rotation.from_matrix(R[1:] @ R[:-1].transpose(0, 2, 1)).as_rotvec()
-        angles = np.concatenate([np.zeros((1, 3)), np.cumsum(steps, axis=0)])
+        turns = Rotation.from_matrix(R[1:] @ R[:-1].transpose(0, 2, 1)).as_rotvec()
+        angles = np.concatenate([np.zeros((1, 3)), np.cumsum(turns, axis=0)])
         variance = np.array([np.trace(each) / 3 for each in turned])
         rate, wobbled = _densities(seconds, angles, variance, expected.rate**2, expected.first_rate)
 
