@@ -81,7 +81,7 @@ def test_how_much_poses_jitter_is_found() -> None:
 
 
 def test_the_smoother_believes_the_jitter_that_was_found() -> None:
-    sure, unsure = ([smooth_velocity_sigma(overstated(walk(0.03, 0.05), by)) for by in (1.0, 16.0)])
+    sure, unsure = [smooth_velocity_sigma(overstated(walk(0.03, 0.05), by)) for by in (1.0, 16.0)]
     assert unsure < 1.5 * sure
 
 
