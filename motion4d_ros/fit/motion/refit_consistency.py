@@ -27,6 +27,7 @@ EXPECTED = (1.5, 4.0)
 WEIGHT = 2.0  # of what is usual, in windows
 LARGEST = 50.0  # a window's change counts for no more: an object that is found again elsewhere has jumped once
 LEAST_GAIN = 0.25  # share of a variance that a later adjustment gains at least: later windows are no independent proof
+SETTLED = 0.1  # share of the excess that is left in frames which later windows have seen
 
 
 class _Told(NamedTuple):
@@ -66,8 +67,9 @@ class RefitConsistency:
         self._newest = max(self._newest, *covariances)
 
     def scaled(self, index: int, known: PoseCovariance) -> PoseCovariance:
-        """The covariance to tell of a frame, from what its adjustment knows; later windows settle what was in doubt."""
-        return known.scaled(*self.factors) if index in self._told else known
+        """The covariance to tell of a frame, from what its adjustment knows."""
+        share = 1.0 if index in self._told else SETTLED
+        return known.scaled(*(1.0 + share * (self.factors - 1.0)))
 
 
 def _change(before: _Told, now: _Told) -> FloatArray:

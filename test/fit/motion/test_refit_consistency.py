@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from motion4d_ros.fit.motion.refit_consistency import EXPECTED, RefitConsistency
+from motion4d_ros.fit.motion.refit_consistency import EXPECTED, SETTLED, RefitConsistency
 from motion4d_ros.geometry.pose_covariance import PoseCovariance
 from motion4d_ros.geometry.rigid import pose_matrix
 
@@ -50,13 +50,13 @@ def test_before_anything_is_known_what_is_usual_is_told() -> None:
     assert run(1.0, windows=1).factors == pytest.approx(EXPECTED)
 
 
-def test_later_windows_settle_what_was_in_doubt() -> None:
+def test_frames_that_later_windows_have_seen_keep_a_share_of_the_excess() -> None:
     consistency = run(8.0)
     newest = consistency.scaled(WINDOWS * WINDOW - 1, known(1.0))
     older = consistency.scaled((WINDOWS - 2) * WINDOW, known(1.0))
     assert newest.covariance[0, 0] == pytest.approx(consistency.factors[0])
     assert newest.jitter[3, 3] == pytest.approx(0.5 * consistency.factors[1])
-    assert older.covariance[0, 0] == pytest.approx(1.0)
+    assert older.covariance[0, 0] == pytest.approx(1 + SETTLED * (consistency.factors[0] - 1))
 
 
 def test_one_jump_does_not_make_an_object_unknown_for_good() -> None:
