@@ -10,7 +10,7 @@ the Rauch-Tung-Striebel smoother (AIAA Journal 1965) on the same tangent spaces.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -40,6 +40,11 @@ class PoseMeasurement:
     position_covariance: FloatArray  # (3, 3)
     rotation: FloatArray | None = None  # (3, 3); None = not measured
     rotation_covariance: FloatArray | None = None  # (3, 3) rad²
+
+    def scaled(self, position: float, rotation: float) -> PoseMeasurement:
+        """With variances by these factors as large."""
+        turned = None if self.rotation_covariance is None else rotation * self.rotation_covariance
+        return replace(self, position_covariance=position * self.position_covariance, rotation_covariance=turned)
 
 
 @dataclass(frozen=True)
@@ -145,12 +150,17 @@ def advance(
     )
 
 
-def again(steps: Sequence[FilterStep], noise_at: Callable[[int], ProcessNoise]) -> list[FilterStep]:
-    """The same steps with another process noise, by stamp, from the first step's state on."""
+def again(
+    steps: Sequence[FilterStep], noise_at: Callable[[int], ProcessNoise], jitter: tuple[float, float] = (1.0, 1.0)
+) -> list[FilterStep]:
+    """The same steps with another process noise, by stamp, from the first step's state on. `jitter`: factors of the
+    variances that measured positions and rotations state.
+    """
     result = list(steps[:1])
     for step in steps[1:]:
         stamp_ns = step.updated.stamp_ns
-        result.append(advance(result[-1].updated, stamp_ns, step.measurement, noise_at(stamp_ns), step.sight))
+        measured = None if step.measurement is None else step.measurement.scaled(*jitter)
+        result.append(advance(result[-1].updated, stamp_ns, measured, noise_at(stamp_ns), step.sight))
     return result
 
 

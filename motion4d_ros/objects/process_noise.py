@@ -1,4 +1,4 @@
-"""How freely a body changes its motion, learnt from how it has moved.
+"""How freely a body changes its motion, and how much its poses jitter, learnt from how it has moved.
 
 Changes of velocity are Student-t: a Gaussian whose density (variance per second) is another at every step. How large it
 is as a rule comes from the likelihood of what was measured, as a Kalman filter at constant velocity gives it from its
@@ -6,6 +6,10 @@ innovations (Harvey, "Forecasting, Structural Time Series Models and the Kalman 
 densities at once; their mean under the posterior keeps little data cautious. How large it was at each step comes from
 expectation and maximisation about the smoothed motion (Meinhold and Singpurwalla, JASA 1989): a body that rests has a
 steady velocity then, though it has bounced before.
+
+The same innovations tell how much neighbouring poses really jitter (Mehra, "On the Identification of Variances and
+Adaptive Kalman Filtering", IEEE TAC 1970): an adjustment states it only up to a factor, as its errors of depth and of
+flow are smoother in time than it can know.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ from motion4d_ros.types import FloatArray
 
 DECADES = np.arange(-6.0, 2.1, 0.5)  # of the density, about what was expected
 DECADES_EXPECTED = 2.0  # one standard deviation of what is known beforehand
+JITTER_DECADES = np.arange(-2.0, 0.6, 0.5)  # of the variance of jitter, about what is stated
+JITTER_EXPECTED = 1.0  # one standard deviation of what is known beforehand
 DEGREES = 4.0  # of freedom, of changes of velocity and of innovations
 SURPRISE = 9.0  # squared innovation, in variances, after which a filter forgets the velocity
 FEWEST = 3  # measurements; fewer say nothing about accelerations
@@ -35,6 +41,7 @@ class LearntNoise:
     stamps_ns: list[int]  # ascending, of the measurements
     steps: list[ProcessNoise]  # one fewer
     ahead: ProcessNoise
+    jitter: tuple[float, float] = (1.0, 1.0)  # factors of the variances that measured positions and rotations state
 
     def at(self, stamp_ns: int) -> ProcessNoise:
         """Of the step that ends at a stamp, or passes it."""
@@ -50,38 +57,41 @@ def learn_process_noise(measured: Sequence[tuple[int, PoseMeasurement]], expecte
     places = np.array([each.position for _, each in measured])
     place_variance = np.array([np.trace(each.position_covariance) / 3 for _, each in measured])
     seconds = np.array(stamps) * 1e-9
-    velocity = _densities(seconds, places, place_variance, expected.velocity**2, expected.first_velocity)
+    velocity, shaken = _densities(seconds, places, place_variance, expected.velocity**2, expected.first_velocity)
     rate: FloatArray = np.full(len(stamps) - 1, expected.rate**2)
+    wobbled = 1.0
     rotations = [each.rotation for _, each in measured if each.rotation is not None]
     turned = [each.rotation_covariance for _, each in measured if each.rotation_covariance is not None]
     if len(rotations) == len(turned) == len(measured):
         R = np.stack(rotations)
-        steps = Rotation.from_matrix(R[1:] @ R[:-1].transpose(0, 2, 1)).as_rotvec()
-        angles = np.concatenate([np.zeros((1, 3)), np.cumsum(steps, axis=0)])
+        turns = Rotation.from_matrix(R[1:] @ R[:-1].transpose(0, 2, 1)).as_rotvec()
+        angles = np.concatenate([np.zeros((1, 3)), np.cumsum(turns, axis=0)])
         variance = np.array([np.trace(each) / 3 for each in turned])
-        rate = _densities(seconds, angles, variance, expected.rate**2, expected.first_rate)
+        rate, wobbled = _densities(seconds, angles, variance, expected.rate**2, expected.first_rate)
 
     def noise(velocity: float, rate: float) -> ProcessNoise:
         return ProcessNoise(velocity**0.5, rate**0.5, expected.first_velocity, expected.first_rate)
 
     ahead = noise(float(velocity[-RECENT:].mean()), float(rate[-RECENT:].mean()))
-    return LearntNoise(stamps, [noise(float(v), float(r)) for v, r in zip(velocity, rate, strict=True)], ahead)
+    steps = [noise(float(v), float(r)) for v, r in zip(velocity, rate, strict=True)]
+    return LearntNoise(stamps, steps, ahead, (shaken, wobbled))
 
 
 def _densities(
     seconds: FloatArray, values: FloatArray, variance: FloatArray, expected: float, first_rate: float
-) -> FloatArray:
-    """(T - 1,) variance per second that the rate of `values` (T, 3) gains at each step; they were measured with
+) -> tuple[FloatArray, float]:
+    """(T - 1,) variance per second that the rate of `values` (T, 3) gains at each step, and the factor of their stated
     `variance` (T,).
     """
-    usual = _usual_density(seconds, values, variance, expected, first_rate)
+    usual, jitter = _usual_noise(seconds, values, variance, expected, first_rate)
+    variance = jitter * variance
     gap = np.diff(seconds)
     changed = _raw_changes(
         gap, values
     )  # from too much of it: what is thought to be smooth is hardly ever found not to be
     for _ in range(ROUNDS):
         changed = _changes(gap, values, variance, _posterior(changed, gap, usual), first_rate)
-    return _posterior(changed, gap, usual)
+    return _posterior(changed, gap, usual), jitter
 
 
 def _posterior(changed: FloatArray, gap: FloatArray, usual: float) -> FloatArray:
@@ -131,21 +141,24 @@ def _changes(
     return changed
 
 
-def _usual_density(
+def _usual_noise(
     seconds: FloatArray, values: FloatArray, variance: FloatArray, expected: float, first_rate: float
-) -> float:
-    """Variance per second that the rate of `values` (T, 3) gains as a rule; they were measured with `variance` (T,)."""
-    density = expected * 10.0**DECADES  # (G,): all at once, the axes share it
-    score = -0.5 * (DECADES / DECADES_EXPECTED) ** 2
+) -> tuple[float, float]:
+    """Variance per second that the rate of `values` (T, 3) gains as a rule, and the factor of their stated `variance`
+    (T,): means under the posterior, which is known on a grid of G pairs.
+    """
+    decades, jitter_decades = (axis.ravel() for axis in np.meshgrid(DECADES, JITTER_DECADES, indexing="ij"))
+    density, jitter = expected * 10.0**decades, 10.0**jitter_decades  # (G,): the axes share them
+    score = -0.5 * ((decades / DECADES_EXPECTED) ** 2 + (jitter_decades / JITTER_EXPECTED) ** 2)
     value, rate = np.tile(values[0], (len(density), 1)), np.zeros((len(density), 3))
-    xx: FloatArray = np.full(len(density), variance[0])
+    xx = jitter * variance[0]
     xv: FloatArray = np.zeros(len(density))
     vv: FloatArray = np.full(len(density), first_rate**2)
     for step, now, noise in zip(np.diff(seconds), values[1:], variance[1:], strict=True):
         value = value + step * rate
         xx, xv = xx + 2 * step * xv + step**2 * vv + density * step**3 / 3, xv + step * vv + density * step**2 / 2
         vv = vv + density * step
-        spread = xx + noise
+        spread = xx + jitter * noise
         innovation = now - value
         size = (innovation**2).sum(1) / spread
         score += -1.5 * np.log(spread) - 0.5 * (DEGREES + 3) * np.log1p(size / DEGREES)
@@ -153,9 +166,10 @@ def _usual_density(
         vv = np.where(surprised, first_rate**2, vv)
         xx = np.where(surprised, xx + step**2 * first_rate**2, xx)
         xv = np.where(surprised, step * first_rate**2, xv)
-        spread = xx + noise
+        spread = xx + jitter * noise
         gain_x, gain_v = xx / spread, xv / spread
         value, rate = value + gain_x[:, None] * innovation, rate + gain_v[:, None] * innovation
         xx, xv, vv = (1 - gain_x) * xx, (1 - gain_x) * xv, vv - gain_v * xv
     weight = np.exp(score - score.max())
-    return float((weight * density).sum() / weight.sum())
+    weight /= weight.sum()
+    return float(weight @ density), float(weight @ jitter)

@@ -147,7 +147,7 @@ class ObjectTracker:
         smoothed = {}
         for object_id, each in steps.items():
             noise = self._process_noise.get(object_id)
-            filtered = each if noise is None else again(each, noise.at)
+            filtered = each if noise is None else again(each, noise.at, noise.jitter)
             smoothed[object_id] = smooth(filtered)
             if object_id in self._tracks:
                 self._tracks[object_id].step = filtered[-1]

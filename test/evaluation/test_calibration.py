@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
@@ -78,6 +80,22 @@ def test_overconfidence_is_measured_as_much_as_there_is() -> None:
     honest, (row,) = consistency("made", world, recorded(world)), consistency("made", world, recorded(world, 3.0))
     assert geometric_mean([row], "position") == pytest.approx(9 * geometric_mean(honest, "position"), rel=0.1)
     assert row.coverage["velocity"] < 0.7
+
+
+def test_who_comes_back_in_another_frame_errs() -> None:
+    """A canonical frame is one for a whole run: half a second out of sight does not excuse a new one."""
+    world = truth()
+    run = recorded(world)
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_rotvec([0.0, 0.0, 20 * SIGMA_RAD]).as_matrix()
+    for k, (told,) in run.objects[Stage.GLOBAL].items():
+        phase = ObjectPhase.OCCLUDED if 20 <= k < 25 else told.phase
+        moved = told.T_map_object @ np.linalg.inv(told.T_body_object) @ turn @ told.T_body_object
+        pose = moved if k >= 25 else told.T_map_object
+        run.objects[Stage.GLOBAL][k] = [dataclasses.replace(told, phase=phase, T_map_object=pose)]
+    rows = {row.state: row for row in consistency("made", world, run)}
+    assert set(rows) == {"tracked", "occluded", "returned"}
+    assert min(rows[state].nees["rotation"] for state in ("tracked", "returned")) > 20
 
 
 def test_calibration_error_of_probabilities() -> None:

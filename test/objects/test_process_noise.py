@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from motion4d_ros.objects.motion import PoseMeasurement, ProcessNoise
+from motion4d_ros.objects.motion import PoseMeasurement, ProcessNoise, advance, again, begin, smooth
 from motion4d_ros.objects.process_noise import learn_process_noise
 
 EXPECTED = ProcessNoise(velocity=1.5, rate=2.0)
@@ -63,3 +63,33 @@ def test_little_data_stays_cautious() -> None:
     assert learn_process_noise(walk(0.03, 0.05, frames=2), EXPECTED).ahead == EXPECTED
     few, many = (learn_process_noise(walk(0.03, 0.05, frames=n), EXPECTED).ahead for n in (4, 60))
     assert few.velocity > 3 * many.velocity
+
+
+def overstated(measured, by: float):
+    """The same measurements, whose variances say `by` times as much."""
+    return [(stamp, each.scaled(by, by)) for stamp, each in measured]
+
+
+def test_how_much_poses_jitter_is_found() -> None:
+    """An adjustment that says too much of its jitter would make steady velocities look uncertain."""
+    said, too_much = (
+        [learn_process_noise(overstated(walk(0.03, 0.05, seed=seed), by), EXPECTED).jitter for seed in range(4)]
+        for by in (1.0, 16.0)
+    )
+    assert np.exp(np.mean(np.log(said), axis=0)) == pytest.approx([1.0, 1.0], rel=0.5)
+    assert (np.exp(np.mean(np.log(too_much), axis=0)) < 0.15).all()
+
+
+def test_the_smoother_believes_the_jitter_that_was_found() -> None:
+    sure, unsure = [smooth_velocity_sigma(overstated(walk(0.03, 0.05), by)) for by in (1.0, 16.0)]
+    assert unsure < 1.5 * sure
+
+
+def smooth_velocity_sigma(measured) -> float:
+    """m/s, one standard deviation of a velocity in the middle of the run."""
+    learnt = learn_process_noise(measured, EXPECTED)
+    steps = [begin(*measured[0], EXPECTED)]
+    for stamp, each in measured[1:]:
+        steps.append(advance(steps[-1].updated, stamp, each, EXPECTED))
+    middle = smooth(again(steps, learnt.at, learnt.jitter))[len(measured) // 2]
+    return float(np.sqrt(middle.linear.covariance[3, 3]))

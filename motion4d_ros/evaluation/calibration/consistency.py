@@ -1,7 +1,8 @@
 """Squared errors in units of stated variances (NEES), by quantity, stage and state of the object.
 
 A body's canonical frame is nobody's to know, so errors are those of one point that is fixed on the body, the middle of
-the true query points, and of the rotation: what is constant between our frame and the true one is no error.
+the true query points, and of the rotation: what is constant between our frame and the true one is no error. It is one
+frame for a whole run: that an object which was hidden comes back in another one is an error.
 """
 
 from __future__ import annotations
@@ -103,45 +104,74 @@ def consistency(scene: str, truth: Truth, recording: Recording) -> list[Row]:
                     states.setdefault("occluded", []).append((k, told))
                 elif motion.visible[k] > SEEN:
                     states.setdefault("returned" if hidden else "tracked", []).append((k, told))
+            seen = [each for state, frames in states.items() if state != "occluded" for each in frames]
+            if not seen:
+                continue
+            fixed = _fixed(seen, motion)
             for state, frames in states.items():
                 if len(frames) >= FEWEST:
-                    rows.append(_row(scene, true_id, stage, state, frames, motion))
+                    rows.append(_row(scene, true_id, stage, state, _errors(frames, motion, fixed)))
     return rows
 
 
-def _row(
-    scene: str, object_id: int, stage: Stage, state: str, frames: list[tuple[int, ObjectState]], motion: TrueMotion
-) -> Row:
-    index = np.array([k for k, _ in frames])
+@dataclass(frozen=True)
+class _Fixed:
+    """What is constant on a body, in the frame that we gave it."""
+
+    point: FloatArray  # (3,) m, the middle of the true query points
+    rotation: FloatArray  # (3, 3) of the true frame
+
+
+def _bodies(frames: list[tuple[int, ObjectState]]) -> FloatArray:
+    """(K, 4, 4) motions of the body, canonical -> map."""
     boxes = np.stack([told.T_map_object for _, told in frames])
-    poses = boxes @ np.linalg.inv(np.stack([told.T_body_object for _, told in frames]))
+    return np.asarray(boxes @ np.linalg.inv(np.stack([told.T_body_object for _, told in frames])))
+
+
+def _fixed(frames: list[tuple[int, ObjectState]], motion: TrueMotion) -> _Fixed:
+    index, poses = np.array([k for k, _ in frames]), _bodies(frames)
     R, t = poses[:, :3, :3], poses[:, :3, 3]
     point = np.median(np.einsum("kji,kj->ki", R, motion.center[index] - t), axis=0)
-    place = R @ point + t
-    moved = lever(place - boxes[:, :3, 3])
+    rotation = Rotation.from_matrix(R.transpose(0, 2, 1) @ motion.rotation[index]).mean().as_matrix()
+    return _Fixed(point, rotation)
+
+
+def _errors(
+    frames: list[tuple[int, ObjectState]], motion: TrueMotion, fixed: _Fixed
+) -> dict[str, tuple[FloatArray, FloatArray]]:
+    """By quantity, (K, 3) errors and (K, 3) variances that were stated of them."""
+    index = np.array([k for k, _ in frames])
+    centers = np.stack([told.T_map_object[:3, 3] for _, told in frames])
+    poses = _bodies(frames)
+    R, t = poses[:, :3, :3], poses[:, :3, 3]
+    place = R @ fixed.point + t
+    moved = lever(place - centers)
     pose = moved @ np.stack([told.pose_covariance for _, told in frames]) @ moved.transpose(0, 2, 1)
     twist = moved @ np.stack([told.twist_covariance for _, told in frames]) @ moved.transpose(0, 2, 1)
     rates = np.stack([told.twist for _, told in frames])
-    rates[:, :3] += np.cross(rates[:, 3:], place - boxes[:, :3, 3])
-    frame = Rotation.from_matrix(R.transpose(0, 2, 1) @ motion.rotation[index]).mean().as_matrix()
-    turned = Rotation.from_matrix(R @ frame @ motion.rotation[index].transpose(0, 2, 1)).as_rotvec()
-    errors = {
-        "position": (place - motion.center[index], pose[:, :3, :3]),
-        "rotation": (turned, pose[:, 3:, 3:]),
-        "velocity": (rates[:, :3] - motion.velocity[index], twist[:, :3, :3]),
-        "rate": (rates[:, 3:] - motion.rate[index], twist[:, 3:, 3:]),
+    rates[:, :3] += np.cross(rates[:, 3:], place - centers)
+    turned = Rotation.from_matrix(R @ fixed.rotation @ motion.rotation[index].transpose(0, 2, 1)).as_rotvec()
+    return {
+        "position": (place - motion.center[index], np.einsum("kii->ki", pose[:, :3, :3])),
+        "rotation": (turned, np.einsum("kii->ki", pose[:, 3:, 3:])),
+        "velocity": (rates[:, :3] - motion.velocity[index], np.einsum("kii->ki", twist[:, :3, :3])),
+        "rate": (rates[:, 3:] - motion.rate[index], np.einsum("kii->ki", twist[:, 3:, 3:])),
     }
-    variances = {name: np.einsum("kii->ki", covariance) for name, (_, covariance) in errors.items()}
+
+
+def _row(
+    scene: str, object_id: int, stage: Stage, state: str, errors: dict[str, tuple[FloatArray, FloatArray]]
+) -> Row:
     limit = float(chi2.ppf(0.95, 1))
-    squared = {name: error**2 / variances[name] for name, (error, _) in errors.items()}
+    squared = {name: error**2 / variance for name, (error, variance) in errors.items()}
     return Row(
         scene,
         object_id,
         stage.name.lower(),
         state,
-        len(frames),
+        len(errors["position"][0]),
         {name: float(np.sqrt((error**2).mean())) for name, (error, _) in errors.items()},
-        {name: float(np.sqrt(variance.mean())) for name, variance in variances.items()},
+        {name: float(np.sqrt(variance.mean())) for name, (_, variance) in errors.items()},
         {name: float(each.mean()) for name, each in squared.items()},
         {name: float((each < limit).mean()) for name, each in squared.items()},
     )
