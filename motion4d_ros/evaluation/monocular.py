@@ -155,9 +155,10 @@ def run_masks(source: CarriedMasks, clip: Clip, prompt: bool) -> tuple[IntArray,
         pose = poses.pose(frame, None)
         revised = poses.revised_poses()
         start = time.process_time()
-        source.look(frame, pose, None)
-        if revised and pose.scale is not Scale.UNKNOWN and isinstance(source, MotionMasks):
-            source.revise_poses(revised)
+        if isinstance(source, MotionMasks):
+            source.look(frame, pose, None)
+            if revised and pose.scale is not Scale.UNKNOWN:
+                source.revise_poses(revised)
         if prompt and frame.index == 0:
             assert clip.masks is not None
             for object_id in np.unique(clip.masks[0][clip.masks[0] > 0]):

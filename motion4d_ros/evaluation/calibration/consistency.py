@@ -159,9 +159,7 @@ def _errors(
     }
 
 
-def _row(
-    scene: str, object_id: int, stage: Stage, state: str, errors: dict[str, tuple[FloatArray, FloatArray]]
-) -> Row:
+def _row(scene: str, object_id: int, stage: Stage, state: str, errors: dict[str, tuple[FloatArray, FloatArray]]) -> Row:
     limit = float(chi2.ppf(0.95, 1))
     squared = {name: error**2 / variance for name, (error, variance) in errors.items()}
     return Row(

@@ -2,7 +2,7 @@
 
 A network that knows single images is prompted with its own last answer. Once that has taken in a piece of the
 background, nothing in the image says so; earlier frames do, in which the same place was free and looked the same. Where
-homographies explain the camera's motion, they are laid over the newest frame (`discovery.background`).
+homographies explain the camera's motion, they are laid over the newest frame (`background`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from motion4d_ros.geometry.image_warping import length
 from motion4d_ros.priors.flow.optical_flow import FlowCache
-from motion4d_ros.priors.masks.discovery.background import MOST_CUT, StaticBackground
+from motion4d_ros.priors.masks.background import MOST_CUT, StaticBackground
 from motion4d_ros.priors.masks.discovery.motion_evidence import explain
 from motion4d_ros.types import BoolArray, FloatArray
 

@@ -105,7 +105,7 @@ class MotionMasks(CarriedMasks):
 
     def look(self, frame: Frame, pose: PosePrior, depth: DepthPrior | None) -> None:
         """Told before :meth:`masks` of the same frame: its measured pose and depth."""
-        super().look(frame, pose, depth)
+        self._take(frame)
         if pose.status is PoseStatus.OK and pose.scale is not Scale.UNKNOWN:
             self._known_poses[frame.index] = pose.T_map_cam
         for index in [i for i in self._known_poses if not self._flow.has(i)]:
@@ -233,7 +233,6 @@ class MotionMasks(CarriedMasks):
             labels = np.where(np.isin(before, given) & (before > 0), before, table[said]).astype(np.int32)
             if (labels != before).any():
                 self._labels[i] = labels
-                self._background.occupy(i, labels > 0)
                 self._revised.add(i)
         backward: NDArray[np.float32] = np.zeros((*self._flow.size, 2), np.float32)
         held = [i for i in self._flow.indices if index <= i <= newest][::-1]
@@ -265,10 +264,6 @@ class MotionMasks(CarriedMasks):
                         votes[other] = votes.get(other, 0) + int((mine & (before == other)).sum())
             self._names_of[key] = max(votes, key=lambda other: votes[other], default=key)
             taken.add(self._names_of[key])
-
-    def _recut(self, index: int) -> None:
-        if not (self._trusts_bodies and index in self._told):
-            super()._recut(index)
 
     def _found(self, frame: Frame, evidence: NDArray[np.float32] | None, previous: int | None) -> None:
         if evidence is None or previous is None or self._trusts_bodies:

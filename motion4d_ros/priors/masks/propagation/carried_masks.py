@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from motion4d_ros.config import Config
 from motion4d_ros.geometry.image_warping import length, warp
 from motion4d_ros.priors.flow.optical_flow import FlowCache
-from motion4d_ros.priors.interfaces import DepthPrior, PosePrior, SceneHint
-from motion4d_ros.priors.masks.discovery.background import StaticBackground, recut, view_of
+from motion4d_ros.priors.interfaces import SceneHint
 from motion4d_ros.priors.masks.discovery.motion_evidence import MotionEvidence, rigid_flow, shadow_like
 from motion4d_ros.priors.masks.discovery.rigid_segmentation import BORDER
 from motion4d_ros.priors.masks.prompt_region import segment
@@ -29,7 +28,7 @@ RETURN_LIKENESS = 0.55  # of colours, at which a newcomer is taken for an object
 OWN_COLORS = 0.5  # log-ratio of an object's colours to those around it, from which they are its own
 CLEARLY_BACK = 4  # frames after its return, from which an object is followed back to where it came into view
 COMING_BACK = 12  # frames after its return in which an object may still be coming into view
-LAG = 12  # frames after which outlines are looked at again
+LAG = 12  # frames that what comes back is followed back beyond its return
 HALO = 5  # px around known objects where flow is smeared
 
 
@@ -47,7 +46,6 @@ class CarriedMasks:
         self._flow = flow or FlowCache(keep=config.window.horizon, far_finest_scale=1)
         self._carrier = MaskCarrier(self._flow)
         self._evidence = MotionEvidence(self._flow)
-        self._background = StaticBackground(self._flow)
         self._sizes: dict[int, tuple[int, int]] = {}
         self._poses: dict[int, FloatArray] = {}
         self._labels: dict[int, NDArray[np.int32]] = {}  # (h, w) of the frames still held
@@ -71,24 +69,14 @@ class CarriedMasks:
         evidence = self._evidence.push(index, self._expected(index, previous), self._rigid(frame, hint))
         static = self._evidence.static
         plane = None if static is None or static.parallax else static
-        self._background.link(index, previous, None if plane is None else plane.homography)
         limited = None if evidence is None else np.clip(evidence, -2.0, 2.0)
         carrier.advance(index, limited, None if plane is None else plane.flow)
         if hint is not None and hint.masks is not None:
             carrier.recall(self._shrink_labels(hint.masks))
         self._found(frame, evidence, previous)
         labels = carrier.labels()
-        self._background.occupy(index, labels > 0 if evidence is None else (labels > 0) | (evidence > GROUP_EVIDENCE))
         self._labels[index] = self._shown(labels)
-        self._recut(index - LAG)
         return grow_labels(self._labels[index], frame.camera.size)
-
-    def look(self, frame: Frame, pose: PosePrior, depth: DepthPrior | None) -> None:
-        """Told before :meth:`masks` of the same frame: its measured pose and depth, if they are in one scale."""
-        self._take(frame)
-        view = view_of(frame, pose, depth, self._flow.size)
-        if view is not None:
-            self._background.look(frame.index, view)
 
     def _found(self, frame: Frame, evidence: NDArray[np.float32] | None, previous: int | None) -> None:
         """Starts and ends objects in the newest frame; `evidence` (h, w) that pixels move, None if there is none."""
@@ -140,7 +128,7 @@ class CarriedMasks:
 
     def reset(self) -> None:
         """Forgets everything; ids go on."""
-        for part in (self._flow, self._carrier, self._evidence, self._background):
+        for part in (self._flow, self._carrier, self._evidence):
             part.reset()
         for table in (self._sizes, self._poses, self._labels, self._revised, self._hidden):
             table.clear()
@@ -178,21 +166,6 @@ class CarriedMasks:
         union = np.max([item.soft for item in self._carrier.objects.values()], axis=0)
         moved = (warp(union, self._flow.between(index, previous)) > 0.4).astype(np.uint8)
         return np.asarray(cv2.dilate(moved, np.ones((2 * HALO + 1,) * 2, np.uint8)) > 0)
-
-    def _recut(self, index: int) -> None:
-        """Cuts the outlines of an earlier frame to what the frames before and since tell of the static scene."""
-        labels = self._labels.get(index)
-        anchors = [item.anchor for item in self._carrier.objects.values() if item.given]
-        if labels is None or not labels.any() or any(anchor and anchor.index == index for anchor in anchors):
-            return  # what a person drew stays
-        told = self._background.compare(index, labels > 0)
-        if told is None:
-            return
-        better = recut(labels, told)
-        if (better != labels).any():
-            self._labels[index] = better
-            self._revised.add(index)
-            self._background.occupy(index, better > 0)
 
     def _rigid(self, frame: Frame, hint: SceneHint | None) -> dict[int, NDArray[np.float32]] | None:
         """Flow a static scene would show towards older frames, where measured depth and poses allow.
@@ -369,7 +342,6 @@ class CarriedMasks:
         labels[labels == object_id] = 0
         labels[mask & ((labels == 0) | (labels == over))] = object_id
         self._labels[index] = labels
-        self._background.occupy(index, labels > 0)
         self._revised.add(index)
 
     def _region(self, frame: Frame, prompt: Prompt, object_id: int) -> BoolArray:
