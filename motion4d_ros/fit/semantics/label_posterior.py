@@ -35,6 +35,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from motion4d_ros.fit.semantics.native_opinions import summed
 from motion4d_ros.types import BoolArray, FloatArray
 
 ROUNDS = 3  # of EM; the third changes less than .001 J
@@ -71,31 +72,29 @@ class Evidence:
 
     def shares(self, labels: int) -> NDArray[np.float32]:
         """(n, K) of what is said, shares of each of K labels: where EM starts."""
-        parts = [np.float32(START_DECAY**opinion.lag) * opinion.said for opinion in self.opinions]
-        if self.rendered is not None:
-            parts.append(self.rendered)
-        total = np.zeros((len(parts[0]), labels), np.float32)
-        for part in parts:
-            total += part
-        total[_row_sums(total) <= 0, 0] = 1.0  # nobody says anything: background
-        return total / _row_sums(total)[:, None]
+        return self.shares_and_largest(labels)[0]
+
+    def shares_and_largest(self, labels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """As :meth:`shares`, and the (n,) largest share of every pixel; background where nobody says anything."""
+        said = [opinion.said for opinion in self.opinions]
+        return summed(said, [START_DECAY**opinion.lag for opinion in self.opinions], self.rendered)
 
     def unaided(self) -> Evidence:
         """The same without the scene."""
         return Evidence(self.opinions)
 
-    def disputed(self, shares: NDArray[np.float32]) -> tuple[Evidence, BoolArray]:
-        """What is said about the disputed ones of the pixels, and (n,) which these are; of the others that are no
-        background, every rater's words are counted.
+    def split(self, shares: NDArray[np.float32], largest: NDArray[np.float32]) -> tuple[Evidence, BoolArray]:
+        """What is said about the disputed ones of the pixels, and (n,) which these are, by the `shares` (n, K) and the
+        `largest` (n,) of each; of the others that are no background, every rater's words are counted.
         """
-        disputed = _largest(shares) < CERTAIN
-        agreed = ~disputed & (shares.argmax(1) > 0)
+        is_disputed = largest < CERTAIN
+        disputed, agreed = np.flatnonzero(is_disputed), np.flatnonzero(~is_disputed & (shares[:, 0] <= 1 - CERTAIN))
         truth = np.eye(shares.shape[1], dtype=np.float32)[shares[agreed].argmax(1)].T
         opinions = [
             Opinion(one.rater, one.lag, one.said[disputed], (truth @ one.said[agreed]).astype(np.float64))
             for one in self.opinions
         ]
-        return Evidence(opinions, None if self.rendered is None else self.rendered[disputed]), disputed
+        return Evidence(opinions, None if self.rendered is None else self.rendered[disputed]), is_disputed
 
 
 @dataclass

@@ -7,7 +7,8 @@ along the edges of the picture, and its mode is what is published, at the input'
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from motion4d_ros.config import MasksConfig
 from motion4d_ros.fit.optimisation.trainer import View
 from motion4d_ros.fit.semantics.guided_filter import GuidedFilter
 from motion4d_ros.fit.semantics.label_posterior import CONCLUDED, Evidence, Opinion, Reliability, estimate, judge
+from motion4d_ros.fit.semantics.native_opinions import SILENT, Link, leads_to_label, opinions, packed
 from motion4d_ros.geometry.image_warping import sample
 from motion4d_ros.geometry.label_images import resize_labels, resize_planes
 from motion4d_ros.priors.interfaces import FlowSource
@@ -205,8 +207,9 @@ class _Raters:
         self.names: list[int] = [BACKGROUND]
         self._labels: dict[int, IntArray] = {}
         self._by_conclusion: set[int] = set()  # positions of frames that speak by what was concluded
-        self._planes: dict[int, NDArray[np.float32]] = {}
-        self._looks: dict[int, NDArray[np.uint8]] = {}
+        self._numbered: dict[int, NDArray[np.int32]] = {}
+        self._nearby: dict[int, NDArray[np.int32]] = {}
+        self._looks: dict[int, NDArray[np.uint32]] = {}
         self._returns: dict[tuple[int, int], NDArray[np.float32]] = {}
 
     def labels(self, position: int) -> IntArray:
@@ -225,19 +228,23 @@ class _Raters:
         """What is said about the pixels of a frame that anybody takes for an object."""
         shares = None if scene is None else self._scene_shares(scene)
         pixels = self._seen(position, shares)
-        uv = np.stack([pixels % self._size[1], pixels // self._size[1]], 1).astype(np.float32)
-        opinions = [Opinion(self._rater(position), 0, self._said(position, uv))]
-        for there, moved, worth in self._links(position, uv):
-            opinions.append(
-                Opinion(self._rater(there), abs(there - position), worth[:, None] * self._said(there, moved))
-            )
+        links = self._links(position)
+        own = (self._look(position), self._numbers(position))
+        chains = [
+            Link(a == position, self._flow(a, there), self._numbers(there), self._look(there), self._return(a, there))
+            for a, there in links
+        ]
+        said = opinions(pixels, *own, chains, len(self.names), LIKENESS)
+        raters = [position, *(there for _, there in links)]
+        heard = [Opinion(self._rater(k), abs(k - position), one) for k, one in zip(raters, said, strict=True)]
         if self._past:
-            _silence(opinions)
+            _silence(heard)
+        uv = np.stack([pixels % self._size[1], pixels // self._size[1]], 1).astype(np.float32)
         rendered = None if shares is None else _at(shares, _scaled(uv, self._size, shares.shape[:2]))
-        evidence = Evidence(opinions, rendered)
-        said = evidence.shares(len(self.names))
-        evidence, disputed = evidence.disputed(said)
-        return _Judged(pixels, said, disputed, evidence)
+        evidence = Evidence(heard, rendered)
+        told, largest = evidence.shares_and_largest(len(self.names))
+        evidence, disputed = evidence.split(told, largest)
+        return _Judged(pixels, told, disputed, evidence)
 
     def conclude(self, position: int, judged: _Judged, posterior: NDArray[np.float32], *, edges: bool) -> Fused:
         """The posterior (n, K) of the disputed pixels -> labels of the whole frame, background elsewhere; smoothed
@@ -303,9 +310,11 @@ class _Raters:
         rows, columns = np.mgrid[0 : height + CELL_PX : CELL_PX, 0 : width + CELL_PX : CELL_PX]
         uv = np.stack([columns.ravel(), rows.ravel()], 1).astype(np.float32)
         uv = np.minimum(uv, np.array([width - 1, height - 1], np.float32))
-        busy = sample(self._near(position), uv, nearest=True) > 0
-        for there, moved, _ in self._links(position, uv, with_worth=False):
-            busy |= sample(self._near(there), moved, nearest=True) > 0
+        flat = uv[:, 1].astype(np.intp) * width + uv[:, 0].astype(np.intp)
+        busy = self._near(position).reshape(-1)[flat] > 0
+        links = self._links(position)
+        near = [Link(a == position, self._flow(a, there), self._near(there)) for a, there in links]
+        busy |= leads_to_label(flat, self._size, near)
         if shares is not None:
             shown = 1 - np.ascontiguousarray(shares[..., 0])
             busy |= sample(shown, _scaled(uv, self._size, shares.shape[:2])) > SHOWN
@@ -313,56 +322,46 @@ class _Raters:
         pixels = np.repeat(np.repeat(cv2.dilate(cells, np.ones((3, 3), np.uint8)), CELL_PX, 0), CELL_PX, 1)
         return np.flatnonzero(pixels[:height, :width])
 
-    def _near(self, position: int) -> NDArray[np.uint8]:
+    def _near(self, position: int) -> NDArray[np.int32]:
         """(H, W) whether any object is within a cell's reach."""
-        side = 2 * CELL_PX + 1
-        return np.asarray(
-            cv2.dilate((self.labels(position) > 0).astype(np.uint8), np.ones((side, side), np.uint8)), np.uint8
-        )
+        if position not in self._nearby:
+            square = np.ones((2 * CELL_PX + 1, 2 * CELL_PX + 1), np.uint8)
+            objects = (self.labels(position) > 0).astype(np.uint8)
+            self._nearby[position] = np.asarray(cv2.dilate(objects, square), np.int32)
+        return self._nearby[position]
 
-    def _links(
-        self, position: int, uv: NDArray[np.float32], *, with_worth: bool = True
-    ) -> Iterator[tuple[int, NDArray[np.float32], NDArray[np.float32]]]:
-        """Neighbours of a frame, where the (n, 2) pixels `uv` are there, and the (n,) worth of what is said there."""
-        look = _at(self._look(position), uv) if with_worth else None
-        for step in (1, -1):
-            moved: NDArray[np.float32] = uv
-            worth: NDArray[np.float32] = np.ones(len(uv), np.float32)
-            for count in range(1, self._reach + 1):
-                there = position + step * count
-                if not 0 <= there < len(self._frames):
-                    break
-                a, b = self._frames[there - step].index, self._frames[there].index
-                flow = self._flows.between(a, b)
-                ratio = np.float32(flow.shape[1] / self._size[1])
-                here = _scaled(moved, self._size, flow.shape[:2])
-                moved = np.asarray(moved + sample(flow, here) / ratio, np.float32)
-                if look is None:
-                    yield there, moved, worth
-                    continue
-                worth = worth * sample(self._return(a, b, ratio), here)
-                unlike = np.abs(_at(self._look(there), moved) - look)
-                unlike = (unlike[:, 0] + unlike[:, 1] + unlike[:, 2]) / np.float32(3)
-                yield there, moved, np.asarray(worth * np.exp(-np.square(unlike / np.float32(LIKENESS))), np.float32)
+    def _links(self, position: int) -> list[tuple[int, int]]:
+        """Steps of the chains from a frame to its neighbours, forwards and back: from one position to the next."""
+        ways = [range(position, position + step * (self._reach + 1), step) for step in (1, -1)]
+        steps = [pair for way in ways for pair in itertools.pairwise(way)]
+        return [(a, b) for a, b in steps if 0 <= b < len(self._frames)]
 
-    def _return(self, a: int, b: int, ratio: np.float32) -> NDArray[np.float32]:
-        """(h, w) worth of the flow between two frames by how closely it returns."""
+    def _flow(self, a: int, b: int) -> NDArray[np.float32]:
+        return self._flows.between(self._frames[a].index, self._frames[b].index)
+
+    def _return(self, a: int, b: int) -> NDArray[np.float32]:
+        """(h, w) worth of the flow between the frames at two positions by how closely it returns."""
         if (a, b) not in self._returns:
-            self._returns[a, b] = np.exp(-np.square(self._flows.error(a, b) / (ratio * np.float32(RETURN_PX))))
+            error = self._flows.error(self._frames[a].index, self._frames[b].index)
+            ratio = np.float32(error.shape[1] / self._size[1])
+            self._returns[a, b] = np.exp(-np.square(error / (ratio * np.float32(RETURN_PX))))
         return self._returns[a, b]
 
-    def _look(self, position: int) -> NDArray[np.uint8]:
+    def _look(self, position: int) -> NDArray[np.uint32]:
         if position not in self._looks:
             picture = self._frames[position].picture(self._size)
-            self._looks[position] = np.asarray(cv2.GaussianBlur(picture, (0, 0), SMOOTH_PX), np.uint8)
+            self._looks[position] = packed(np.asarray(cv2.GaussianBlur(picture, (0, 0), SMOOTH_PX), np.uint8))
         return self._looks[position]
 
-    def _said(self, position: int, uv: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(n, K) what a frame says at (n, 2) pixels, bilinear: all 0 where it says nothing."""
-        if position not in self._planes:
+    def _numbers(self, position: int) -> NDArray[np.int32]:
+        """(H, W) what a frame says: places among the names, `SILENT` where it says nothing."""
+        if position not in self._numbered:
             labels = self.labels(position)
-            self._planes[position] = np.stack([labels == name for name in self.names], -1).astype(np.float32)
-        return _at(self._planes[position], uv)
+            numbers = np.full(labels.shape, SILENT, np.int32)
+            for number, name in enumerate(self.names):
+                numbers[labels == name] = number
+            self._numbered[position] = numbers
+        return self._numbered[position]
 
     def _scene_shares(self, scene: SceneLabels) -> NDArray[np.float32]:
         """(h, w, K) the scene's labels in the order of the names, at its own size."""

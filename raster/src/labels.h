@@ -1,0 +1,21 @@
+// What is compiled once per instruction set to ask masks of neighbouring frames about pixels.
+#pragma once
+
+#include <cstdint>
+
+#include "motion4d_labels.h"
+
+namespace m4d {
+
+// Ranges of pixels are half open.
+struct LabelKernels {
+    void (*opinions)(const m4d_label_question &, int64_t begin, int64_t end);
+    void (*seen)(const m4d_label_question &, uint8_t *, int64_t begin, int64_t end);
+    void (*shares)(const m4d_label_sums &, int64_t begin, int64_t end);
+};
+
+const LabelKernels &label_kernels_baseline();
+const LabelKernels &label_kernels_avx2();
+const LabelKernels &label_kernels_avx512();
+
+}  // namespace m4d
