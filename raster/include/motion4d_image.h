@@ -1,6 +1,6 @@
-/* Work on every pixel of an image that NumPy takes many passes for. Row-major arrays; one thread, one order.
+/* Work on the pixels of an image that NumPy takes many passes for. Row-major arrays; one thread, one order.
  *
- * The references are in test/geometry/test_geometry.py and test/priors/masks/discovery/test_native_misfit.py (NumPy).
+ * The references are in test/geometry/test_geometry.py and test/priors/masks/discovery (NumPy).
  */
 #ifndef MOTION4D_IMAGE_H
 #define MOTION4D_IMAGE_H
@@ -33,6 +33,25 @@ typedef struct {
 } m4d_body_flow;
 
 M4D_API void m4d_body_misfit(const m4d_body_flow *body);
+
+/* The motion of a rigid body, fitted to n pixels of a frame: `fit_body` of the same file. At most 32 frames. */
+typedef struct {
+    int32_t frames, height, width, count; /* F, H, W, n */
+    int32_t affine_rounds, rounds;        /* of re-weighting, without and with relief */
+    int64_t enough;                       /* observations that a fit needs */
+    float unit;                           /* px, of x and y */
+    float scale, times;                   /* misfit at which a pixel counts a quarter: px over sigma, or times the median */
+    float slack, relief;                  /* how many times as much is believed at first; most relief */
+    const float *flow;                    /* (F, H, W, 2) px */
+    const uint8_t *valid;                 /* (F, H, W) */
+    const float *sigma;                   /* (F,) px */
+    const int32_t *pixels;                /* (n,) y W + x */
+    const float *weight;                  /* (n,) of the pixels; NULL: 1 each */
+    float *affine, *parallax;             /* (F, 2, 3), (F, 2) px */
+} m4d_body_fit;
+
+/* Returns 0, 1 when memory ran out, 2 when there are too few observations. */
+M4D_API int m4d_fit_body(const m4d_body_fit *fit);
 
 #ifdef __cplusplus
 }

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from motion4d_ros.geometry.image_warping import length, pixel_grid, remap
 from motion4d_ros.priors.flow.optical_flow import FlowCache, chain
-from motion4d_ros.priors.masks.discovery.native_misfit import body_misfit
+from motion4d_ros.priors.masks.discovery.native_body import FitOptions, body_misfit, fit_motion
 from motion4d_ros.types import BoolArray, FloatArray
 
 Image = NDArray[np.float32]  # (h, w) unless said otherwise
@@ -103,47 +103,13 @@ def fit_body(
     fits: a few pixels of another thing would be its first component, and be explained by it.
     `weight` (h, w): what each pixel counts; `slack`: how many times as much is believed at first.
     """
-    ys, xs = np.nonzero(where)
-    if len(ys) > SAMPLES:
-        pick = np.linspace(0, len(ys) - 1, SAMPLES).astype(int)
-        ys, xs = ys[pick], xs[pick]
-    valid = tracks.valid[:, ys, xs]
-    if valid.sum() < ENOUGH:
-        return None
-    followed = valid.any(0)
-    ys, xs, valid = ys[followed], xs[followed], valid[:, followed]
-    basis = _basis(ys, xs, where.shape)
-    flow = np.ascontiguousarray(tracks.flow[:, ys, xs].transpose(0, 2, 1))
-    sigma = tracks.sigma[:, None]
-    base = valid / sigma**2 * (1.0 if weight is None else weight[ys, xs])
-    shares = valid / sigma / valid.sum(0, dtype=np.float32)
-    motion = _motion(basis, flow, base)
-    for _ in range(AFFINE_ROUNDS):
-        robust = base * _trust(flow - motion @ basis, shares, slack)
-        motion = _motion(basis, flow, robust)
-    left = flow - motion @ basis
-    robust = base * _trust(left, shares, slack)
-    scaled = (left * np.sqrt(robust)[:, None]).reshape(2 * len(flow), -1)
-    parallax: FloatArray = np.linalg.svd(scaled @ scaled.T)[0][:, 0].reshape(-1, 2)
-    for k in range(rounds):
-        relief = _relief(flow - motion @ basis, parallax, robust, 1e-3)
-        spread = np.sqrt((relief**2 * robust.sum(0)).sum() / robust.sum() + 1e-9)
-        relief = np.clip(relief / spread, -RELIEF, RELIEF)
-        columns = np.vstack([basis, relief])
-        both = _motion(columns, flow, robust)
-        motion, parallax = both[..., :3], both[..., 3]
-        robust = base * _trust(flow - both @ columns, shares, max(1.0, slack * (1 - 2 * k / rounds)))
-    return Body(motion.astype(np.float32), parallax.astype(np.float32))
-
-
-def _trust(left: FloatArray, shares: FloatArray, slack: float) -> FloatArray:
-    """(N,) weights of pixels of which `left` (F, 2, N) is unexplained: Geman and McClure, with a scale of their own.
-
-    `shares` (F, N): of a pixel's mean misfit that a px in each frame is.
-    """
-    off = (length(left.swapaxes(1, 2)) * shares).sum(0)
-    scale = slack * max(TIGHT, LOOSE * float(np.median(off)))
-    return np.asarray(1.0 / (1.0 + (off / scale) ** 2) ** 2)
+    pixels = np.flatnonzero(where)
+    if len(pixels) > SAMPLES:
+        pixels = pixels[np.linspace(0, len(pixels) - 1, SAMPLES).astype(int)]
+    counted = None if weight is None else weight.reshape(-1)[pixels]
+    options = FitOptions(AFFINE_ROUNDS, rounds, ENOUGH, UNIT, TIGHT, LOOSE, slack, RELIEF)
+    found = fit_motion(tracks.flow, tracks.valid, tracks.sigma, pixels, counted, options)
+    return None if found is None else Body(*found)
 
 
 def misfit(tracks: Trajectories, body: Body, where: BoolArray) -> Image:
@@ -200,16 +166,6 @@ def _basis(ys: NDArray[np.int64], xs: NDArray[np.int64], shape: tuple[int, ...])
     """(3, N) of 1, x, y."""
     height, width = shape
     return np.stack([np.ones(len(ys)), (xs - width / 2) / UNIT, (ys - height / 2) / UNIT]).astype(np.float32)
-
-
-def _motion(basis: FloatArray, flow: FloatArray, weight: FloatArray) -> FloatArray:
-    """(F, 2, P) the least-squares coefficients of `basis` (P, N) for `flow` (F, 2, N); `weight` (F, N)."""
-    count, frames = len(basis), len(flow)
-    products = (basis[:, None] * basis).reshape(count * count, -1)
-    normal = (weight @ products.T).reshape(frames, count, count) + 1e-3 * np.eye(count)
-    towards = (weight[:, None] * flow).reshape(2 * frames, -1) @ basis.T
-    solved = np.linalg.solve(normal, towards.reshape(frames, 2, count).transpose(0, 2, 1))
-    return solved.transpose(0, 2, 1).astype(np.float32)
 
 
 def _relief(left: FloatArray, parallax: FloatArray, weight: FloatArray, prior: float) -> FloatArray:
