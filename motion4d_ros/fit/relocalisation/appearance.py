@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from motion4d_ros.fit.motion.mask_middle import DEEP
+from motion4d_ros.fit.relocalisation.native_evidence import frame_evidence
 from motion4d_ros.fit.semantics.mask_fusion import SURE
 from motion4d_ros.fit.window.horizon import FrameState
 from motion4d_ros.geometry.rigid import inverse_pose, rotation_angle, transform_points
@@ -162,11 +163,14 @@ def searched(appearance: Appearance, where: Look, predicted: Sequence[FloatArray
     shifts = _grid(NEAR_PX)
     for motion in predicted:
         start = np.asarray(where.state.T_cam_map @ centred(appearance, where, motion))
-        for turn in _turns():
-            T = _turned(appearance, start, turn)
-            values = _evidence(appearance, where, T[None], shifts)[0] + expectation(turn, [np.eye(3)])
-            if values.max() > most:
-                best, most = where.state.T_map_cam @ _moved(where, T, shifts[values.argmax()]), float(values.max())
+        turns = _turns()
+        poses = np.stack([_turned(appearance, start, turn) for turn in turns])
+        expected = np.array([expectation(turn, [np.eye(3)]) for turn in turns])
+        values = _evidence(appearance, where, poses, shifts) + expected[:, None]
+        turned, shift = np.unravel_index(int(values.argmax()), values.shape)
+        if values.max() > most:
+            best = where.state.T_map_cam @ _moved(where, poses[turned], shifts[shift])
+            most = float(values.max())
     return improved(appearance, where, np.asarray(best))[0]
 
 
@@ -226,42 +230,15 @@ def _evidence(appearance: Appearance, where: Look, poses: FloatArray, shifts_px:
     Grey values: the likelihood ratio of their correlation, with gain and offset of the light profiled out. Labels: on
     the mask nothing is learnt, beside it the mask must be wrong. Depth: one error common to the object.
     """
-    turns = poses[:, :3, :3].swapaxes(1, 2)
-    xyz = appearance.xyz @ turns + poses[:, None, :3, 3]
-    facing = -((appearance.side @ turns) * xyz).sum(-1) > FACING * np.linalg.norm(xyz, axis=-1)
-    some = facing.any(0)  # what no pose shows is left out
-    if not some.any():
-        return np.zeros((len(poses), len(shifts_px)))
-    xyz, facing, wanted = xyz[:, some], facing[:, some] & (xyz[:, some, 2] > 0), appearance.gray[some]
-    z = xyz[:, None, :, 2]
-    projected = np.nan_to_num(where.state.frame.camera.project(xyz), nan=-1.0)
-    uv = (projected[:, None] + shifts_px[:, None]).astype(np.float32)  # (K, S, N, 2)
-    height, width = where.gray.shape
-    pixel = np.rint(np.clip(uv, -1, max(height, width))).astype(int)
-    inside = (pixel >= 0).all(-1) & (pixel[..., 0] < width) & (pixel[..., 1] < height)
-    column, row = np.clip(pixel[..., 0], 0, width - 1), np.clip(pixel[..., 1], 0, height - 1)
-    visible = facing[:, None] & inside & (where.cover[row, column] > BEHIND * z)
-    on = visible & where.mask[row, column]
-    count = on.sum(-1)
-    values = appearance.detail * where.pixels / POINTS  # independent ones, per point of a view
-    rho = _correlation(_read(where.gray, uv), wanted, on)
-    alike = -0.5 * np.minimum(count, POINTS) * values * np.log(1 - (1 - NOISE) * rho * np.abs(rho))
-    beside = np.minimum(visible.sum(-1) - count, POINTS) * values * OFF_MASK
-    seen = where.surface[row, column]
-    known = on & np.isfinite(seen) & (z > 0)
-    farther = np.log(np.where(known, z, 1.0) / np.where(known, seen, 1.0)).sum(-1) / np.maximum(known.sum(-1), 1)
-    return alike + beside - 0.5 * (farther / where.sigma) ** 2
-
-
-def _correlation(a: FloatArray, b: FloatArray, on: NDArray[np.bool_]) -> FloatArray:
-    """(...) correlation of values (..., N) where `on`; 0 where nothing is."""
-    total = np.maximum(on.sum(-1, keepdims=True), 1)
-    a, b = (np.where(on, x - (x * on).sum(-1, keepdims=True) / total, 0.0) for x in (a, b))
-    return np.asarray((a * b).sum(-1) / np.maximum(np.sqrt((a**2).sum(-1) * (b**2).sum(-1)), 1e-6))
-
-
-def _read(image: NDArray[np.float32], uv_px: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(...) values of `image` (H, W) at pixels (..., 2); the border is repeated outside."""
-    flat = uv_px.reshape(-1, uv_px.shape[-2], 2)
-    values = cv2.remap(image, flat[..., 0], flat[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(values).reshape(uv_px.shape[:-1])
+    points = {"xyz": appearance.xyz, "side": appearance.side, "gray": appearance.gray}
+    frame = {"image": where.gray, "mask": where.mask, "cover": where.cover, "surface": where.surface}
+    constants = {
+        "facing": FACING,
+        "behind": BEHIND,
+        "values": appearance.detail * where.pixels / POINTS,  # independent ones, per point of a view
+        "most": POINTS,
+        "noise": NOISE,
+        "off_mask": OFF_MASK,
+        "sigma": where.sigma,
+    }
+    return frame_evidence(points, frame, where.state.frame.camera, poses, shifts_px, constants)
