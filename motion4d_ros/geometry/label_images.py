@@ -10,6 +10,20 @@ from numpy.typing import NDArray
 
 from motion4d_ros.types import UNKNOWN_LABEL, IntArray
 
+MOST_BINS = 1 << 20  # of a histogram of labels: beyond, they are sorted instead
+
+
+def labels_in(labels: IntArray) -> NDArray[np.int64]:
+    """The different values of a label image, ascending: as `np.unique`, which sorts all pixels and is several times
+    slower.
+    """
+    if labels.size == 0:
+        return np.zeros(0, np.int64)
+    low = int(labels.min())
+    if int(labels.max()) - low >= MOST_BINS:
+        return np.unique(labels).astype(np.int64)
+    return np.flatnonzero(np.bincount((labels - low).reshape(-1))) + low
+
 
 def resize_labels(labels: IntArray, size: tuple[int, int]) -> NDArray[np.int32]:
     """(h, w) labels at `size` (height, width): every pixel takes the label that covers most of it.
@@ -19,7 +33,7 @@ def resize_labels(labels: IntArray, size: tuple[int, int]) -> NDArray[np.int32]:
     if labels.shape == size:
         return labels.astype(np.int32)
     method = cv2.INTER_AREA if size[0] * size[1] < labels.size else cv2.INTER_LINEAR
-    values = np.unique(labels)
+    values = labels_in(labels)
     out = np.full(size, values[0], np.int32)
     if len(values) == 1:
         return out

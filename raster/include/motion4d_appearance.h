@@ -1,8 +1,8 @@
 /* What speaks for an object's being at some poses, by what keyframes saw of it. Row-major arrays; the results are the
  * same, bit for bit, for any number of threads.
  *
- * The formulas are those of motion4d_ros/fit/relocalisation/appearance.py, the reference is in
- * test/fit/relocalisation/evidence_reference.py (NumPy).
+ * The formulas are those of motion4d_ros/fit/relocalisation/appearance.py; the reference is in
+ * test/fit/relocalisation/test_appearance.py (NumPy).
  */
 #ifndef MOTION4D_APPEARANCE_H
 #define MOTION4D_APPEARANCE_H

@@ -1,7 +1,7 @@
 /* What the masks of neighbouring frames say about the pixels of a frame. Row-major arrays; the results are the same, bit
  * for bit, for any number of threads on one kind of CPU.
  *
- * The reference is in test/fit/semantics/label_reference.py (NumPy and OpenCV). Images are read between pixels as
+ * The reference is in test/fit/semantics/test_native_opinions.py (NumPy and OpenCV). Images are read between pixels as
  * OpenCV does: bilinear, places rounded to 1/32 px, the border repeated. Images have at most 2^28 pixels.
  */
 #ifndef MOTION4D_LABELS_H

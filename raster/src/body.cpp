@@ -57,7 +57,8 @@ int64_t gather(const m4d_body_fit &fit, BodyPixels &to) {
 
 extern "C" int m4d_fit_body(const m4d_body_fit *fit) try {
     m4d::BodyPixels pixels;
-    if (fit->frames < 1 || fit->frames > m4d::kMostFrames || m4d::gather(*fit, pixels) < fit->enough) return 2;
+    if (fit->frames < 1 || fit->frames > m4d::kMostFrames) return 2;
+    if (m4d::gather(*fit, pixels) < fit->enough || pixels.followed == 0) return 2;
     m4d::kernels().fit(*fit, pixels);
     return 0;
 } catch (const std::bad_alloc &) {

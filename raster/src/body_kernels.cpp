@@ -23,6 +23,7 @@ typedef float Lanes __attribute__((vector_size(kBodyLanes * 4)));
 
 constexpr double kRidge = 1e-3;       // of normal equations
 constexpr float kReliefPrior = 1e-3f;
+constexpr float kMostOff = 1e18f;     // of what a motion leaves; its square is a number
 constexpr int kMostSweeps = 30;       // of Jacobi's method; less than ten are usual
 
 inline Lanes load(const float *from) {
@@ -157,6 +158,7 @@ struct Fit {
                 for (int l = 0; l < kBodyLanes; ++l) size[l] = __builtin_sqrtf(size[l]);
                 sum += size * load(&p.share[size_t(f * p.padded + i)]);
             }
+            for (int l = 0; l < kBodyLanes; ++l) sum[l] = sum[l] < kMostOff ? sum[l] : kMostOff;  // NaN, too
             store(&off[size_t(i)], sum);
         }
         const float scale = slack * std::max(asked.scale, asked.times * median());

@@ -1,8 +1,10 @@
 /* Fuzzes the rasteriser's C interface: scenes of any numbers, NaN and infinity among them, forward and backward; half
- * of the inputs align patches of such pictures, filter them or are the flow of a body.
+ * of the inputs align patches of such pictures, filter them, are the flow of a body, labels that are carried along flow,
+ * or points of an object that is looked for.
  *
  * With clang:  clang++ -g -O1 -fsanitize=fuzzer,address,undefined -DM4D_KERNELS=baseline -Iraster/include -Iraster/src \
- *                  tools/fuzz/raster.cpp raster/src/{raster,blend,align,align_kernels,image}.cpp -pthread -o fuzz_raster
+ *                  tools/fuzz/raster.cpp raster/src/{raster,blend,align,align_kernels,image,labels,label_kernels,body,body_kernels,appearance}.cpp \
+ *                  -pthread -o fuzz_raster
  * With gcc, which has no libFuzzer: tools/fuzz/raster.sh address|thread makes the inputs from a seed instead. */
 #include <cmath>
 #include <cstdint>
@@ -13,7 +15,9 @@
 #include <vector>
 
 #include "motion4d_align.h"
+#include "motion4d_appearance.h"
 #include "motion4d_image.h"
+#include "motion4d_labels.h"
 #include "motion4d_raster.h"
 
 namespace {
@@ -95,15 +99,83 @@ void filter(Bytes &in) {
     m4d_body_flow body{frames, height, width, 50.0f, 4.0f, 1.2f, 3.0f, flow.data(), valid.data(), sigma.data(),
                        affine.data(), parallax.data(), where.data(), misfit.data()};
     m4d_body_misfit(&body);
+    std::vector<int32_t> chosen(pixels ? in.byte() : 0);
+    for (int32_t &pixel : chosen) pixel = static_cast<int32_t>(in.byte() % pixels);
+    const auto weight = in.reals(chosen.size(), 0.0f, 2.0f);
+    std::vector<float> found(6 * many), along(2 * many);
+    m4d_body_fit fit{frames, height, width, static_cast<int32_t>(chosen.size()), in.byte() % 5, in.byte() % 9, in.byte() % 30,
+                     50.0f, 2.0f, 2.0f, in.real(1.0f, 3.0f), 3.0f, flow.data(), valid.data(), sigma.data(), chosen.data(),
+                     in.byte() % 2 ? weight.data() : nullptr, found.data(), along.data()};
+    m4d_fit_body(&fit);
+}
+
+/* Labels carried along chains of any flow, and their sums. */
+void carry(Bytes &in) {
+    const int32_t width = 1 + in.byte() % 12, height = 1 + in.byte() % 12, labels = 1 + in.byte() % 4;
+    const int32_t flow_width = 1 + in.byte() % 9, flow_height = 1 + in.byte() % 9;
+    const size_t pixels = static_cast<size_t>(width * height), small = static_cast<size_t>(flow_width * flow_height);
+    const size_t many = in.byte() % 5;
+    const auto flow = in.reals(2 * small * (many + 1), -9.0f, 9.0f), worth = in.reals(small, 0.0f, 1.0f);
+    std::vector<uint32_t> look(pixels);
+    std::vector<int32_t> number(pixels), chosen(in.byte());
+    for (uint32_t &colour : look) colour = in.byte() * 0x01010101u;
+    for (int32_t &value : number) value = in.byte() % (labels + 1) - 1;
+    for (int32_t &pixel : chosen) pixel = static_cast<int32_t>(in.byte() % pixels);
+    const auto alike = in.reals(766, 0.0f, 1.0f);
+    std::vector<m4d_label_link> links(many + 1);
+    for (size_t k = 0; k < many; ++k)
+        links[k] = {flow_height, flow_width, k == 0 || in.byte() % 3 == 0, flow.data() + 2 * small * k, worth.data(),
+                    look.data(), number.data()};
+    const size_t n = chosen.size(), c = static_cast<size_t>(labels);
+    std::vector<float> said((many + 1) * n * c), shares(n * c), largest(n);
+    std::vector<uint8_t> seen(n);
+    m4d_label_question question{static_cast<int64_t>(n), height, width, labels, static_cast<int32_t>(many), in.byte() % 4,
+                                chosen.data(), look.data(), number.data(), alike.data(), links.data(), said.data()};
+    m4d_label_opinions(&question);
+    m4d_label_seen(&question, seen.data());
+    std::vector<const float *> raters(many + 1);
+    for (size_t k = 0; k <= many; ++k) raters[k] = said.data() + k * n * c;
+    const auto weight = in.reals(many + 1, 0.0f, 1.0f), rendered = in.reals(n * c, 0.0f, 1.0f);
+    m4d_label_sums sums{static_cast<int64_t>(n), static_cast<int32_t>(many) + 1, labels, in.byte() % 4, raters.data(),
+                        weight.data(), in.byte() % 2 ? rendered.data() : nullptr, shares.data(), largest.data()};
+    m4d_label_shares(&sums);
+}
+
+/* Points of an object at any poses before any picture. */
+void look_for(Bytes &in) {
+    m4d_appearance a{};
+    a.points = in.byte() % 20, a.poses = in.byte() % 4, a.shifts = in.byte() % 4, a.threads = in.byte() % 4;
+    a.height = 1 + in.byte() % 12, a.width = 1 + in.byte() % 12;
+    a.fx = a.fy = in.real(5.0f, 60.0f), a.cx = in.real(0.0f, 12.0f), a.cy = in.real(0.0f, 12.0f);
+    a.facing = 0.35, a.behind = 0.94, a.values = 0.1, a.most = 15, a.noise = 0.1, a.off_mask = -1.4;
+    a.sigma = in.real(0.001f, 0.1f);
+    const size_t n = static_cast<size_t>(a.points), pixels = static_cast<size_t>(a.width * a.height);
+    const size_t k = static_cast<size_t>(a.poses), s = static_cast<size_t>(a.shifts);
+    const auto doubles = [&](size_t count, float low, float high) {
+        const auto values = in.reals(count, low, high);
+        return std::vector<double>(values.begin(), values.end());
+    };
+    const auto xyz = doubles(3 * n, -1.0f, 1.0f), side = doubles(3 * n, -1.0f, 1.0f), gray = doubles(n, 0.0f, 255.0f);
+    const auto pose = doubles(16 * k, -1.0f, 1.0f), shift = doubles(2 * s, -9.0f, 9.0f);
+    const auto image = in.reals(pixels, 0.0f, 255.0f), cover = in.reals(pixels, 0.1f, 3.0f);
+    const auto surface = in.reals(pixels, 0.1f, 3.0f);
+    std::vector<uint8_t> mask(pixels);
+    for (uint8_t &value : mask) value = in.byte() % 2;
+    std::vector<double> evidence(k * s);
+    a.xyz = xyz.data(), a.side = side.data(), a.gray = gray.data(), a.pose = pose.data(), a.shift = shift.data();
+    a.image = image.data(), a.mask = mask.data(), a.cover = cover.data(), a.surface = surface.data();
+    a.evidence = evidence.data();
+    m4d_evidence(&a);
 }
 
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     Bytes in{data, size};
-    const uint8_t kind = in.byte() % 4;
-    if (kind < 2) {
-        kind == 0 ? align(in) : filter(in);
+    static void (*const others[])(Bytes &) = {align, filter, carry, look_for};
+    const uint8_t kind = in.byte() % 8;
+    if (kind < 4) {
+        others[kind](in);
         return 0;
     }
     m4d_scene scene{};

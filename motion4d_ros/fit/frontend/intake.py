@@ -18,7 +18,7 @@ from motion4d_ros.fit.semantics.mask_fusion import Fused, MaskFusion
 from motion4d_ros.fit.window.horizon import FrameState, Horizon, inverted
 from motion4d_ros.fit.window.scene_scale import SceneScale
 from motion4d_ros.fit.window.yield_point import YieldPoint
-from motion4d_ros.geometry.label_images import PackedLabels, resize_labels
+from motion4d_ros.geometry.label_images import PackedLabels, labels_in, resize_labels
 from motion4d_ros.imagery.conversions import LARGEST_ID
 from motion4d_ros.priors.guarded import trouble_now
 from motion4d_ros.priors.interfaces import (
@@ -359,7 +359,7 @@ class Intake:
     def _clean(self, labels: IntArray) -> IntArray:
         """Labels as int32, without deleted objects; remembers the ids."""
         labels = labels.astype(np.int32)
-        ids = np.unique(labels)
+        ids = labels_in(labels)
         if ids[-1] > LARGEST_ID:  # published they would be other objects, or none
             labels, ids = np.where(labels > LARGEST_ID, 0, labels), ids[ids <= LARGEST_ID]
             self.used_up = True

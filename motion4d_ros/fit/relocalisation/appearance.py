@@ -123,7 +123,7 @@ def _blurred(state: FrameState) -> NDArray[np.float32]:
 
 def evidence(appearance: Appearance, where: Look, motion: FloatArray) -> float:
     """What speaks for the `motion` (4, 4), canonical -> map, of an object in a frame, nats; below 0: against it."""
-    return float(_evidence(appearance, where, (where.state.T_cam_map @ motion)[None], np.zeros((1, 2)))[0, 0])
+    return float(evidence_of(appearance, where, (where.state.T_cam_map @ motion)[None], np.zeros((1, 2)))[0, 0])
 
 
 def improved(appearance: Appearance, where: Look, motion: FloatArray) -> tuple[FloatArray, float]:
@@ -140,7 +140,7 @@ def improved(appearance: Appearance, where: Look, motion: FloatArray) -> tuple[F
             for shift in step * np.concatenate([np.eye(3), -np.eye(3)]):
                 trials.append(np.asarray(T.copy(), float))
                 trials[-1][:3, 3] += shift
-            values = _evidence(appearance, where, np.stack(trials), np.zeros((1, 2)))[:, 0]
+            values = evidence_of(appearance, where, np.stack(trials), np.zeros((1, 2)))[:, 0]
             if values.max() <= best:
                 break
             T, best = trials[int(values.argmax())], float(values.max())
@@ -151,7 +151,7 @@ def shifted(appearance: Appearance, where: Look, motion: FloatArray) -> FloatArr
     """The `motion` (4, 4), canonical -> map, with the shift in the image, within reach, that most speaks for."""
     T = np.asarray(where.state.T_cam_map @ motion)
     shifts = _grid(WIDE_PX)
-    best = int(_evidence(appearance, where, T[None], shifts)[0].argmax())
+    best = int(evidence_of(appearance, where, T[None], shifts)[0].argmax())
     return np.asarray(where.state.T_map_cam @ _moved(where, T, shifts[best]))
 
 
@@ -166,7 +166,7 @@ def searched(appearance: Appearance, where: Look, predicted: Sequence[FloatArray
         turns = _turns()
         poses = np.stack([_turned(appearance, start, turn) for turn in turns])
         expected = np.array([expectation(turn, [np.eye(3)]) for turn in turns])
-        values = _evidence(appearance, where, poses, shifts) + expected[:, None]
+        values = evidence_of(appearance, where, poses, shifts) + expected[:, None]
         turned, shift = np.unravel_index(int(values.argmax()), values.shape)
         if values.max() > most:
             best = where.state.T_map_cam @ _moved(where, poses[turned], shifts[shift])
@@ -224,7 +224,7 @@ def _both_ways(angle: float) -> FloatArray:
     return np.asarray(Rotation.from_rotvec(angle * np.concatenate([np.eye(3), -np.eye(3)])).as_matrix())
 
 
-def _evidence(appearance: Appearance, where: Look, poses: FloatArray, shifts_px: FloatArray) -> FloatArray:
+def evidence_of(appearance: Appearance, where: Look, poses: FloatArray, shifts_px: FloatArray) -> FloatArray:
     """(K, S) evidence of every pose (K, 4, 4), canonical -> camera, for every shift (S, 2) of its image.
 
     Grey values: the likelihood ratio of their correlation, with gain and offset of the light profiled out. Labels: on

@@ -22,7 +22,7 @@ from motion4d_ros.fit.semantics.guided_filter import GuidedFilter
 from motion4d_ros.fit.semantics.label_posterior import CONCLUDED, Evidence, Opinion, Reliability, estimate, judge
 from motion4d_ros.fit.semantics.native_opinions import SILENT, Link, leads_to_label, opinions, packed
 from motion4d_ros.geometry.image_warping import sample
-from motion4d_ros.geometry.label_images import resize_labels, resize_planes
+from motion4d_ros.geometry.label_images import labels_in, resize_labels, resize_planes
 from motion4d_ros.priors.interfaces import FlowSource
 from motion4d_ros.types import BACKGROUND, UNKNOWN_LABEL, IntArray
 
@@ -174,7 +174,7 @@ def _names(images: Sequence[IntArray], shown: Sequence[SceneLabels]) -> list[int
     """The labels that some image (H, W), or the scene, shows; background first."""
     found = {BACKGROUND}
     for image in images:
-        found.update(np.unique(image).tolist())
+        found.update(labels_in(image).tolist())
     for one in shown:
         found.update(one.names.tolist())
     return sorted(found - {UNKNOWN_LABEL})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -9,17 +11,24 @@ from fit_builders import make_state
 from scipy.spatial.transform import Rotation
 
 from motion4d_ros.fit.relocalisation.appearance import (
+    BEHIND,
+    FACING,
+    NOISE,
+    OFF_MASK,
+    POINTS,
     Appearance,
     Look,
     appearance_of,
     centred,
     evidence,
+    evidence_of,
     expectation,
     improved,
     look,
     searched,
 )
 from motion4d_ros.fit.window.horizon import FrameState
+from motion4d_ros.geometry.image_warping import sample
 from motion4d_ros.types import Camera, FloatArray
 
 CAMERA = Camera(150.0, 150.0, 79.5, 59.5, 160, 120)
@@ -139,3 +148,54 @@ def test_an_object_is_put_behind_its_mask_without_being_turned():
     found = centred(appearance, seen(appearance, ball(truth)), motion((0, 0, 0), (-0.5, 0.4, 0.0)))
     assert found[:3, :3] == pytest.approx(np.eye(3))
     assert distance(found, truth) < 0.1
+
+
+def reference_evidence(shown: Appearance, where: Look, T: FloatArray, shift_px: FloatArray) -> float:
+    """What speaks for one pose (4, 4), canonical -> camera, point by point."""
+    camera, (height, width) = where.state.frame.camera, where.gray.shape
+    there, expected, visible, off = [], [], 0, []
+    for xyz, side, gray in zip(shown.xyz, shown.side, shown.gray, strict=True):
+        p = T[:3, :3] @ xyz + T[:3, 3]
+        if -(T[:3, :3] @ side) @ p <= FACING * np.linalg.norm(p) or p[2] <= 0:
+            continue
+        u, v = camera.project(p) + shift_px
+        column, row = round(u), round(v)
+        if not (0 <= column < width and 0 <= row < height) or where.cover[row, column] <= BEHIND * p[2]:
+            continue
+        visible += 1
+        if where.mask[row, column]:
+            there.append(float(sample(where.gray, np.array([[u, v]]))[0]))
+            expected.append(gray)
+            if np.isfinite(where.surface[row, column]):
+                off.append(np.log(p[2] / where.surface[row, column]))
+    rho = float(np.corrcoef(there, expected)[0, 1]) if np.ptp(there or [0.0]) > 0 else 0.0
+    values = shown.detail * where.pixels / POINTS
+    alike = -0.5 * min(len(there), POINTS) * values * np.log(1 - (1 - NOISE) * rho * abs(rho))
+    beside = min(visible - len(there), POINTS) * values * OFF_MASK
+    return alike + beside - 0.5 * (np.mean(off or [0.0]) / where.sigma) ** 2
+
+
+@pytest.mark.parametrize("turn", [(0.0, 0.0, 0.0), (10.0, -20.0, 5.0), (0.0, 170.0, 0.0)])
+@pytest.mark.parametrize("shift", [(0.0, 0.0), (4.0, -3.0), (300.0, 0.0)])
+def test_evidence_is_that_of_the_reference(turn: tuple[float, float, float], shift: tuple[float, float]) -> None:
+    shown = appearance_of([(ball(np.eye(4)), np.eye(4))], 1)
+    state = ball(motion((5.0, 0.0, 0.0), (0.05, 0.0, 0.02)), index=4)
+    state.depth_m[60:64, 70:80] = np.nan
+    state.depth_m[:50] = np.where(state.labels[:50] == 0, 1.0, state.depth_m[:50])  # something in front
+    assert shown is not None
+    where = look(shown, state, 1, 0.02)
+    assert where is not None
+    T = state.T_cam_map @ motion(turn, (0.05, 0.0, 0.02))
+    other = state.T_cam_map @ motion((0.0, 0.0, 30.0), (0.0, 0.0, 0.0))
+    ours = evidence_of(shown, where, np.stack([other, T]), np.array([(1.0, 1.0), shift]))
+    assert ours.shape == (2, 2)
+    assert ours[1, 1] == pytest.approx(reference_evidence(shown, where, T, np.array(shift)), abs=1e-3, rel=1e-3)
+
+
+def test_evidence_wants_images_of_one_size() -> None:
+    shown = appearance_of([(ball(np.eye(4)), np.eye(4))], 1)
+    assert shown is not None
+    where = look(shown, ball(np.eye(4)), 1, 0.02)
+    assert where is not None
+    with pytest.raises(ValueError, match="images of"):
+        evidence_of(shown, replace(where, mask=where.mask[1:]), np.eye(4)[None], np.zeros((1, 2)))

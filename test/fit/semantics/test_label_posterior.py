@@ -201,8 +201,8 @@ def test_pixels_on_which_all_agree_are_counted_without_being_kept():
     frames = still_scene([noisy(k, 0.02) for k in range(5)])
     whole, condensed = {}, {}
     for t, one in frames.items():
-        shares = one.shares(LABELS)
-        less, disputed = one.disputed(shares)
+        shares, largest = one.shares_and_largest(LABELS)
+        less, disputed = one.split(shares, largest)
         whole[t], condensed[t] = one, less
         assert 0 < disputed.sum() < len(shares) / 2
         assert all(len(opinion.said) == disputed.sum() for opinion in less.opinions)
