@@ -11,12 +11,20 @@ from numpy.typing import NDArray
 
 from motion4d_ros.config import Config
 from motion4d_ros.fit.semantics.identity_association import overlap
-from motion4d_ros.geometry.label_images import PackedLabels, resize_labels
+from motion4d_ros.geometry.label_images import MOST_BINS, PackedLabels, labels_in, resize_labels
 from motion4d_ros.pipeline import Motion4D
 from motion4d_ros.priors.interfaces import SceneHint
 from motion4d_ros.types import UNKNOWN_LABEL, Camera, Estimate, Frame, IntArray, Prompt, Stage
 
 CAMERA = Camera(150.0, 150.0, 79.5, 59.5, 160, 120)
+
+
+@pytest.mark.parametrize("values", [[7], [UNKNOWN_LABEL, 0, 3], [0, 65535], [0, 2 * MOST_BINS]])
+@pytest.mark.parametrize("kind", [np.int32, np.int64, np.uint16])
+def test_labels_of_an_image_are_its_values(values: list[int], kind: type[np.integer]) -> None:
+    image = np.random.default_rng(0).choice(values, (30, 40)).astype(kind)
+    assert labels_in(image).tolist() == np.unique(image).tolist()
+    assert labels_in(image[:0]).tolist() == []
 
 
 def disc(x: float, y: float, radius: float, size: tuple[int, int] = CAMERA.size) -> NDArray[np.int32]:
