@@ -41,7 +41,8 @@ SHOWN_SHARE = 0.5  # of an object's points: of the rest, too many are its occlud
 FEWEST_POINTS = 12  # from which an object's motion is corrected
 CORRECTED_PX = 0.5  # median shift below which a warp is not corrected any further
 POSE_STEPS = 6  # of Gauss-Newton
-RIM_PX = 1  # about a thing of one colour, whose edges are its own
+RIM_PX = 1  # about an object, whose edges are its own
+MOST_RIM = 0.15  # share of an object's area: half of a rim shows what is behind, which would lead a small thing astray
 PLAIN = 4.0  # standard deviation of grey values, below which a thing has one colour: about the noise of a camera
 EDGE_SIGMA_PX = 0.6  # of points at an object's edge, in addition
 TOGETHER = 8_000  # points that are aligned in one go, about .1 s: a pause may be put off by as much
@@ -49,15 +50,17 @@ NOWHERE_PX = -1e4
 
 
 def _with_rims(labels: IntArray, gray: NDArray[np.uint8]) -> IntArray:
-    """(H, W) labels in which things of one colour are wider by `RIM_PX`: their outline, which moves with them, is all
-    that can be followed.
+    """(H, W) labels in which objects are wider by `RIM_PX`: their outline moves with them. Of small things, only those
+    of one colour: they have nothing else that can be followed.
     """
-    plain = [label for label in np.unique(labels[labels > 0]).tolist() if gray[labels == label].std() < PLAIN]
-    if not plain:
-        return labels
     square = np.ones((2 * RIM_PX + 1, 2 * RIM_PX + 1), np.uint8)
-    wide = cv2.dilate(np.where(np.isin(labels, plain), labels, 0).astype(np.float32), square).astype(labels.dtype)
-    return np.where(labels == BACKGROUND, wide, labels)
+    result = labels.copy()
+    for label in np.unique(labels[labels > BACKGROUND]).tolist():
+        own = labels == label
+        rim = (cv2.dilate(own.astype(np.uint8), square) > 0) & (labels == BACKGROUND)
+        if rim.sum() < MOST_RIM * own.sum() or gray[own].std() < PLAIN:
+            result[rim] = label
+    return result
 
 
 @dataclass
@@ -71,7 +74,7 @@ class View:
 
     @cached_property
     def picture(self) -> Picture:
-        """The image from fine to coarse, and its labels, with the rims of plain things."""
+        """The image from fine to coarse, and its labels, with rims."""
         return Picture(self.gray, _with_rims(self.labels, self.gray))
 
     @cached_property
