@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from motion4d_ros.fit.motion.object_motion import Bending, Step, back, moved
 from motion4d_ros.fit.tracks.native_alignment import Aligned, Patches, Picture, align_patches, fit_surfaces
 from motion4d_ros.geometry.bundle import refine_pose
+from motion4d_ros.geometry.label_images import labels_in
 from motion4d_ros.geometry.rigid import transform_points
 from motion4d_ros.types import BACKGROUND, BoolArray, Camera, FloatArray, IntArray
 
@@ -55,7 +56,8 @@ def _with_rims(labels: IntArray, gray: NDArray[np.uint8]) -> IntArray:
     """
     square = np.ones((2 * RIM_PX + 1, 2 * RIM_PX + 1), np.uint8)
     result = labels.copy()
-    for label in np.unique(labels[labels > BACKGROUND]).tolist():
+    names = labels_in(labels)
+    for label in names[names > BACKGROUND].tolist():
         own = labels == label
         rim = (cv2.dilate(own.astype(np.uint8), square) > 0) & (labels == BACKGROUND)
         if rim.sum() < MOST_RIM * own.sum() or gray[own].std() < PLAIN:
