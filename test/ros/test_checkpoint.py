@@ -122,6 +122,17 @@ def test_a_scene_that_was_read_is_not_read_again(tmp_path: Path) -> None:
     assert not said
 
 
+@pytest.mark.parametrize("taken_up", [True, False])
+def test_an_orderly_end_removes_a_file_once_it_was_taken_up(tmp_path: Path, taken_up: bool) -> None:
+    """Even right after the start, before this process has kept a scene; not what it never came to read."""
+    file = tmp_path / ".checkpoint-motion4d"
+    file.write_text("scene")
+    checkpoints = Checkpoints(1.0, SaveRoot(str(tmp_path), 10), "/motion4d", lambda text: None)
+    checkpoints.resume(Worn() if taken_up else None)
+    checkpoints.end()
+    assert file.exists() == (not taken_up)
+
+
 def test_a_damaged_one_is_named_and_removed(tmp_path: Path) -> None:
     said: list[str] = []
     file = tmp_path / ".checkpoint-motion4d"

@@ -31,7 +31,7 @@ class Checkpoints:
         self._ids = (0, 0)  # given, when the scene was kept last
         self._future: Future[Any] | None = None
         self._told = ""
-        self._kept = False  # whether this process has kept a scene
+        self._kept = False  # whether the file is this process's: written by it, or taken over
 
     def resume(self, engine: Engine | None) -> None:
         """Hands the file of a process that crashed to the first engine of this one.
@@ -48,7 +48,7 @@ class Checkpoints:
         try:
             engine.resume(str(path), self._save_root.room)
             self._save_root.keep(self._name, engine.save_checkpoint)
-            self._ids = engine.ids_given
+            self._ids, self._kept = engine.ids_given, True
         except Motion4DError as error:
             self._say(f"{error}: a new scene begins, ids begin anew")
             self._save_root.remove(self._name)
@@ -73,7 +73,7 @@ class Checkpoints:
         self._due_at = float("-inf")
 
     def end(self) -> None:
-        """An orderly end: nothing that this process has kept is left to go on from."""
+        """An orderly end: no file of this process is left to go on from. One that it never came to read stays."""
         if self._kept:
             self._save_root.remove(self._name)
 
