@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import platform
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -92,6 +93,7 @@ class Load:
             self._listen(number)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._frames = self._draw()
+        self.sending = False
 
     @staticmethod
     def _start(number: int, options: argparse.Namespace) -> NodeProcess:
@@ -186,7 +188,13 @@ class Load:
             self.case.live_s.append(time.monotonic() - sent_at)
 
     def _on_diagnostics(self, message: Any) -> None:
-        self.case.said |= {s.message[:60] for s in message.status if s.level != b"\x00" and s.message}
+        if self.sending:  # a camera that has ended is no finding
+            self.case.said |= {_short(s.message) for s in message.status if s.level != b"\x00" and s.message}
+
+
+def _short(message: str) -> str:
+    """What is said, without figures and advice."""
+    return re.split(r" \(|[:;,] ", message)[0]
 
 
 def measure(case: Case, options: argparse.Namespace) -> Case:
@@ -198,11 +206,13 @@ def measure(case: Case, options: argparse.Namespace) -> Case:
             load.spin(0.1)
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{case.name}: the nodes were not ready within {READY_S:g} s")
+        load.sending = True
         began = due = time.monotonic()
         while time.monotonic() - began < options.seconds:
             load.send()
             due = max(due + 1.0 / case.rate_hz, time.monotonic() - 1.0)
             load.spin(max(0.0, due - time.monotonic()))
+        load.sending = False
         load.spin(3.0)
     finally:
         load.close()
