@@ -403,7 +403,7 @@ class GeometryConfig:
     )
     relocalise_min_pixels: int = tunable(
         80,
-        "A lost object is looked for where its mask has so many pixels",
+        "A frame shows an object that was lost, or may have drifted, if its mask has so many pixels",
         unit="px",
         minimum=10,
         maximum=1_000_000,

@@ -115,7 +115,7 @@ class Geometry:
     def _measure_again(self, horizon: Horizon, chains: PointTable) -> None:
         """Links keyframes to the frames to which they have not been linked, and adjusts all to what that has found."""
         self.keyframes.correct(horizon, self.relative_motions)
-        self.keyframes.link(horizon, self.relative_motions, self.tracked.relocaliser.links)
+        self.keyframes.link(horizon, self.relative_motions)
         self._yield_point()
         self.table = self.keyframes.table(horizon)
         self._solve(horizon, self._with_fallback(self.table, chains))

@@ -33,7 +33,7 @@ class ObjectMotion:
     parts: list[ObjectMotion] = field(default_factory=list)  # empty: rigid
     detached_at: int | None = None  # first frame since which nothing links the object to its canonical frame
     doubted_at: int | None = None  # first frame since which it is only known step by step
-    sought_until: int | None = None  # newest frame when it was last looked for
+    placed_until: int | None = None  # newest frame when it was last put where its masks are
 
     def matrix(self, index: int) -> FloatArray:
         """(4, 4) motion canonical -> map at a frame."""

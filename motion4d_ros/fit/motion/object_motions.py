@@ -1,4 +1,4 @@
-"""The motions of all objects: begun, continued, adjusted, divided into parts, lost and found again."""
+"""The motions of all objects: begun, continued, adjusted, divided into parts, put where their masks are."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from motion4d_ros.config import GeometryConfig
 from motion4d_ros.fit.motion.articulation import Split, mean_residual, select, split, unexplained
 from motion4d_ros.fit.motion.bundle_adjustment import Body, BundleOptions, Observations, solve
-from motion4d_ros.fit.motion.mask_middle import Middle, middle_of
 from motion4d_ros.fit.motion.motion_prediction import hold_unseen, one_step_on, predicted_at
 from motion4d_ros.fit.motion.motion_prior import MotionPrior, learn_motion_prior
 from motion4d_ros.fit.motion.object_motion import LOOK_BACK, ObjectMotion, Pose
 from motion4d_ros.fit.motion.pose_uncertainty import Adjusted
-from motion4d_ros.fit.relocalisation.relocaliser import Relocaliser, frame_depth
+from motion4d_ros.fit.relocalisation.drift_check import correct_drift
+from motion4d_ros.fit.relocalisation.mask_middle import Middle, middle_of
+from motion4d_ros.fit.relocalisation.placement import place_returned
 from motion4d_ros.fit.tracks.keyframes import Keyframes
 from motion4d_ros.fit.tracks.point_table import PointTable, lift
 from motion4d_ros.fit.window.horizon import FrameState, Horizon
@@ -59,7 +60,7 @@ class ObjectMotions:
         self.window = window
         self.seed = seed
         self.by_id: dict[int, ObjectMotion] = {}
-        self.relocaliser = Relocaliser(options, keyframes, self._yield_point)
+        self._keyframes = keyframes
 
     def update(self, horizon: Horizon, points_of: dict[int, PointTable]) -> None:
         """Continues and adjusts the motion of every object from its points."""
@@ -78,12 +79,10 @@ class ObjectMotions:
             new = [state.index for state in horizon.frames if state.index > max(motion.poses)]
             self._continue(motion, chosen, xyz, horizon)
             continued.append(_Continued(motion, chosen, xyz, new))
-        moved = in_order(lambda one: self._watch(one, horizon), continued, self._threads, self._yield_point)
-        settled = [
-            one
-            for one, was_moved in zip(continued, moved, strict=True)
-            if not (was_moved or self.relocaliser.seek(one.motion, horizon))
-        ]  # the others as found, until their points have been measured anew: the old ones led them astray
+        moved = in_order(lambda one: self._correct_drift(one, horizon), continued, self._threads, self._yield_point)
+        settled = [one for one, was_moved in zip(continued, moved, strict=True) if not was_moved]
+        for one in settled:  # the others as found, until their points are measured anew: the old ones led them astray
+            place_returned(one.motion, horizon, self.options.relocalise_min_pixels)
         in_order(lambda one: self._adjust(one, horizon), settled, self._threads, self._yield_point)
         for motion in self.by_id.values():  # objects without a single point: carried on
             for state in horizon.frames:
@@ -91,8 +90,8 @@ class ObjectMotions:
                     if state.index not in body.poses:
                         body.poses[state.index] = predicted_at(body, state.index, 1, sight_of(state))
 
-    def _watch(self, one: _Continued, horizon: Horizon) -> bool:
-        return bool(one.new) and self.relocaliser.watch(one.motion, horizon, one.new)
+    def _correct_drift(self, one: _Continued, horizon: Horizon) -> bool:
+        return bool(one.new) and correct_drift(one.motion, horizon, one.new, self._keyframes, self.options)
 
     def check_consistency(self) -> None:
         """After a window: holds the poses of all objects told before against the new ones."""
@@ -101,7 +100,6 @@ class ObjectMotions:
 
     def forget_before(self, index: int) -> None:
         """Drops what is older than frame `index`."""
-        self.relocaliser.forget_before(index)
         for motion in self.by_id.values():
             motion.forget_before(index)
 
@@ -133,7 +131,7 @@ class ObjectMotions:
                     motion.poses[index] = self._carry_on(motion, horizon.frames[column], direction)
                     motion.support[index] = 0
                     continue
-                tolerance = 0.01 * frame_depth(horizon.frames[column])
+                tolerance = 0.01 * horizon.frames[column].median_depth_m
                 step = fit_rigid(xyz[both, before], xyz[both, column], tolerance)
                 R, t = motion.poses[index - direction]
                 image = step[:3, :3] @ (motion.center + t) + step[:3, 3]

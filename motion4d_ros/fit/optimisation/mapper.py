@@ -73,7 +73,6 @@ class Mapper:
 
     def adopt_motions(self, horizon: Horizon) -> None:
         """Takes over what the geometry has found out about motions and labels."""
-        self._drop_strayed()
         self._sync_bases(horizon)
         for state in horizon.frames:
             for label in np.unique(state.labels[state.labels > 0]).tolist():
@@ -302,17 +301,6 @@ class Mapper:
                 scene.append_bases(label, torch.as_tensor(motion.center, dtype=scene.dtype), quats, trans)
                 continue
             scene.revise_bases(rows, quats, trans)
-
-    def _drop_strayed(self) -> None:
-        """Objects that were found again start anew, too: while they were lost, Gaussians were brought to the canonical
-        frame by a motion that was not theirs, and good ones were given up because of it.
-        """
-        strayed = self.geometry.tracked.relocaliser.found
-        for label in strayed:
-            self.scene.prune(self.scene.object_id != label)
-            self.geometry.fusion.forget(label)
-            self._anew.add(label)
-        strayed.clear()
 
     def _adopt_poses(self) -> None:
         """What the optimiser made of the bases' poses goes back to the geometry, where the next adjustment starts."""

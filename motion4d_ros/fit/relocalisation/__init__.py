@@ -1,1 +1,1 @@
-"""Objects that were lost or led astray: hypotheses of where they are, and the evidence for each."""
+"""Objects that were lost, or led astray in full view: noticed by how they look, put where their masks are."""

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from motion4d_ros.fit.motion.mask_middle import DEEP
+from motion4d_ros.fit.relocalisation.mask_middle import DEEP
 from motion4d_ros.fit.relocalisation.native_evidence import frame_evidence
 from motion4d_ros.fit.semantics.mask_fusion import SURE
 from motion4d_ros.fit.window.horizon import FrameState
-from motion4d_ros.geometry.rigid import inverse_pose, rotation_angle, transform_points
+from motion4d_ros.geometry.rigid import inverse_pose, transform_points
 from motion4d_ros.geometry.robust import median_radius
 from motion4d_ros.types import FloatArray, IntArray
 
@@ -31,11 +31,9 @@ FACING = 0.35  # cosine between the directions from which a point was and would 
 NOISE = 0.1  # share of the variance of grey values that light, sampling and shape change from frame to frame
 BEHIND = 0.94  # something of another label nearer than this share of a point's depth hides it
 STEPS_PX = (3.0, 1.5, 0.75, 0.3)  # of ascent, at the object's outline
-TURN_STEP_DEG = 18.0  # of the grid of turns
-TURN_SIGMA_DEG = 36.0  # by which an object may have turned otherwise than predicted, one standard deviation
 OFF_MASK = math.log((1 - SURE) / SURE)  # evidence of a pixel of the object where a sure label says something else
 STEP_PX = 3  # of the grid of shifts
-NEAR_PX, WIDE_PX = 6, 12  # reach of shifts: about a mask's middle, and from frame to frame
+REACH_PX = 12  # of shifts from frame to frame
 
 
 @dataclass(frozen=True)
@@ -150,34 +148,9 @@ def improved(appearance: Appearance, where: Look, motion: FloatArray) -> tuple[F
 def shifted(appearance: Appearance, where: Look, motion: FloatArray) -> FloatArray:
     """The `motion` (4, 4), canonical -> map, with the shift in the image, within reach, that most speaks for."""
     T = np.asarray(where.state.T_cam_map @ motion)
-    shifts = _grid(WIDE_PX)
+    shifts = _grid(REACH_PX)
     best = int(evidence_of(appearance, where, T[None], shifts)[0].argmax())
     return np.asarray(where.state.T_map_cam @ _moved(where, T, shifts[best]))
-
-
-def searched(appearance: Appearance, where: Look, predicted: Sequence[FloatArray]) -> FloatArray:
-    """The motion (4, 4), canonical -> map, that a frame and what was `predicted` most speak for: a prediction turned on
-    a grid, behind its mask, then improved.
-    """
-    best, most = predicted[0], -np.inf
-    shifts = _grid(NEAR_PX)
-    for motion in predicted:
-        start = np.asarray(where.state.T_cam_map @ centred(appearance, where, motion))
-        turns = _turns()
-        poses = np.stack([_turned(appearance, start, turn) for turn in turns])
-        expected = np.array([expectation(turn, [np.eye(3)]) for turn in turns])
-        values = evidence_of(appearance, where, poses, shifts) + expected[:, None]
-        turned, shift = np.unravel_index(int(values.argmax()), values.shape)
-        if values.max() > most:
-            best = where.state.T_map_cam @ _moved(where, poses[turned], shifts[shift])
-            most = float(values.max())
-    return improved(appearance, where, np.asarray(best))[0]
-
-
-def expectation(motion: FloatArray, predicted: Sequence[FloatArray]) -> float:
-    """What speaks for a `motion` before anything is seen, nats: the less, the farther it is turned from `predicted`."""
-    turn = min(rotation_angle(motion[:3, :3].T @ other[:3, :3]) for other in predicted)
-    return -0.5 * (turn / math.radians(TURN_SIGMA_DEG)) ** 2
 
 
 def centred(appearance: Appearance, where: Look, motion: FloatArray) -> FloatArray:
@@ -208,15 +181,6 @@ def _grid(reach_px: int) -> FloatArray:
     """(S, 2) shifts, px."""
     steps = np.arange(-reach_px, reach_px + 1, STEP_PX, dtype=float)
     return np.stack(np.meshgrid(steps, steps), -1).reshape(-1, 2)
-
-
-def _turns() -> FloatArray:
-    """(R, 3, 3) turns on a grid, none farther than two standard deviations, the smallest first."""
-    reach = np.arange(-2 * TURN_SIGMA_DEG, 2 * TURN_SIGMA_DEG + 1, TURN_STEP_DEG)
-    grid = np.stack(np.meshgrid(reach, reach, reach), -1).reshape(-1, 3)
-    size = np.linalg.norm(grid, axis=1)
-    order = np.argsort(size, kind="stable")[: int((size <= 2 * TURN_SIGMA_DEG).sum())]
-    return np.asarray(Rotation.from_rotvec(np.radians(grid[order])).as_matrix())
 
 
 def _both_ways(angle: float) -> FloatArray:

@@ -97,14 +97,14 @@ class Keyframes:
         """Index of the newest keyframe older than frame `index`."""
         return max((keyframe.index for keyframe in self._keyframes if keyframe.index < index), default=None)
 
-    def unlink(self, horizon: Horizon, before: int, frames: Set[int], label: int | None = None) -> None:
-        """Forgets what keyframes older than `before` measured of an object, or of all, in `frames`: :meth:`correct`
-        measures it again.
+    def unlink(self, horizon: Horizon, before: int, frames: Set[int]) -> None:
+        """Forgets what keyframes older than `before` measured of objects in `frames`: :meth:`correct` measures it
+        again.
         """
         for keyframe in self._keyframes:
             if keyframe.index < before:
                 labels = labels_at(horizon.get(keyframe.index).labels, keyframe.uv_px)
-                rows = np.flatnonzero(labels != BACKGROUND if label is None else labels == label)
+                rows = np.flatnonzero(labels != BACKGROUND)
                 for index in (frames & keyframe.found.keys()) - {keyframe.index}:
                     keyframe.found[index].forget(rows)
                     for concerned in np.unique(labels[rows]).tolist():
@@ -131,21 +131,14 @@ class Keyframes:
         again.found[keyframe.index] = _picked(uv)
         return again
 
-    def link(
-        self,
-        horizon: Horizon,
-        motions: ObjectMotions,
-        relocaliser: Set[tuple[int, int]] = frozenset(),
-    ) -> int:
-        """Measures every keyframe in every frame within reach, and in those `reunions` (keyframe, frame) names, where
-        it has not been measured; the number of links.
-        """
+    def link(self, horizon: Horizon, motions: ObjectMotions) -> int:
+        """Measures every keyframe in every frame within reach where it has not been measured; the number of links."""
         views = _Views(horizon)
         links = [
             (keyframe, state.index)
             for keyframe in self._keyframes
             for state in horizon.frames
-            if abs(state.index - keyframe.index) <= self.reach or (keyframe.index, state.index) in relocaliser
+            if abs(state.index - keyframe.index) <= self.reach
             if state.index not in keyframe.found
         ]
         requests = [_request(keyframe, index, views, motions) for keyframe, index in links]

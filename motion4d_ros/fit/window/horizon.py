@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -113,6 +113,12 @@ class FrameState:
         return self.frame.index
 
     @property
+    def median_depth_m(self) -> float:
+        """Median depth, m (or scene units); 1 where none is known."""
+        finite = self.depth_m[np.isfinite(self.depth_m)]
+        return float(np.median(finite)) if finite.size else 1.0
+
+    @property
     def image(self) -> NDArray[np.uint8]:
         """(H, W, 3) RGB."""
         return self.frame.image
@@ -166,6 +172,10 @@ class Horizon:
         if not self.frames or not 0 <= position < len(self.frames):
             raise KeyError(index)
         return self.frames[position]
+
+    def frames_that_show(self, label: int, indices: Iterable[int], min_pixels: int) -> list[int]:
+        """Those of the frames `indices` in which an object has `min_pixels` at least."""
+        return [k for k in indices if int((self.get(k).labels == label).sum()) >= min_pixels]
 
     def append(self, state: FrameState) -> int:
         """Adds the newest frame; its index. Drop old ones with `shrink`."""

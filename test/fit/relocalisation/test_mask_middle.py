@@ -7,8 +7,8 @@ import pytest
 from fit_builders import make_horizon, make_state, move
 
 from motion4d_ros.config import Config
-from motion4d_ros.fit.motion.mask_middle import DEEP, middle_of
 from motion4d_ros.fit.motion.object_motions import ObjectMotions
+from motion4d_ros.fit.relocalisation.mask_middle import DEEP, middle_of
 from motion4d_ros.fit.tracks.keyframes import Keyframes
 from motion4d_ros.fit.tracks.point_table import PointTable
 from motion4d_ros.fit.window.horizon import FrameState

@@ -9,7 +9,7 @@ from motion4d_ros.config import Config
 from motion4d_ros.fit.motion.object_motion import ObjectMotion
 from motion4d_ros.fit.motion.object_motions import ObjectMotions
 from motion4d_ros.fit.relocalisation.appearance import Appearance, appearance_of
-from motion4d_ros.fit.relocalisation.relocaliser import Search, seen_elsewhere
+from motion4d_ros.fit.relocalisation.drift_check import Search, seen_elsewhere
 from motion4d_ros.fit.tracks.keyframes import Keyframes
 from motion4d_ros.fit.tracks.point_table import PointTable
 from motion4d_ros.fit.window.horizon import FrameState, Horizon
@@ -61,7 +61,7 @@ def miss_px(found: dict[int, FloatArray]) -> list[float]:
 
 
 def elsewhere(motion: ObjectMotion, shown: Appearance, horizon: Horizon) -> dict[int, FloatArray]:
-    return seen_elsewhere(Search(motion, shown, horizon, 0.01, []), NEW, NEW)
+    return seen_elsewhere(Search(motion, shown, horizon, 0.01), NEW, NEW)
 
 
 NEW = range(FIRST, 10)
