@@ -34,19 +34,85 @@ inline float depth_weight_of(const m4d_frame &f, int64_t pixel) {
     return f.alpha[pixel] > kSolid ? f.depth_weight[pixel] * trust_of(f, pixel) : 0.0f;
 }
 
+// Sum of `count` floats in an order that vectors can follow: sixteen running sums, added up at the end.
+inline double sum_of(const float *values, int count) {
+    constexpr int kSums = 16;
+    double sums[kSums] = {};
+    int i = 0;
+    for (; i + kSums <= count; i += kSums)
+        for (int k = 0; k < kSums; ++k) sums[k] += values[i + k];
+    for (int k = 0; i < count; ++i, ++k) sums[k] += values[i];
+    for (int half = kSums / 2; half > 0; half /= 2)
+        for (int k = 0; k < half; ++k) sums[k] += sums[k + half];
+    return sums[0];
+}
+
 // Colours side by side, and what the losses are divided by.
 void gather(const m4d_frame &f, double (*sums)[kRowSums], int begin, int end) {
     for (int y = begin; y < end; ++y) {
         const int64_t row = static_cast<int64_t>(y) * f.width;
         float *colors = colors_of(f) + 3 * row;
-        double known = 0, weight = 0;
-        for (int x = 0; x < f.width; ++x) {
-            known += f.known[row + x];
-            if (!f.appearance) continue;
-            for (int k = 0; k < 3; ++k) colors[3 * x + k] = f.rendered[(row + x) * f.features + k];
-            weight += depth_weight_of(f, row + x);
+        double weight = 0;
+        for (int x0 = 0; f.appearance && x0 < f.width; x0 += kPixels) {
+            const int count = f.width - x0 < kPixels ? f.width - x0 : kPixels;
+            float weights[kPixels];
+            for (int i = 0; i < count; ++i) {
+                const int64_t pixel = row + x0 + i;
+                for (int k = 0; k < 3; ++k) colors[3 * (x0 + i) + k] = f.rendered[pixel * f.features + k];
+                weights[i] = depth_weight_of(f, pixel);
+            }
+            weight += sum_of(weights, count);
         }
-        sums[y][kKnown] = known, sums[y][kDepthWeight] = weight;
+        sums[y][kKnown] = sum_of(f.known + row, f.width), sums[y][kDepthWeight] = weight;
+    }
+}
+
+// Loops over arrays that do not overlap are functions of their own: only so does the compiler know it.
+
+// Sums over the columns of a row of windows: of the rendered colours, their squares, their products with the image.
+inline void column_sums(const float *__restrict a, const float *__restrict b, int row, float *__restrict va,
+                        float *__restrict vaa, float *__restrict vab) {
+    for (int j = 0; j < row; ++j) {
+        float sum = 0, squares = 0, products = 0;
+        for (int k = 0; k < kWindow; ++k) {
+            const float value = a[k * row + j];
+            sum += value, squares += value * value, products += value * b[k * row + j];
+        }
+        va[j] = sum, vaa[j] = squares, vab[j] = products;
+    }
+}
+
+inline float window_sum(const float *v) {
+    float sum = 0;
+    for (int k = 0; k < 3 * kWindow; k += 3) sum += v[k];
+    return sum;
+}
+
+inline float window_column(const float *v, int width) {
+    float sum = 0;
+    for (int k = 0; k < kWindow; ++k) sum += v[static_cast<int64_t>(k) * width];
+    return sum;
+}
+
+// Similarity of `count` windows and its slopes, from sums over columns and what is known of the image.
+inline void compare_windows(int count, const float *__restrict va, const float *__restrict vaa,
+                            const float *__restrict vab, const float *__restrict mean_b, const float *__restrict bb,
+                            float *__restrict by_mean, float *__restrict by_aa, float *__restrict by_ab,
+                            float *__restrict values) {
+    const float area = 1.0f / (kWindow * kWindow);
+    for (int j = 0; j < count; ++j) {
+        const float mean = area * window_sum(va + j), aa = area * window_sum(vaa + j), ab = area * window_sum(vab + j);
+        const float product = mean * mean_b[j], squares = mean * mean + mean_b[j] * mean_b[j];
+        const float light = 2.0f * product + kC1, contrast = 2.0f * (ab - product) + kC2;
+        const float light_norm = squares + kC1, contrast_norm = aa + bb[j] - squares + kC2;
+        const float share = 1.0f / (light_norm * contrast_norm);  // the one division
+        const float value = light * contrast * share;
+        const float slope_aa = -value * light_norm * share, slope_ab = 2.0f * light * share;
+        by_aa[j] = slope_aa;
+        by_ab[j] = slope_ab;
+        by_mean[j] = 2.0f * share * (mean_b[j] * contrast - value * mean * contrast_norm) - mean_b[j] * slope_ab -
+                     2.0f * mean * slope_aa;
+        values[j] = value;
     }
 }
 
@@ -54,43 +120,45 @@ void gather(const m4d_frame &f, double (*sums)[kRowSums], int begin, int end) {
 // colours (Wang et al. 2004, uniform windows).
 void similarity(const m4d_frame &f, double (*sums)[kRowSums], int begin, int end, float *line) {
     const int row = 3 * f.width, windows = 3 * (f.width - kWindow + 1);
-    float *__restrict va = line, *__restrict vaa = line + row, *__restrict vab = line + 2 * row;
-    const float area = 1.0f / (kWindow * kWindow);
     for (int y = begin; y < end; ++y) {
-        for (int j = 0; j < 3 * row; ++j) line[j] = 0.0f;
-        for (int k = 0; k < kWindow; ++k) {
-            const float *a = colors_of(f) + static_cast<int64_t>(y + k) * row;
-            const float *b = f.image + static_cast<int64_t>(y + k) * row;
-            for (int j = 0; j < row; ++j) va[j] += a[j], vaa[j] += a[j] * a[j], vab[j] += a[j] * b[j];
-        }
-        const int64_t first = static_cast<int64_t>(y) * windows;
-        const float *__restrict mean_b = f.window_mean + first, *__restrict bb = f.window_square + first;
-        float *__restrict by_mean = map_of(f, 0) + first, *__restrict by_aa = map_of(f, 1) + first;
-        float *__restrict by_ab = map_of(f, 2) + first;
+        const int64_t from = static_cast<int64_t>(y) * row;
+        column_sums(colors_of(f) + from, f.image + from, row, line, line + row, line + 2 * row);
         double similar = 0;
-        for (int j0 = 0; j0 < windows; j0 += kPixels) {
-            const int count = windows - j0 < kPixels ? windows - j0 : kPixels;
+        for (int j = 0; j < windows; j += kPixels) {
+            const int count = windows - j < kPixels ? windows - j : kPixels;
+            const int64_t to = static_cast<int64_t>(y) * windows + j;
             float values[kPixels];
-            for (int i = 0; i < count; ++i) {
-                const int j = j0 + i;
-                float mean = 0, aa = 0, ab = 0;
-                for (int k = 0; k < 3 * kWindow; k += 3) mean += va[j + k], aa += vaa[j + k], ab += vab[j + k];
-                mean *= area, aa *= area, ab *= area;
-                const float product = mean * mean_b[j], squares = mean * mean + mean_b[j] * mean_b[j];
-                const float light = 2.0f * product + kC1, contrast = 2.0f * (ab - product) + kC2;
-                const float light_norm = squares + kC1, contrast_norm = aa + bb[j] - squares + kC2;
-                const float value = light * contrast / (light_norm * contrast_norm);
-                const float slope_aa = -value / contrast_norm, slope_ab = 2.0f * light / (light_norm * contrast_norm);
-                by_aa[j] = slope_aa;
-                by_ab[j] = slope_ab;
-                by_mean[j] = 2.0f * mean_b[j] * contrast / (light_norm * contrast_norm) -
-                             2.0f * value * mean / light_norm - mean_b[j] * slope_ab - 2.0f * mean * slope_aa;
-                values[i] = value;
-            }
-            for (int i = 0; i < count; ++i) similar += values[i];
+            compare_windows(count, line + j, line + row + j, line + 2 * row + j, f.window_mean + to,
+                            f.window_square + to, map_of(f, 0) + to, map_of(f, 1) + to, map_of(f, 2) + to, values);
+            similar += sum_of(values, count);
         }
         sums[y][kSimilarity] = similar;
     }
+}
+
+// Adds `rows` rows of `width` floats to `sum`.
+inline void add_rows(const float *__restrict from, int rows, int width, float *__restrict sum) {
+    if (rows == kWindow)  // as nearly always: a loop of known length
+        for (int j = 0; j < width; ++j) sum[j] += window_column(from + j, width);
+    else
+        for (int k = 0; k < rows; ++k)
+            for (int j = 0; j < width; ++j) sum[j] += from[static_cast<int64_t>(k) * width + j];
+}
+
+inline void absolute_backward(int count, const float *__restrict a, const float *__restrict b, float by_l1,
+                              float *__restrict size, float *__restrict out) {
+    for (int i = 0; i < count; ++i) {
+        const float off = a[i] - b[i];
+        size[i] = off < 0 ? -off : off;
+        out[i] = off > 0 ? by_l1 : (off < 0 ? -by_l1 : 0.0f);
+    }
+}
+
+inline void windows_backward(int count, const float *__restrict a, const float *__restrict b,
+                             const float *__restrict mean, const float *__restrict aa, const float *__restrict ab,
+                             float by_window, float *__restrict out) {
+    for (int i = 0; i < count; ++i)
+        out[i] += by_window * (window_sum(mean + i) + 2.0f * a[i] * window_sum(aa + i) + b[i] * window_sum(ab + i));
 }
 
 // Gradient of the colours' loss over row `y` (3 W floats), in `line`; adds up the absolute differences.
@@ -109,32 +177,19 @@ inline double colors_backward(const m4d_frame &f, int y, float *line) {
         const int low = y - kWindow + 1 > 0 ? y - kWindow + 1 : 0;
         const int high = y < f.height - kWindow ? y : f.height - kWindow;
         for (int m = 0; m < 3; ++m) {
-            float *__restrict sum = v[m] + 3 * (kWindow - 1);
-            for (int j = 0; j < padded; ++j) v[m][j] = 0.0f;
-            for (int k = low; k <= high; ++k) {
-                const float *__restrict from = map_of(f, m) + static_cast<int64_t>(k) * windows;
-                for (int j = 0; j < windows; ++j) sum[j] += from[j];
-            }
+            __builtin_memset(v[m], 0, sizeof(float) * padded);
+            add_rows(map_of(f, m) + static_cast<int64_t>(low) * windows, high - low + 1, windows,
+                     v[m] + 3 * (kWindow - 1));
         }
     }
     // Windows behind a pixel are read before its place is written: `line` is overwritten from the left.
-    for (int j0 = 0; j0 < row; j0 += kPixels) {
-        const int count = row - j0 < kPixels ? row - j0 : kPixels;
+    for (int j = 0; j < row; j += kPixels) {
+        const int count = row - j < kPixels ? row - j : kPixels;
         float size[kPixels], out[kPixels];
-        for (int i = 0; i < count; ++i) {
-            const int j = j0 + i;
-            const float off = a[j] - b[j];
-            size[i] = off < 0 ? -off : off;
-            out[i] = off > 0 ? by_l1 : (off < 0 ? -by_l1 : 0.0f);
-        }
-        for (int i = 0; structure && i < count; ++i) {
-            const int j = j0 + i;
-            float by_mean = 0, by_aa = 0, by_ab = 0;
-            for (int k = 0; k < 3 * kWindow; k += 3) by_mean += v[0][j + k], by_aa += v[1][j + k], by_ab += v[2][j + k];
-            out[i] += by_window * (by_mean + 2.0f * a[j] * by_aa + b[j] * by_ab);
-        }
-        for (int i = 0; i < count; ++i) absolute += size[i];
-        for (int i = 0; i < count; ++i) line[j0 + i] = out[i];
+        absolute_backward(count, a + j, b + j, by_l1, size, out);
+        if (structure) windows_backward(count, a + j, b + j, v[0] + j, v[1] + j, v[2] + j, by_window, out);
+        absolute += sum_of(size, count);
+        __builtin_memcpy(line + j, out, sizeof(float) * count);
     }
     return absolute;
 }
@@ -144,42 +199,55 @@ struct Block {
     float chosen[kPixels], label[kPixels];           // gradient by the probability of the target's label
     float alpha[kPixels], depth_sum[kPixels];        // gradients
     float semantic[kPixels], depth_error[kPixels];   // weighted losses
+    float nothing[kPixels], weight[kPixels];         // 1 where the label is background; weight of the depth
 };
 
-inline void labels_backward(const m4d_frame &f, double known, int64_t pixel, int count, Block &o) {
-    const float factor = static_cast<float>(f.mask / known);
-    const int first = f.appearance ? 3 : 0;
-    for (int i = 0; i < count; ++i) {
-        const int64_t label = f.label[pixel + i];
-        const float nothing = label == 0 ? 1.0f - f.alpha[pixel + i] : 0.0f;
-        o.chosen[i] = f.rendered[(pixel + i) * f.features + first + label] + nothing;
-    }
+inline void chosen_backward(int count, const float *__restrict known, float factor, Block &__restrict o) {
     for (int i = 0; i < count; ++i) {
         const float raw = o.chosen[i];
         float c = raw < kLeastChosen ? kLeastChosen : raw;
         c = c > 1.0f ? 1.0f : c;
         const float slope = exponential((kRobust - 1.0f) * logarithm(c));  // c^(q - 1)
-        const float weight = f.known[pixel + i];
-        o.semantic[i] = weight * (1.0f - c * slope) / kRobust;
-        o.label[i] = raw >= kLeastChosen && raw <= 1.0f ? -factor * weight * slope : 0.0f;
+        o.semantic[i] = known[i] * (1.0f - c * slope) * (1.0f / kRobust);
+        o.label[i] = raw == c ? -factor * known[i] * slope : 0.0f;
+        o.alpha[i] = -o.label[i] * o.nothing[i];
     }
-    for (int i = 0; i < count; ++i) o.alpha[i] = f.label[pixel + i] == 0 ? -o.label[i] : 0.0f;
+}
+
+inline void labels_backward(const m4d_frame &f, double known, int64_t pixel, int count, Block &o) {
+    const int first = f.appearance ? 3 : 0;
+    for (int i = 0; i < count; ++i) {
+        const int64_t label = f.label[pixel + i];
+        o.nothing[i] = label == 0 ? 1.0f : 0.0f;
+        o.chosen[i] = f.rendered[(pixel + i) * f.features + first + label] + o.nothing[i] * (1.0f - f.alpha[pixel + i]);
+    }
+    chosen_backward(count, f.known + pixel, static_cast<float>(f.mask / known), o);
+}
+
+inline void depths_backward(int count, const float *__restrict alphas, const float *__restrict sums,
+                            const float *__restrict priors, float factor, Block &__restrict o) {
+    for (int i = 0; i < count; ++i) {
+        const float alpha = alphas[i], inverse = 1.0f / (alpha > kDrawn ? alpha : 1.0f), prior = priors[i];
+        const float depth = alpha > kDrawn ? sums[i] * inverse : 0.0f;
+        const float near = 1.0f / (depth > kLeastDepth ? depth : kLeastDepth);
+        const float error = prior * near - 1.0f, size = error < 0 ? -error : error;
+        const float weight = o.weight[i];
+        o.depth_error[i] = weight * (size < kMostDepthError ? size : kMostDepthError);
+        float by_depth = error > 0 ? -prior : prior;
+        by_depth *= factor * weight * near * near * inverse;
+        by_depth = alpha > kDrawn ? by_depth : 0.0f;
+        by_depth = depth >= kLeastDepth ? by_depth : 0.0f;
+        by_depth = size <= kMostDepthError ? by_depth : 0.0f;
+        by_depth = size > 0 ? by_depth : 0.0f;
+        o.depth_sum[i] = by_depth;
+        o.alpha[i] -= by_depth * depth;
+    }
 }
 
 inline void depth_backward(const m4d_frame &f, double weights, int64_t pixel, int count, Block &o) {
-    const float factor = static_cast<float>(f.depth / weights);
-    for (int i = 0; i < count; ++i) {
-        const float alpha = f.alpha[pixel + i], sum = f.depth_sum[pixel + i], prior = f.depth_m[pixel + i];
-        const bool drawn = alpha > kDrawn;
-        const float depth = drawn ? sum / alpha : 0.0f, limited = larger_of(depth, kLeastDepth);
-        const float error = prior / limited - 1.0f, size = error < 0 ? -error : error;
-        const float weight = depth_weight_of(f, pixel + i);
-        o.depth_error[i] = weight * smaller_of(size, kMostDepthError);
-        const bool counts = drawn && depth >= kLeastDepth && size <= kMostDepthError && size > 0;
-        const float by_depth = counts ? factor * weight * (error > 0 ? -prior : prior) / (limited * limited) : 0.0f;
-        o.depth_sum[i] = counts ? by_depth / alpha : 0.0f;
-        o.alpha[i] -= counts ? by_depth * depth / alpha : 0.0f;
-    }
+    for (int i = 0; i < count; ++i) o.weight[i] = depth_weight_of(f, pixel + i);
+    depths_backward(count, f.alpha + pixel, f.depth_sum + pixel, f.depth_m + pixel,
+                    static_cast<float>(f.depth / weights), o);
 }
 
 // All gradients of rows but those of tracks, which are added later.
@@ -201,13 +269,13 @@ void losses(const m4d_frame &f, const m4d_frame_gradients &g, const Totals &tota
                 const int64_t pixel = row + x0 + i;
                 float *to = features + (x0 + i) * static_cast<int64_t>(f.features);
                 to[first + f.label[pixel]] = o.label[i];
-                semantic += o.semantic[i];
                 if (!f.appearance) continue;
                 for (int k = 0; k < 3; ++k) to[k] = line[3 * (x0 + i) + k];
                 g.alpha[pixel] = o.alpha[i];
                 g.depth_sum[pixel] = o.depth_sum[i];
-                depth += o.depth_error[i];
             }
+            semantic += sum_of(o.semantic, count);
+            if (f.appearance) depth += sum_of(o.depth_error, count);
         }
         sums[y][kSemantic] = semantic, sums[y][kDepthError] = depth;
     }
@@ -335,7 +403,7 @@ void tracks(const m4d_frame &f, m4d_frame_gradients &g) {
         const float most = 1.0f - kLeastConfidence;
         const float value = larger_of(kLeastConfidence, smaller_of(t.trust, most));
         const bool same = consistent(f, f.uv_source + 2 * p, t.uv);
-        surprise -= __builtin_log(same ? value : 1.0f - value);
+        surprise -= logarithm(same ? value : 1.0f - value);
         if (!(t.trust >= kLeastConfidence && t.trust <= most)) continue;
         const double slope = (same ? -1.0 / value : 1.0 / (1.0 - value)) * f.confidence / f.points;
         for (int j = 0; j < 4; ++j) {
