@@ -5,9 +5,10 @@ result = analyze(AnalyzeOptions(input=Path("bag"), out=Path("out"), source=Sourc
 
 from __future__ import annotations
 
+import gc
 import logging
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from motion4d_ros.config import Config
@@ -89,13 +90,27 @@ def _show(options: AnalyzeOptions) -> AbstractContextManager[LiveShow | None]:
 
 def _make_engine(config: Config) -> Motion4D:
     """The real one, imported only now: PyTorch takes seconds, and bad input should be told before."""
-    from motion4d_ros.pipeline import Motion4D
-    from motion4d_ros.raster_library import load_library
+    with _collection_paused():
+        from motion4d_ros.pipeline import Motion4D
+        from motion4d_ros.raster_library import load_library
 
     engine = Motion4D(config)
     if engine.device.type == "cpu":
         load_library()  # says what is wrong with it now, and not at the first window
     return engine
+
+
+@contextmanager
+def _collection_paused() -> Iterator[None]:
+    """Imports make hundreds of thousands of objects that stay: they are not searched for garbage, now or later."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def effective_config(options: AnalyzeOptions) -> Config:
