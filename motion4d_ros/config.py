@@ -465,11 +465,11 @@ class FitConfig:
     semantic_refinement: bool = tunable(True, "Alternate semantic fitting with refreshed masks")
     motion_iterations: int = tunable(60, "Steps of stage 1 per window", minimum=0, maximum=100_000, changes="live")
     semantic_iterations: int = tunable(24, "Steps of stage 2 per window", minimum=0, maximum=100_000, changes="live")
-    global_iterations: int = tunable(96, "Steps of stage 3 per refinement", minimum=0, maximum=100_000, changes="live")
+    global_iterations: int = tunable(48, "Steps of stage 3 per refinement", minimum=0, maximum=100_000, changes="live")
     final_remeasure: bool = tunable(
         True, "When the input ends, objects are measured again in frames where wrong masks had hidden them"
     )
-    final_iterations: int = tunable(240, "Steps of stage 3 when the input ends", minimum=0, maximum=1_000_000)
+    final_iterations: int = tunable(120, "Steps of stage 3 when the input ends", minimum=0, maximum=1_000_000)
     replay: float = tunable(0.3, "Share of steps that revisit older frames", minimum=0.0, maximum=0.95)
     track_reach: int = tunable(8, "Rendered tracks are compared this far", unit="frames", minimum=1, maximum=512)
     confidence_color: float = tunable(
@@ -527,6 +527,15 @@ class LearningRatesConfig:
         2.0,
         "Stage 1 multiplies the rates of position, rotation, scale and opacity by this where lengths are metric",
         minimum=0.1,
+        maximum=100.0,
+    )
+    global_start: float = tunable(
+        2.0, "Stage 3 multiplies all rates by this in its first step", minimum=0.01, maximum=100.0
+    )
+    global_end: float = tunable(
+        0.5,
+        "The same in its last step; between them it falls by the same share from step to step",
+        minimum=0.01,
         maximum=100.0,
     )
     bases: float = tunable(

@@ -32,16 +32,14 @@ def render_gsplat(
     rasterization = _load_gsplat(device)
     features = features.to(device)
     pose = T_cam_map.to(device=device, dtype=torch.float32)
-    index = drawable(gaussians, T_cam_map.to(means), features).nonzero()[:, 0]
-    radii = torch.zeros(gaussians.count, device=device)
-    weight_sum = torch.zeros(gaussians.count, device=device) if stats else None
-    if len(index) == 0:
-        return _empty(gaussians, camera, T_cam_map, features, background, radii, weight_sum)
-
-    chosen = gaussians.select(index)
-    channels = features.shape[1]
-    colours = features[index].float() if channels else torch.zeros(len(index), 1, device=device)
-    counting = torch.zeros(len(index), 1, device=device, requires_grad=True) if stats else None
+    count, channels = gaussians.count, features.shape[1]
+    if count == 0:
+        nothing = torch.zeros(0, device=device)
+        return _empty(gaussians, camera, T_cam_map, features, background, nothing, nothing if stats else None)
+    keep = drawable(gaussians, T_cam_map.to(means), features)
+    chosen, colours = _left_out(gaussians, features, keep)
+    colours = colours.float() if channels else torch.zeros(count, 1, device=device)
+    counting = torch.zeros(count, 1, device=device, requires_grad=True) if stats else None
     wants_gradients = torch.is_grad_enabled()
     with torch.set_grad_enabled(wants_gradients or stats):
         image, alpha, meta = rasterization(
@@ -61,11 +59,11 @@ def render_gsplat(
             render_mode="RGB+D",  # the sum of w z; the mean is formed in RenderOutput, alike for all back ends
             channel_chunk=CHANNEL_CHUNK,
         )
-        if counting is not None and weight_sum is not None:
+        weight_sum: Tensor | None = None
+        if counting is not None:
             # The image of a channel is linear in it, so its derivative is the sum of the weights.
-            (sums,) = torch.autograd.grad(image[..., -2].sum(), counting, retain_graph=True)
-            weight_sum[index] = sums[:, 0]
-    radii[index] = meta["radii"][0].amax(-1).float()
+            weight_sum = torch.autograd.grad(image[..., -2].sum(), counting, retain_graph=True)[0][:, 0]
+    radii = torch.where(keep, meta["radii"][0].amax(-1).float(), 0.0)
     if not wants_gradients:
         image, alpha = image.detach(), alpha.detach()
     return RenderOutput(
@@ -75,6 +73,22 @@ def render_gsplat(
         radii=radii,
         weight_sum=weight_sum,
     )
+
+
+def _left_out(gaussians: PosedGaussians, features: Tensor, keep: Tensor) -> tuple[PosedGaussians, Tensor]:
+    """All Gaussians and features, those that can't be drawn made harmless: at the origin, round, without opacity.
+
+    Their number would have to be read back to select the others, and the GPU be waited for. They get no gradient.
+    """
+
+    def safe(values: Tensor, value: float) -> Tensor:
+        return torch.where(keep.view(-1, *[1] * (values.ndim - 1)), values, value)
+
+    harmless = PosedGaussians(
+        safe(gaussians.means, 0.0), safe(gaussians.quats, 1.0), safe(gaussians.scales, 1e-3),
+        safe(gaussians.opacities, 0.0),
+    )  # fmt: skip
+    return harmless, safe(features, 0.0)
 
 
 def _backgrounds(background: Tensor | None, counting: bool, device: torch.device) -> Tensor | None:
@@ -87,8 +101,12 @@ def _backgrounds(background: Tensor | None, counting: bool, device: torch.device
 
 def _intrinsics(camera: Camera, device: torch.device) -> Tensor:
     """(3, 3) as gsplat counts pixels: from the image's corner, where we count from the centre of the first pixel."""
-    rows = [[camera.fx, 0.0, camera.cx + 0.5], [0.0, camera.fy, camera.cy + 0.5], [0.0, 0.0, 1.0]]
-    return torch.tensor(rows, device=device)
+    K = torch.eye(3, device=device)  # filled there: nothing is sent to the device
+    for row, column, value in (
+        (0, 0, camera.fx), (0, 2, camera.cx + 0.5), (1, 1, camera.fy), (1, 2, camera.cy + 0.5),
+    ):  # fmt: skip
+        K[row, column].fill_(value)
+    return K
 
 
 def _load_gsplat(device: torch.device) -> Callable[..., tuple[Tensor, Tensor, dict[str, Any]]]:

@@ -46,6 +46,20 @@ def render(
         Motion4DError: shapes disagree, the pose is not finite, or the back end is not available.
     """
     _check(gaussians, T_cam_map, features, background)
+    return render_unchecked(gaussians, camera, T_cam_map, features, background, backend, threads, stats)
+
+
+def render_unchecked(
+    gaussians: PosedGaussians,
+    camera: Camera,
+    T_cam_map: Tensor,
+    features: Tensor,
+    background: Tensor | None = None,
+    backend: str = "auto",
+    threads: int = 0,
+    stats: bool = False,
+) -> RenderOutput:
+    """As `render`, for inputs that are known to be sound: nothing is read back from a GPU, so it is not waited for."""
     if backend == "auto":
         backend = "gsplat" if gaussians.means.is_cuda else "cpu"
     # Imported when chosen: gsplat and the compiled library are both optional on a given machine.

@@ -127,7 +127,9 @@ class MotionBases:
         start, end, fraction = self._brackets(times)
         quats, trans = self.quats, self.trans
         if not fraction.any():  # whole frames, by far the most frequent case
-            return BasePoses(self.centers, torch.nn.functional.normalize(quats[:, start], dim=-1), trans[:, start])
+            # column by column: an index array would be sent to the device, and waited for
+            chosen = [torch.stack([values[:, k] for k in start.tolist()], 1) for values in (quats, trans)]
+            return BasePoses(self.centers, torch.nn.functional.normalize(chosen[0], dim=-1), chosen[1])
         share = torch.as_tensor(fraction, dtype=trans.dtype, device=trans.device).expand(self.count, -1)
         return BasePoses(
             self.centers,

@@ -50,7 +50,7 @@ class SceneOptimizer:
             raise ValueError(f"not one rate for each parameter of the scene: {', '.join(sorted(odd))}")
         self.betas = betas
         self.epsilon = epsilon
-        self.bad_gradients = 0
+        self._bad_gradients = torch.zeros((), dtype=torch.int64, device=scene.device)  # read when somebody asks
         self.state: dict[str, AdamState] = {}
         for name, parameter in scene.params.items():
             counted = COUNTED_DIMS.get(name, 1)
@@ -58,6 +58,15 @@ class SceneOptimizer:
             steps = torch.zeros(shape, dtype=parameter.dtype, device=parameter.device)
             self.state[name] = AdamState(torch.zeros_like(parameter.data), torch.zeros_like(parameter.data), steps)
         scene.subscribe(self._follow)
+
+    @property
+    def bad_gradients(self) -> int:
+        """Steps of a parameter so far whose gradient was not finite somewhere."""
+        return int(self._bad_gradients)
+
+    def note_bad_gradient(self) -> None:
+        """Counts one that was met elsewhere."""
+        self._bad_gradients += 1
 
     def close(self) -> None:
         """Stops following the scene."""
@@ -69,19 +78,19 @@ class SceneOptimizer:
             parameter.grad = None
 
     @torch.no_grad()
-    def step(self, scale: float = 1.0, names: Container[str] | None = None) -> None:
+    def step(self, scale: float = 1.0, names: Container[str] | None = None, factor: float = 1.0) -> None:
         """One step of every parameter that is trainable and has a gradient; `scale` multiplies the rates of `names`
-        (None: all).
+        (None: all), `factor` those of all.
         """
         beta1, beta2 = self.betas
         for name, parameter in self.scene.params.items():
             scaled = names is None or name in names
-            gradient, rate = parameter.grad, self.rates[name] * (scale if scaled else 1.0)
+            gradient, rate = parameter.grad, self.rates[name] * (scale if scaled else 1.0) * factor
             if gradient is None or not parameter.requires_grad or rate == 0.0 or parameter.numel() == 0:
                 continue
-            if not torch.isfinite(gradient.sum()):
-                self.bad_gradients += 1
-                gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
+            # without asking the device whether there is one: it would be waited for
+            self._bad_gradients += ~torch.isfinite(gradient.sum())
+            gradient = gradient.nan_to_num(0.0, 0.0, 0.0)
             state = self.state[name]
             state.steps += 1
             state.mean.lerp_(gradient, _share_of_newest(beta1, state.steps, gradient))

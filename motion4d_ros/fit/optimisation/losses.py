@@ -121,10 +121,14 @@ def track(uv_px: Tensor, target_px: Tensor, weight: Tensor, size: int) -> Tensor
     return (weight * distance).sum() / weight.sum().clamp_min(1e-6) / size
 
 
-def confidence(w: Tensor, consistent: Tensor) -> Tensor:
-    """L_w of Motion4D: binary cross-entropy of the composited confidence w (P,) and 1[consistent] (P,)."""
+def confidence(w: Tensor, consistent: Tensor, counts: Tensor | None = None) -> Tensor:
+    """L_w of Motion4D: binary cross-entropy of the composited confidence w (P,) and 1[consistent] (P,).
+
+    Only points whose `counts` (P,) is 1 count; None: all.
+    """
     p = w.clamp(1e-4, 1 - 1e-4)
-    return -(consistent * p.log() + (1 - consistent) * (1 - p).log()).mean()
+    surprise = -(consistent * p.log() + (1 - consistent) * (1 - p).log())
+    return surprise.mean() if counts is None else (counts * surprise).sum() / counts.sum().clamp_min(1.0)
 
 
 def scale_spread(log_scales: Tensor) -> Tensor:

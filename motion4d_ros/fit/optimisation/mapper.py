@@ -14,7 +14,7 @@ from torch import Tensor
 from motion4d_ros.config import Config
 from motion4d_ros.fit.initialisation.geometry import Geometry
 from motion4d_ros.fit.optimisation.densification import lift_pixels, pixels_to_fill
-from motion4d_ros.fit.optimisation.targets import Target, TrackTargets, make_target
+from motion4d_ros.fit.optimisation.targets import LEAST_TRACKS, DeviceTracks, Target, TrackTargets, make_target
 from motion4d_ros.fit.optimisation.trainer import Trainer, View
 from motion4d_ros.fit.semantics.label_votes import adopt_votes, contradicted, count_label_votes, horizon_sample
 from motion4d_ros.fit.semantics.mask_fusion import MaskFusion
@@ -110,24 +110,24 @@ class Mapper:
         self.trainer.geometry_multiplier = self.config.lr.geometry_multiplier if _measured(horizon, new) else 1.0
         chosen = [self.targets[index] for index in new]
         replay = [target for index, target in self.targets.items() if index not in set(new)]
-        camera = horizon.camera
+        camera, tracks = horizon.camera, self._track_source()
         motion, semantic = round(fit.motion_iterations * scale), round(fit.semantic_iterations * scale)
         if not fit.sequential:
             with self.clock("motion"):
-                self.trainer.run("global", chosen, camera, motion + semantic, self._tracks, replay)
+                self.trainer.run("global", chosen, camera, motion + semantic, tracks, replay)
             return
         with self.clock("motion"):
             half = motion // 2 if fit.resampling else motion
-            self.trainer.run("motion", chosen, camera, half, self._tracks, replay)
+            self.trainer.run("motion", chosen, camera, half, tracks, replay)
             if fit.resampling:
                 self.resample(horizon, new)
-                self.trainer.run("motion", chosen, camera, motion - half, self._tracks, replay)
+                self.trainer.run("motion", chosen, camera, motion - half, tracks, replay)
         self._adopt_poses()
         self.update_labels(horizon)
         with self.clock("semantic"):
             rounds = 2 if fit.semantic_refinement else 1
             for turn in range(rounds):
-                self.trainer.run("semantic", chosen, camera, semantic // rounds, self._tracks, replay)
+                self.trainer.run("semantic", chosen, camera, semantic // rounds, tracks, replay)
                 if fit.semantic_refinement and turn + 1 < rounds:
                     views = {}
                     for index in new:
@@ -141,7 +141,7 @@ class Mapper:
         with self.clock("global"):
             targets = [self.targets[state.index] for state in horizon.frames]
             done = self.trainer.run(
-                "global", targets, horizon.camera, iterations, self._tracks, should_stop=should_yield
+                "global", targets, horizon.camera, iterations, self._track_source(), should_stop=should_yield
             )
             self._adopt_poses()
             return done
@@ -351,6 +351,12 @@ class Mapper:
         depth = [float(target.depth_m.median()) for target in list(self.targets.values())[-1:]]
         return MAX_SIZE_SHARE * (depth[0] if depth else 1.0) * 3
 
+    def _track_source(self) -> Callable[[int, int], TrackTargets | None]:
+        """What gives the track targets of two frames while the table of points stays as it is."""
+        if self.scene.device.type == "cpu":
+            return self._tracks
+        return DeviceTracks(self.geometry.table, self.scene.bases.first_index, self.scene.params["means"])
+
     def _tracks(self, source: int, other: int) -> TrackTargets | None:
         """What the 2D prior says between two frames: the points seen in both."""
         table, first = self.geometry.table, self.scene.bases.first_index
@@ -358,7 +364,7 @@ class Mapper:
         if not (0 <= a < table.seen.shape[1] and 0 <= b < table.seen.shape[1]):
             return None
         rows = np.flatnonzero(table.seen[:, a] & table.seen[:, b])
-        if len(rows) < 8:
+        if len(rows) < LEAST_TRACKS:
             return None
 
         def tensor(array: np.ndarray) -> Tensor:

@@ -21,7 +21,6 @@ from motion4d_ros.fit.optimisation.targets import Target, TrackTargets
 from motion4d_ros.raster_library import ImageGradientsStruct, ImagesStruct, SceneGradientsStruct, SceneStruct
 from motion4d_ros.render.cpu import Pass, address, raster_backward, raster_forward
 from motion4d_ros.render.output import RenderOutput
-from motion4d_ros.render.render import check_pose
 from motion4d_ros.render.step_library import (
     LOSSES,
     AdamStruct,
@@ -111,11 +110,13 @@ class NativeStep:
         return self._back_to_parameters(task, rendering, given, names)
 
     @torch.no_grad()
-    def apply(self, gradients: Mapping[str, Tensor], multiplier: float, multiplied: Collection[str]) -> None:
-        """One step of Adam with these gradients; `multiplier` is that of the rates of `multiplied`."""
+    def apply(
+        self, gradients: Mapping[str, Tensor], multiplier: float, multiplied: Collection[str], factor: float = 1.0
+    ) -> None:
+        """One step of Adam with these gradients; `multiplier` is that of the rates of `multiplied`, `factor` of all."""
         for name, gradient in gradients.items():
             parameter, state = self.scene.params[name], self.optimizer.state[name]
-            rate = self.optimizer.rates[name] * (multiplier if name in multiplied else 1.0)
+            rate = self.optimizer.rates[name] * (multiplier if name in multiplied else 1.0) * factor
             if parameter.numel() == 0:
                 continue
             tensors = (parameter, state.mean, state.square, state.steps, gradient, *self._shares)
@@ -123,7 +124,8 @@ class NativeStep:
             sizes = (state.steps.numel(), parameter.numel() // state.steps.numel(), MOST_STEPS)
             struct = AdamStruct(*map(address, tensors), *sizes, rate, self.optimizer.epsilon, self.threads)
             check(load_step_library().m4d_adam(struct, bad))
-            self.optimizer.bad_gradients += int(bad.value)
+            if bad.value:
+                self.optimizer.note_bad_gradient()
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
@@ -166,8 +168,7 @@ class NativeStep:
         width = self.scene.channels + (0 if task.labels_only else 4 + (0 if task.other is None else 3))
         posed = self._posed("posed", width)
         check(load_step_library().m4d_pose(model, posed))
-        pose = task.target.T_cam_map.double()
-        check_pose(pose)
+        pose = task.target.T_cam_map.double()  # checked when the target was made
         scene = SceneStruct(
             width=camera.width,
             height=camera.height,

@@ -10,8 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from motion4d_ros.fit.optimisation.losses import LocalMeans, local_means
+from motion4d_ros.fit.tracks.point_table import PointTable
 from motion4d_ros.fit.window.horizon import FrameState
+from motion4d_ros.render.render import check_pose
 from motion4d_ros.types import UNKNOWN_LABEL, IntArray
+
+LEAST_TRACKS = 8  # that two frames must share for a step to compare them
 
 
 @dataclass
@@ -41,10 +45,38 @@ class TrackTargets:
     uv_source: Tensor  # (P, 2) px
     uv_target: Tensor  # (P, 2) px
     weight: Tensor  # (P,) 1 / (1 + variance)
+    counts: Tensor | None = None  # (P,) 1 where a point was measured in both frames, else 0; None: all were
+
+
+class DeviceTracks:
+    """All tracks of the horizon on the scene's device, sent there once; a step picks two frames without waiting.
+
+    Which points two frames share is known on the host alone. So every pair has all points, and the weight of those
+    that it lacks is 0.
+    """
+
+    def __init__(self, table: PointTable, first_index: int, like: Tensor) -> None:
+        """`table` holds the frames from `first_index` on; tensors are of the type and on the device of `like`."""
+        self._first, self._seen = first_index, table.seen.copy()
+        uv_px = np.where(table.seen[..., None], table.uv_px, 0.0)
+        variance = np.where(table.seen, table.sigma_px, 1.0) ** 2
+        arrays = (uv_px, variance, table.seen)
+        self._uv_px, self._variance, self._shown = (torch.as_tensor(array).to(like) for array in arrays)
+
+    def __call__(self, source: int, other: int) -> TrackTargets | None:
+        """Targets of the frames with these indices; None with fewer than `LEAST_TRACKS` in both."""
+        a, b = source - self._first, other - self._first
+        frames = range(self._seen.shape[1])
+        if a not in frames or b not in frames or np.count_nonzero(self._seen[:, a] & self._seen[:, b]) < LEAST_TRACKS:
+            return None
+        counts = self._shown[:, a] * self._shown[:, b]
+        weight = counts / (0.25 + self._variance[:, a] + self._variance[:, b])
+        return TrackTargets(self._uv_px[:, a], self._uv_px[:, b], weight, counts)
 
 
 def make_target(state: FrameState, channel_of: dict[int, int], device: torch.device) -> Target:
-    """The tensors of one frame."""
+    """The tensors of one frame. Raises `Motion4DError` for a pose that is not finite: no step checks it again."""
+    check_pose(torch.as_tensor(state.T_cam_map))
     channels, known = label_channels(state.labels, channel_of)
     finite = np.isfinite(state.depth_m) & (state.depth_m > 0)
     weight = np.where(finite, 1.0 / (1.0 + (state.depth_sigma / 0.05) ** 2), 0.0)

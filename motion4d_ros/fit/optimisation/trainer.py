@@ -21,8 +21,8 @@ from motion4d_ros.fit.optimisation.native_step import NativeStep, Task
 from motion4d_ros.fit.optimisation.targets import Target, TrackTargets
 from motion4d_ros.fit.window.yield_point import YieldPoint
 from motion4d_ros.geometry.rigid import transform_points
-from motion4d_ros.render import render
 from motion4d_ros.render.output import RenderOutput
+from motion4d_ros.render.render import render_unchecked
 from motion4d_ros.scene.optimizer import SceneOptimizer
 from motion4d_ros.scene.scene import Scene
 from motion4d_ros.types import Camera
@@ -55,6 +55,7 @@ class Trainer:
         self.threads = config.run.threads
         self.geometry_multiplier = config.lr.geometry_multiplier  # by which stage 1 multiplies the rates of `SHAPE`
         lr = config.lr
+        self._global_rates = (lr.global_start, lr.global_end)  # by which stage 3 multiplies all rates
         self.optimizer = SceneOptimizer(
             scene,
             {
@@ -91,11 +92,13 @@ class Trainer:
         """Runs up to `iterations` steps of stage "motion", "semantic" or "global"; how many were done.
 
         Frames are drawn in shuffled rounds from `targets`; a share of the steps revisits `replay`, so that what was
-        learnt is not forgotten. Stops early once `should_stop()`.
+        learnt is not forgotten. Stops early once `should_stop()`. In stage "global" steps become shorter: long ones get
+        there, short ones settle there.
         """
         stages = {"motion": APPEARANCE + MOTION, "semantic": SEMANTICS, "global": APPEARANCE + MOTION + SEMANTICS}
         # what has no rate takes no step: its gradients would be computed for nothing
         trained = [name for name in stages[stage] if self.optimizer.rates[name] > 0]
+        first, last = self._global_rates if stage == "global" else (1.0, 1.0)
         order: list[Target] = []
         done = 0
         with self.optimizer.training_only(trained):
@@ -109,7 +112,8 @@ class Trainer:
                     if not order:
                         order = [targets[i] for i in self.random.permutation(len(targets))]
                     target = order.pop()
-                self._step(stage, target, camera, tracks, trained)
+                factor = first * (last / first) ** (done / max(1, iterations - 1))
+                self._step(stage, target, camera, tracks, trained, factor)
                 done += 1
         return done
 
@@ -120,6 +124,7 @@ class Trainer:
         camera: Camera,
         tracks: Callable[[int, int], TrackTargets | None],
         trained: Sequence[str],
+        factor: float,
     ) -> None:
         begun = time.perf_counter()
         other = self._other_time(target.index) if stage != "semantic" and self.weights.track > 0 else None
@@ -129,11 +134,11 @@ class Trainer:
         multiplier = self.geometry_multiplier if stage == "motion" else 1.0
         if self.native is not None and self.native.takes(task):
             spent = self.native.raster_seconds
-            self.native.apply(self.native.gradients(task, trained), multiplier, SHAPE)
+            self.native.apply(self.native.gradients(task, trained), multiplier, SHAPE, factor)
             self.raster_seconds += self.native.raster_seconds - spent
         else:
             self._backward(task)
-            self.optimizer.step(multiplier, SHAPE)
+            self.optimizer.step(multiplier, SHAPE, factor)
         self.iterations += 1
         self.step_seconds += time.perf_counter() - begun
 
@@ -166,7 +171,8 @@ class Trainer:
             channels.append(scene.means_at([other])[:, 0])
         features = torch.cat(channels, 1)
         started = time.perf_counter()
-        output = render(posed, camera, target.T_cam_map.to(features.dtype), features, threads=self.threads)
+        pose = target.T_cam_map.to(features.dtype)  # checked when the target was made
+        output = render_unchecked(posed, camera, pose, features, threads=self.threads)
         self.raster_seconds += time.perf_counter() - started
         widths = [channel.shape[1] for channel in channels]
         # split: going back, each slice would fill an image with zeros
@@ -210,7 +216,7 @@ class Trainer:
         loss = self.weights.track * losses.track(uv, pairs.uv_target, weight, max(camera.width, camera.height))
         if self.config.confidence:
             consistent = self._consistent(target, there, pairs.uv_source, uv.detach())
-            loss = loss + self.weights.confidence * losses.confidence(sampled[:, 4], consistent)
+            loss = loss + self.weights.confidence * losses.confidence(sampled[:, 4], consistent, pairs.counts)
         return loss
 
     def _consistent(self, target: Target, there: Target, uv_source: Tensor, uv_there: Tensor) -> Tensor:
@@ -241,7 +247,7 @@ class Trainer:
 def sample_image(image: Tensor, uv_px: Tensor) -> Tensor:
     """(H, W, C) at (P, 2) pixels, bilinear, differentiable in both: (P, C)."""
     height, width = image.shape[:2]
-    size = torch.tensor([max(width - 1, 1), max(height - 1, 1)], dtype=uv_px.dtype, device=uv_px.device)
-    grid = (2 * uv_px / size - 1)[None, None]
+    x, y = uv_px.unbind(-1)
+    grid = torch.stack([2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1], -1)[None, None]
     values = grid_sample(image.permute(2, 0, 1)[None], grid, align_corners=True, padding_mode="border")
     return values[0, :, 0].T
