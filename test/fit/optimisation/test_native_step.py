@@ -109,6 +109,28 @@ def test_steps_follow_those_of_torch() -> None:
         assert float(off.mean()) < 0.02 * float(moved.mean()), name
 
 
+@pytest.mark.parametrize("native", [True, False])
+def test_steps_of_stage_three_become_shorter(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_trainer(torch.float32)
+    assert trainer.native is not None
+    place, call = (trainer.native, "apply") if native else (trainer.optimizer, "step")
+    trainer.native = trainer.native if native else None
+    taken = getattr(place, call)
+    factors: list[float] = []
+
+    def noted(*given: object) -> None:
+        factors.append(float(given[-1]))  # type: ignore[arg-type]
+        taken(*given)
+
+    monkeypatch.setattr(place, call, noted)
+    targets = [make_target(FIRST + k, torch.float32) for k in range(LENGTH)]
+    trainer.set_targets({target.index: target for target in targets})
+    trainer.run("motion", targets, CAMERA, 2, lambda *_: None)
+    assert factors == [1.0, 1.0]
+    trainer.run("global", targets, CAMERA, 5, lambda *_: None)
+    assert factors[2:] == pytest.approx([2.0, 2**0.5, 1.0, 0.5**0.5, 0.5])
+
+
 @pytest.mark.parametrize("threads", [2, 3, 8])
 def test_bit_equal_for_any_number_of_threads(threads: int) -> None:
     one, many = make_trainer(torch.float32), make_trainer(torch.float32, threads)

@@ -1,7 +1,7 @@
 """No step on a GPU waits for it: what would make one wait is refused on the CPU, where both dispatch the same calls.
 
-Runs the trainer's PyTorch path through `render_gsplat`, as a scene on a GPU does. gsplat's own function is played by the
-reference renderer, whose calls are not looked at: gsplat's kernels take their place.
+Runs the trainer's PyTorch path through `render_gsplat`, as a scene on a GPU does. The reference renderer plays gsplat's
+own function, and its calls are not looked at: on a GPU they are kernels.
 """
 
 from __future__ import annotations
