@@ -1,9 +1,9 @@
 /* Fuzzes the rasteriser's C interface: scenes of any numbers, NaN and infinity among them, forward and backward; half
  * of the inputs align patches of such pictures, filter them, are the flow of a body, labels that are carried along flow,
- * or points of an object that is looked for.
+ * points of an object that is looked for, or frames with losses.
  *
  * With clang:  clang++ -g -O1 -fsanitize=fuzzer,address,undefined -DM4D_KERNELS=baseline -Iraster/include -Iraster/src \
- *                  tools/fuzz/raster.cpp raster/src/{raster,blend,align,align_kernels,image,labels,label_kernels,body,body_kernels,appearance}.cpp \
+ *                  tools/fuzz/raster.cpp raster/src/{raster,blend,align,align_kernels,image,labels,label_kernels,body,body_kernels,appearance,step,step_kernels}.cpp \
  *                  -pthread -o fuzz_raster
  * With gcc, which has no libFuzzer: tools/fuzz/raster.sh address|thread makes the inputs from a seed instead. */
 #include <cmath>
@@ -19,6 +19,7 @@
 #include "motion4d_image.h"
 #include "motion4d_labels.h"
 #include "motion4d_raster.h"
+#include "motion4d_step.h"
 
 namespace {
 
@@ -168,13 +169,42 @@ void look_for(Bytes &in) {
     m4d_evidence(&a);
 }
 
+/* A rendered frame of any values, smaller than a window of SSIM or not, against labels that exist. */
+void lose(Bytes &in) {
+    m4d_frame f{};
+    f.width = 1 + in.byte() % 24, f.height = 1 + in.byte() % 24, f.threads = in.byte() % 4;
+    f.channels = 1 + in.byte() % 4, f.appearance = in.byte() % 4 != 0, f.trusting = in.byte() % 2;
+    f.points = f.appearance ? in.byte() % 12 : 0;
+    f.features = f.appearance ? 4 + f.channels + (f.points ? 3 : 0) : f.channels;
+    f.rgb = f.mask = f.depth = f.track = f.confidence = 1.0, f.ssim = 0.2, f.confidence_color = 0.1;
+    f.fx = f.fy = in.real(5.0f, 60.0f), f.cx = in.real(0.0f, 24.0f), f.cy = in.real(0.0f, 24.0f);
+    for (double &value : f.T_other) value = in.real(-1.0f, 1.0f);
+    const size_t pixels = static_cast<size_t>(f.width * f.height), n = static_cast<size_t>(f.points);
+    const size_t width = static_cast<size_t>(f.features);
+    const auto rendered = in.reals(pixels * width, 0.0f, 1.0f), alpha = in.reals(pixels, 0.0f, 1.0f);
+    const auto depth_sum = in.reals(pixels, 0.0f, 3.0f), image = in.reals(3 * pixels, 0.0f, 1.0f);
+    const auto known = in.reals(pixels, 0.0f, 1.0f), depth = in.reals(pixels, 0.0f, 3.0f);
+    const auto source = in.reals(2 * n, -2.0f, 26.0f), target = in.reals(2 * n, -2.0f, 26.0f);
+    const auto weight = in.reals(n, 0.0f, 4.0f), means = in.reals(3 * pixels, 0.0f, 1.0f);
+    std::vector<int64_t> label(pixels);
+    for (int64_t &value : label) value = in.byte() % f.channels;
+    std::vector<float> scratch(12 * pixels), by_features(pixels * width), by_alpha(pixels), by_depth_sum(pixels);
+    f.rendered = rendered.data(), f.alpha = alpha.data(), f.depth_sum = depth_sum.data(), f.image = image.data();
+    f.label = f.label_there = label.data(), f.image_there = image.data(), f.known = known.data();
+    f.depth_m = f.depth_weight = depth.data(), f.scratch = scratch.data();
+    f.uv_source = source.data(), f.uv_target = target.data(), f.track_weight = weight.data();
+    if (f.width >= 7 && f.height >= 7) f.window_mean = f.window_square = means.data();
+    m4d_frame_gradients gradients{by_features.data(), by_alpha.data(), by_depth_sum.data(), {}};
+    m4d_frame_losses(&f, &gradients);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     Bytes in{data, size};
-    static void (*const others[])(Bytes &) = {align, filter, carry, look_for};
-    const uint8_t kind = in.byte() % 8;
-    if (kind < 4) {
+    static void (*const others[])(Bytes &) = {align, filter, carry, look_for, lose};
+    const uint8_t kind = in.byte() % 10;
+    if (kind < 5) {
         others[kind](in);
         return 0;
     }

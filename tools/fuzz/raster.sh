@@ -15,5 +15,5 @@ mkdir -p "$out"
 "${CXX:-g++}" -std=gnu++17 -g -O1 -fno-omit-frame-pointer "${flags[@]}" -DM4D_OWN_MAIN -DM4D_KERNELS=baseline \
     -I"$root/raster/include" -I"$root/raster/src" "$root/tools/fuzz/raster.cpp" "$root/raster/src/raster.cpp" \
     "$root/raster/src/blend.cpp" "$root/raster/src/align.cpp" "$root/raster/src/align_kernels.cpp" \
-    "$root"/raster/src/{image,labels,label_kernels,body,body_kernels,appearance}.cpp -pthread -o "$out/raster_$kind"
+    "$root"/raster/src/{image,labels,label_kernels,body,body_kernels,appearance,step,step_kernels}.cpp -pthread -o "$out/raster_$kind"
 MOTION4D_RASTER_ISA=baseline "$out/raster_$kind" "$runs" "$seed"
