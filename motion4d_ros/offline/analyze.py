@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
@@ -90,7 +91,8 @@ def _show(options: AnalyzeOptions) -> AbstractContextManager[LiveShow | None]:
 
 def _make_engine(config: Config) -> Motion4D:
     """The real one, imported only now: PyTorch takes seconds, and bad input should be told before."""
-    with _collection_paused():
+    first = "motion4d_ros.pipeline" not in sys.modules
+    with _collection_paused() if first else nullcontext():
         from motion4d_ros.pipeline import Motion4D
         from motion4d_ros.raster_library import load_library
 
@@ -102,7 +104,10 @@ def _make_engine(config: Config) -> Motion4D:
 
 @contextmanager
 def _collection_paused() -> Iterator[None]:
-    """Imports make hundreds of thousands of objects that stay: they are not searched for garbage, now or later."""
+    """Imports make hundreds of thousands of objects that stay: they are not searched for garbage, now or later.
+
+    Only for the first import: what an earlier analysis has left would stay, too.
+    """
     enabled = gc.isenabled()
     gc.disable()
     try:

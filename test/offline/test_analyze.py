@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import re
+import subprocess
+import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -361,3 +364,20 @@ def test_bad_queries_leave_nothing_behind(make_bag, topics, out, engine_double, 
         options = AnalyzeOptions(make_bag(), out, topics, queries=tmp_path / "q.npy")
         analyze(options, engine_factory=engine_double)
     assert not out.exists() and not out.parent.exists()
+
+
+def test_garbage_is_looked_for_again_once_an_engine_is_there() -> None:
+    """What the first import makes is left alone; what a second analysis finds in memory is not kept for good."""
+    words = """
+        import gc
+        from motion4d_ros.config import Config
+        from motion4d_ros.offline import analyze
+        analyze._make_engine(Config())
+        frozen = gc.get_freeze_count()
+        assert gc.isenabled() and frozen > 100_000, frozen
+        left = [[] for _ in range(1000)]
+        analyze._make_engine(Config())
+        assert gc.isenabled() and gc.get_freeze_count() <= frozen
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(words)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
