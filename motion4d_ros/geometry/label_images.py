@@ -65,16 +65,29 @@ class PackedLabels:
     @staticmethod
     def pack(labels: IntArray) -> PackedLabels:
         """Compresses (H, W) labels from `UNKNOWN_LABEL` to 65534."""
-        return PackedLabels(compress((labels - UNKNOWN_LABEL).astype(np.uint16)))
+        return PackedLabels(compress_labels((labels - UNKNOWN_LABEL).astype(np.uint16)))
 
     def unpack(self) -> NDArray[np.int32]:
         """(H, W) labels."""
         return decompress(self.png).astype(np.int32) + UNKNOWN_LABEL
 
 
+def compress_labels(labels: NDArray[np.uint16], effort: int = 1) -> bytes:
+    """An (H, W) label image as PNG, with an `effort` of 1 to 9.
+
+    Row filters, which help photographs, take three quarters of the time and hardly change the size of labels.
+    """
+    plain = [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE] if hasattr(cv2, "IMWRITE_PNG_FILTER") else []
+    return _png(labels, [cv2.IMWRITE_PNG_COMPRESSION, effort, *plain])  # OpenCV before 4.11 has no choice
+
+
 def compress(image: NDArray[np.uint16]) -> bytes:
     """An (H, W) image as PNG."""
-    ok, data = cv2.imencode(".png", image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+    return _png(image, [cv2.IMWRITE_PNG_COMPRESSION, 1])
+
+
+def _png(image: NDArray[np.uint16], options: list[int]) -> bytes:
+    ok, data = cv2.imencode(".png", image, options)
     if not ok:
         raise RuntimeError("OpenCV could not compress an image")
     return data.tobytes()

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from motion4d_ros.geometry.label_images import compress, decompress
+from motion4d_ros.geometry.label_images import compress, compress_labels, decompress
 from motion4d_ros.scene.bases import ArchivedPoses
 from motion4d_ros.types import FloatArray, IntArray
 
@@ -38,7 +38,8 @@ class ArchivedFrame:
         inverse = np.nan_to_num(inverse, nan=0.0, posinf=0.0)
         nearest = float(inverse.max()) or 1.0
         steps = np.rint(inverse / nearest * DEPTH_STEPS).astype(np.uint16)
-        return ArchivedFrame(index, stamp_ns, T_map_cam, compress(labels.astype(np.uint16)), compress(steps), nearest)
+        labels_png = compress_labels(labels.astype(np.uint16))
+        return ArchivedFrame(index, stamp_ns, T_map_cam, labels_png, compress(steps), nearest)
 
     def labels(self) -> NDArray[np.uint16]:
         """(H, W) object ids."""

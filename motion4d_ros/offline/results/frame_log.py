@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from motion4d_ros.files import write_bytes
+from motion4d_ros.geometry.label_images import compress_labels
 from motion4d_ros.offline.trajectory import format_tum
 from motion4d_ros.types import Estimate, FloatArray, Frame, ObjectState, Scale, Stage, TrackedPoints
 from motion4d_ros.viewer.drawn import PICTURE_QUALITY, small_picture
@@ -134,9 +135,7 @@ class FrameLog:
 
 def write_labels(path: Path, labels: NDArray[np.uint16]) -> None:
     """Writes a label image (fast compression: it may be replaced soon)."""
-    good, data = cv2.imencode(".png", np.asarray(labels, np.uint16), [cv2.IMWRITE_PNG_COMPRESSION, 3])
-    assert good, "OpenCV always encodes 16-bit PNG"
-    write_bytes(path, data.tobytes())
+    write_bytes(path, compress_labels(np.asarray(labels, np.uint16), effort=3))
 
 
 def write_jpeg(path: Path, bgr: NDArray[np.uint8] | cv2.typing.MatLike, quality: int) -> int:
