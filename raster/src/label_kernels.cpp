@@ -4,6 +4,8 @@
 #include "labels.h"
 
 #include <algorithm>
+#include <cmath>
+#include <vector>
 
 #define M4D_JOIN(a, b) a##b
 #define M4D_FUNCTION(isa) M4D_JOIN(label_kernels_, isa)
@@ -115,36 +117,95 @@ void differences(const m4d_label_question &q, const uint32_t *look, const Corner
     }
 }
 
-void say(const m4d_label_question &q, const int32_t *label, const Corners &corners, const float *worth, int count,
-         float *said) {
-    const int labels = q.labels;
+// The entries of some pixels, a row of them for each.
+struct Entries {
+    int row;  // most of a pixel
+    std::vector<uint16_t> rater, named;
+    std::vector<float> weight;
+    int32_t many[kBlock];
+
+    explicit Entries(int most) : row(most), rater(kBlock * most), named(kBlock * most), weight(kBlock * most) {}
+
+    void clear(int count) { std::fill_n(many, count, 0); }
+    // Adds what a rater names; labels that it has named before, from entry `from` on, become worth more.
+    void add(int i, int from, int by, int32_t label, float worth) {
+        const int64_t at = static_cast<int64_t>(i) * row;
+        for (int e = from; e < many[i]; ++e)
+            if (named[at + e] == label) {
+                weight[at + e] += worth;
+                return;
+            }
+        if (!(worth > 0)) return;
+        const int64_t last = at + many[i]++;
+        rater[last] = static_cast<uint16_t>(by), named[last] = static_cast<uint16_t>(label), weight[last] = worth;
+    }
+};
+
+void say(const int32_t *label, const Corners &corners, const float *worth, int count, int by, Entries &entries) {
     int32_t number[4][kBlock];
     for (int j = 0; j < 4; ++j)
         for (int i = 0; i < count; ++i) number[j][i] = label[corners.at[j][i]];
-    for (int64_t k = 0; k < static_cast<int64_t>(count) * labels; ++k) said[k] = 0.0f;
-    for (int i = 0; i < count; ++i, said += labels) {
+    for (int i = 0; i < count; ++i) {
         const int32_t a = number[0][i], b = number[1][i], c = number[2][i], d = number[3][i];
+        const int from = entries.many[i];
         if (a == b && a == c && a == d) {
-            if (a >= 0) said[a] = worth[i];
+            if (a >= 0) entries.add(i, from, by, a, worth[i]);
             continue;
         }
         int32_t share[4];
         corners.shares(i, share);
         for (int j = 0; j < 4; ++j)
-            if (number[j][i] >= 0) said[number[j][i]] += worth[i] * (static_cast<float>(share[j]) * (1.0f / 1024));
+            if (number[j][i] >= 0)
+                entries.add(i, from, by, number[j][i], worth[i] * (static_cast<float>(share[j]) * (1.0f / 1024)));
+    }
+}
+
+// What the scene shows at some pixels: the labels with the largest shares.
+void show(const m4d_label_question &q, int64_t first, int count, Entries &entries) {
+    const m4d_label_scene &s = *q.scene;
+    const float across = static_cast<float>(static_cast<double>(s.width) / q.width);
+    const float down = static_cast<float>(static_cast<double>(s.height) / q.height);
+    float u[kBlock], v[kBlock];
+    for (int i = 0; i < count; ++i) {
+        const int32_t pixel = q.pixels[first + i], y = pixel / q.width;
+        u[i] = (static_cast<float>(pixel - y * q.width) + 0.5f) * across - 0.5f;
+        v[i] = (static_cast<float>(y) + 0.5f) * down - 0.5f;
+    }
+    Corners corners;
+    corners.find(u, v, count, s.height, s.width);
+    std::vector<float> sum(q.labels);
+    for (int i = 0; i < count; ++i) {
+        int32_t share[4];
+        corners.shares(i, share);
+        std::fill(sum.begin(), sum.end(), 0.0f);
+        const float *at[4];
+        for (int j = 0; j < 4; ++j) at[j] = s.share + static_cast<int64_t>(corners.at[j][i]) * s.channels;
+        for (int c = 0; c < s.channels; ++c) {
+            float value = 0;
+            for (int j = 0; j < 4; ++j) value += static_cast<float>(share[j]) * (1.0f / 1024) * at[j][c];
+            sum[s.number[c]] += value;
+        }
+        for (int n = 0; n < M4D_SCENE_LABELS; ++n) {
+            const auto most = std::max_element(sum.begin(), sum.end());
+            if (!(*most > 0)) break;
+            entries.add(i, entries.many[i], q.links + 1, static_cast<int32_t>(most - sum.begin()), *most);
+            *most = 0;
+        }
     }
 }
 
 void opinions(const m4d_label_question &q, int64_t begin, int64_t end) {
     Walk walk;
     Corners there;
+    const int row = 4 * (q.links + 1) + M4D_SCENE_LABELS;
+    Entries entries(row);
+    int64_t out = begin * row;
     for (int64_t first = begin; first < end; first += kBlock) {
         const int count = static_cast<int>(std::min<int64_t>(kBlock, end - first));
-        float *own = q.said + first * q.labels;
-        std::fill_n(own, static_cast<int64_t>(count) * q.labels, 0.0f);
+        entries.clear(count);
         for (int i = 0; i < count; ++i) {
             const int32_t number = q.label[q.pixels[first + i]];
-            if (number >= 0) own[static_cast<int64_t>(i) * q.labels + number] = 1.0f;
+            if (number >= 0) entries.add(i, 0, 0, number, 1.0f);
         }
         for (int32_t l = 0; l < q.links; ++l) {
             const m4d_label_link &link = q.link[l];
@@ -155,7 +216,16 @@ void opinions(const m4d_label_question &q, int64_t begin, int64_t end) {
             differences(q, link.look, there, first, count, unlike);
             float worth[kBlock];
             for (int i = 0; i < count; ++i) worth[i] = walk.worth[i] * q.alike[unlike[i]];
-            say(q, link.label, there, worth, count, q.said + ((l + int64_t{1}) * q.count + first) * q.labels);
+            say(link.label, there, worth, count, l + 1, entries);
+        }
+        if (q.scene) show(q, first, count, entries);
+        for (int i = 0; i < count; ++i) {
+            const int64_t from = static_cast<int64_t>(i) * row;
+            const int32_t many = q.many[first + i] = entries.many[i];
+            std::copy_n(&entries.rater[from], many, q.rater + out);
+            std::copy_n(&entries.named[from], many, q.named + out);
+            std::copy_n(&entries.weight[from], many, q.weight + out);
+            out += many;
         }
     }
 }
@@ -176,22 +246,71 @@ void seen(const m4d_label_question &q, uint8_t *out, int64_t begin, int64_t end)
     }
 }
 
-void shares(const m4d_label_sums &s, int64_t begin, int64_t end) {
-    for (int64_t first = begin; first < end; first += kBlock) {
-        const int64_t from = first * s.labels, to = std::min<int64_t>(first + kBlock, end) * s.labels;
-        float *sum = s.shares;
-        for (int64_t j = from; j < to; ++j) sum[j] = 0.0f;
-        for (int32_t r = 0; r < s.raters; ++r) {
-            const float *said = s.said[r], weight = s.weight[r];
-            for (int64_t j = from; j < to; ++j) sum[j] += weight * said[j];
+void shares(const m4d_label_said &s, const m4d_label_shares &out, int64_t begin, int64_t end) {
+    std::vector<float> sum(s.labels, 0.0f);
+    std::vector<uint16_t> found;
+    int64_t to = s.start[begin] + begin;
+    for (int64_t i = begin; i < end; ++i) {
+        found.assign(1, 0);
+        for (int64_t e = s.start[i]; e < s.start[i + 1]; ++e) {
+            if (std::find(found.begin(), found.end(), s.named[e]) == found.end()) found.push_back(s.named[e]);
+            sum[s.named[e]] += out.worth[s.rater[e]] * s.weight[e];
         }
-        for (int64_t j = from; s.rendered && j < to; ++j) sum[j] += s.rendered[j];
-        for (int64_t i = first; i < to / s.labels; ++i) {
-            float *share = sum + i * s.labels, total = 0.0f, most = 0.0f;
-            for (int k = 0; k < s.labels; ++k) total += share[k];
-            if (!(total > 0)) share[0] = total = 1.0f;  // nobody says anything
-            for (int k = 0; k < s.labels; ++k) share[k] /= total, most = std::max(most, share[k]);
-            s.largest[i] = most;
+        std::sort(found.begin(), found.end());
+        float total = 0.0f;
+        for (const uint16_t label : found) total += sum[label];
+        if (!(total > 0)) sum[0] = total = 1.0f;  // nobody says anything
+        for (const uint16_t label : found) {
+            out.possible[to] = label, out.share[to++] = sum[label] / total;
+            sum[label] = 0.0f;
+        }
+        out.many[i] = static_cast<int32_t>(found.size());
+    }
+}
+
+void judge(const m4d_label_said &s, const m4d_label_values &labels, const float *worth, const float *const *likelihood,
+           int32_t unheard, int32_t normalised, int64_t begin, int64_t end) {
+    std::vector<int64_t> heard(s.labels, -1);  // the last pixel about which a label was named
+    for (int64_t i = begin; i < end; ++i) {
+        const int64_t from = labels.first[i];
+        const int many = static_cast<int>(labels.first[i + 1] - from);
+        const uint16_t *possible = labels.possible + from;
+        float *value = labels.value + from;
+        std::fill_n(value, many, 0.0f);
+        bool silence = true;
+        for (int64_t e = s.start[i]; e < s.start[i + 1]; ++e) {
+            const int rater = s.rater[e];
+            if (rater == unheard) continue;
+            silence = false;
+            heard[s.named[e]] = i;
+            const float word = worth[rater] * s.weight[e];
+            const float *of = likelihood[rater] + s.named[e];
+            for (int k = 0; k < many; ++k) value[k] += word * of[static_cast<int64_t>(possible[k]) * s.labels];
+        }
+        if (silence) heard[0] = i;
+        if (!normalised) continue;
+        float most = -INFINITY, total = 0.0f;
+        for (int k = 0; k < many; ++k)
+            if (heard[possible[k]] == i) most = std::max(most, value[k]);
+        for (int k = 0; k < many; ++k) {
+            value[k] = heard[possible[k]] == i ? std::exp(value[k] - most) : 0.0f;
+            total += value[k];
+        }
+        for (int k = 0; k < many; ++k) value[k] /= total;
+    }
+}
+
+void count(const m4d_label_said &s, const m4d_label_values &labels, double *const *counts) {
+    for (int64_t i = 0; i < s.count; ++i) {
+        const int64_t from = labels.first[i];
+        const int many = static_cast<int>(labels.first[i + 1] - from);
+        for (int64_t e = s.start[i]; e < s.start[i + 1]; ++e) {
+            double *to = counts[s.rater[e]];
+            if (!to) continue;
+            to += s.named[e];
+            for (int k = 0; k < many; ++k)
+                to[static_cast<int64_t>(labels.possible[from + k]) * s.labels] +=
+                    static_cast<double>(labels.value[from + k]) * s.weight[e];
         }
     }
 }
@@ -199,6 +318,6 @@ void shares(const m4d_label_sums &s, int64_t begin, int64_t end) {
 }  // namespace
 
 const m4d::LabelKernels &m4d::M4D_FUNCTION(M4D_KERNELS)() {
-    static const LabelKernels kernels = {opinions, seen, shares};
+    static const LabelKernels kernels = {opinions, seen, shares, judge, count};
     return kernels;
 }

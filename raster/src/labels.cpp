@@ -11,8 +11,6 @@
 namespace m4d {
 namespace {
 
-constexpr int64_t kPiece = 4096;  // pixels in one piece of work
-
 const LabelKernels &kernels() {
     switch (instruction_set()) {
 #ifdef M4D_HAVE_AVX512
@@ -27,8 +25,8 @@ const LabelKernels &kernels() {
 
 template <class Job>
 void in_pieces(int64_t count, int32_t threads, const Job &job) {
-    parallel_for((count + kPiece - 1) / kPiece, threads > 0 ? threads : usable_cpus(),
-                 [&](int64_t piece, int) { job(piece * kPiece, std::min(count, (piece + 1) * kPiece)); });
+    parallel_for((count + kLabelPiece - 1) / kLabelPiece, threads > 0 ? threads : usable_cpus(),
+                 [&](int64_t piece, int) { job(piece * kLabelPiece, std::min(count, (piece + 1) * kLabelPiece)); });
 }
 
 }  // namespace
@@ -48,8 +46,21 @@ void m4d_label_seen(const m4d_label_question *question, uint8_t *seen) {
                    [&](int64_t begin, int64_t end) { kernel.seen(*question, seen, begin, end); });
 }
 
-void m4d_label_shares(const m4d_label_sums *sums) {
+void m4d_label_share(const m4d_label_said *said, const m4d_label_shares *shares) {
     const m4d::LabelKernels &kernel = m4d::kernels();
-    m4d::in_pieces(sums->count, sums->threads, [&](int64_t begin, int64_t end) { kernel.shares(*sums, begin, end); });
+    m4d::in_pieces(said->count, said->threads,
+                   [&](int64_t begin, int64_t end) { kernel.shares(*said, *shares, begin, end); });
+}
+
+void m4d_label_judge(const m4d_label_said *said, const m4d_label_values *labels, const float *worth,
+                     const float *const *likelihood, int32_t unheard, int32_t normalised) {
+    const m4d::LabelKernels &kernel = m4d::kernels();
+    m4d::in_pieces(said->count, said->threads, [&](int64_t begin, int64_t end) {
+        kernel.judge(*said, *labels, worth, likelihood, unheard, normalised, begin, end);
+    });
+}
+
+void m4d_label_count(const m4d_label_said *said, const m4d_label_values *labels, double *const *counts) {
+    m4d::kernels().count(*said, *labels, counts);
 }
 }

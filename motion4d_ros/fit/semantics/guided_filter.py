@@ -30,14 +30,18 @@ class GuidedFilter:
             covariance.append(entry + np.float32(epsilon) if i == j else entry)
         self._inverse = _symmetric_inverse(covariance)
 
-    def __call__(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(H, W) the filtered image."""
+    def __call__(self, image: NDArray[np.float32], box: tuple[slice, slice] | None = None) -> NDArray[np.float32]:
+        """(h, w) the filtered image; it covers the `box` of the guide, or all of it. A box makes no difference to an
+        image that is 0 outside it, and along its borders over twice the windows' radius.
+        """
+        here = box or (slice(None), slice(None))
+        guide, means = [g[here] for g in self._guide], [m[here] for m in self._mean]
         mean = self._box(image)
-        x, y, z = (self._box(g * image) - m * mean for g, m in zip(self._guide, self._mean, strict=True))
-        xx, xy, xz, yy, yz, zz = self._inverse
+        x, y, z = (self._box(g * image) - m * mean for g, m in zip(guide, means, strict=True))
+        xx, xy, xz, yy, yz, zz = (entry[here] for entry in self._inverse)
         slope = [xx * x + xy * y + xz * z, xy * x + yy * y + yz * z, xz * x + yz * y + zz * z]
-        offset = mean - _dot(slope, self._mean)
-        return _dot([self._box(part) for part in slope], self._guide) + self._box(offset)
+        offset = mean - _dot(slope, means)
+        return _dot([self._box(part) for part in slope], guide) + self._box(offset)
 
     def _box(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(cv2.blur(image, self._window, borderType=cv2.BORDER_REFLECT), np.float32)

@@ -30,13 +30,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from motion4d_ros.fit.semantics.native_opinions import summed
-from motion4d_ros.types import BoolArray, FloatArray
+from motion4d_ros.fit.semantics.native_opinions import counted, judged, shares
+from motion4d_ros.fit.semantics.sparse_labels import LabelValues, Said
+from motion4d_ros.types import BoolArray, FloatArray, IntArray
 
 ROUNDS = 3  # of EM; the third changes less than .001 J
 PRIOR_PIXELS = 100.0  # pixels' worth of trust in the pooled confusion when a frame's own is counted
@@ -49,52 +51,73 @@ CONCLUDED = -2  # rater: what was concluded about a frame that has been fitted
 
 
 @dataclass(frozen=True)
-class Opinion:
-    """What one rater says about n pixels."""
+class Rater:
+    """A mask that is asked about the pixels of a frame."""
 
-    rater: int  # index of the frame whose mask it is, or CONCLUDED
+    index: int  # of the frame whose mask it is, or CONCLUDED
     lag: int  # frames between that frame and the one that is judged; 0 is the frame's own mask
-    said: NDArray[np.float32]  # (n, K) weight times share of each label; all 0 where nothing is said
-    agreed: NDArray[np.float64] | None = None  # (K, K) what it says, by label, of other pixels: not disputed ones
+
+
+@dataclass(frozen=True)
+class Agreed:
+    """What is said of other pixels, which are not disputed: weight of each combination, (m,) each."""
+
+    rater: NDArray[np.intp]
+    truth: NDArray[np.intp]
+    said: NDArray[np.intp]
+    weight: FloatArray
+
+    def add_to(self, counts: Mapping[int, FloatArray]) -> None:
+        """Adds to counts (K, K) of raters, by number."""
+        for rater, matrix in counts.items():
+            here = self.rater == rater
+            matrix[self.truth[here], self.said[here]] += self.weight[here]
 
 
 @dataclass(frozen=True)
 class Evidence:
     """All that is said about n pixels of one frame."""
 
-    opinions: list[Opinion]
-    rendered: NDArray[np.float32] | None = None  # (n, K) labels of the scene, in [0, 1]
+    raters: Sequence[Rater]  # by number
+    said: Said  # by the raters; and by the scene, whose number is the one after theirs, if it `is_shown`
+    is_shown: bool = False
+    agreed: Agreed | None = None
 
     @property
     def frame(self) -> int:
         """Index of the frame, as its own mask has it."""
-        return next((opinion.rater for opinion in self.opinions if opinion.lag == 0), CONCLUDED)
+        return next((rater.index for rater in self.raters if rater.lag == 0), CONCLUDED)
 
-    def shares(self, labels: int) -> NDArray[np.float32]:
-        """(n, K) of what is said, shares of each of K labels: where EM starts."""
-        return self.shares_and_largest(labels)[0]
+    @property
+    def scene(self) -> int:
+        """The number of the scene."""
+        return len(self.raters)
 
-    def shares_and_largest(self, labels: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """As :meth:`shares`, and the (n,) largest share of every pixel; background where nobody says anything."""
-        said = [opinion.said for opinion in self.opinions]
-        return summed(said, [START_DECAY**opinion.lag for opinion in self.opinions], self.rendered)
+    def shares(self) -> LabelValues:
+        """Shares of the labels in what is said: where EM starts; background where nobody says anything."""
+        return shares(self.said, [*(START_DECAY**rater.lag for rater in self.raters), *[1.0] * self.is_shown])
 
-    def unaided(self) -> Evidence:
-        """The same without the scene."""
-        return Evidence(self.opinions)
-
-    def split(self, shares: NDArray[np.float32], largest: NDArray[np.float32]) -> tuple[Evidence, BoolArray]:
-        """What is said about the disputed ones of the pixels, and (n,) which these are, by the `shares` (n, K) and the
-        `largest` (n,) of each; of the others that are no background, every rater's words are counted.
+    def split(self, told: LabelValues) -> tuple[Evidence, BoolArray]:
+        """What is said about the disputed ones of the pixels, and (n,) which these are, by the shares that are `told`;
+        of the others that are no background, every rater's words are counted.
         """
-        is_disputed = largest < CERTAIN
-        disputed, agreed = np.flatnonzero(is_disputed), np.flatnonzero(~is_disputed & (shares[:, 0] <= 1 - CERTAIN))
-        truth = np.eye(shares.shape[1], dtype=np.float32)[shares[agreed].argmax(1)].T
-        opinions = [
-            Opinion(one.rater, one.lag, one.said[disputed], (truth @ one.said[agreed]).astype(np.float64))
-            for one in self.opinions
-        ]
-        return Evidence(opinions, None if self.rendered is None else self.rendered[disputed]), is_disputed
+        is_disputed = told.largest() < CERTAIN
+        is_agreed = ~is_disputed & (told.background() <= 1 - CERTAIN)
+        agreed = self.said.take(is_agreed)
+        truth = told.best()[is_agreed].astype(np.intp)[agreed.pixel_of()]
+        counts = _combined(agreed.rater.astype(np.intp), truth, agreed.named.astype(np.intp), agreed.weight)
+        return Evidence(self.raters, self.said.take(is_disputed), self.is_shown, counts), is_disputed
+
+
+def _combined(
+    rater: NDArray[np.intp], truth: NDArray[np.intp], said: NDArray[np.intp], weight: NDArray[np.float32]
+) -> Agreed:
+    """Sums of the weights (m,) of the same rater, truth and word."""
+    shape = [int(each.max(initial=0)) + 1 for each in (rater, truth, said)]
+    place = np.ravel_multi_index((rater, truth, said), shape)
+    total = np.bincount(place, weight)
+    found = np.flatnonzero(total)
+    return Agreed(*np.unravel_index(found, shape), total[found])
 
 
 @dataclass
@@ -117,13 +140,13 @@ class Reliability:
 
     def of_scene(self, evidence: Evidence) -> NDArray[np.float32]:
         """The log-likelihoods of the scene as rendered in the frame that the evidence is about."""
-        assert self.rendered is not None
-        return self.scenes.get(evidence.frame, self.rendered)
+        assert self.pooled is not None
+        return self.scenes.get(evidence.frame, self.pooled if self.rendered is None else self.rendered)
 
-    def worths(self, opinions: Sequence[Opinion]) -> NDArray[np.float32]:
-        """What each of some opinions is worth by its distance in frames."""
+    def worths(self, raters: Sequence[Rater]) -> list[float]:
+        """What each of some raters is worth by its distance in frames."""
         last = len(self.lags) - 1
-        return np.array([self.lags[min(opinion.lag, last)] for opinion in opinions], np.float32)
+        return [float(self.lags[min(rater.lag, last)]) for rater in raters]
 
     def relabelled(self, before: Sequence[int], now: Sequence[int]) -> Reliability:
         """The same for other labels; of new ones, raters are believed as of those that are known, on average."""
@@ -131,17 +154,15 @@ class Reliability:
             return Reliability()
         if list(before) == list(now):
             return self
-        order = [before.index(name) if name in before else -1 for name in now]
+        kept = [name for name in now if name in before]
+        old_at, new_at = [before.index(name) for name in kept], [now.index(name) for name in kept]
 
         def extended(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
             old = np.exp(matrix)
             right = float(np.diag(old)[1:].mean()) if len(old) > 1 else 0.5
             new = np.full((len(now), len(now)), (1 - right) / max(1, len(now) - 1))
             np.fill_diagonal(new, right)
-            for i, a in enumerate(order):
-                for j, b in enumerate(order):
-                    if a >= 0 and b >= 0:
-                        new[i, j] = old[a, b]
+            new[np.ix_(new_at, new_at)] = old[np.ix_(old_at, old_at)]
             return _log(_rows(new))
 
         return Reliability(
@@ -156,73 +177,86 @@ class Reliability:
 
 def estimate(
     evidence: Mapping[int, Evidence], labels: int, rounds: int = ROUNDS
-) -> tuple[dict[int, NDArray[np.float32]], Reliability]:
-    """Posterior (n, K) of every frame by its index, and what the raters proved to be worth; K = `labels`.
+) -> tuple[dict[int, LabelValues], Reliability]:
+    """Posterior of every frame's pixels by its index, and what the raters proved to be worth; there are K = `labels`.
 
     A label that nobody says about a pixel has no share in it.
     """
-    posterior = {index: one.shares(labels) for index, one in evidence.items()}
-    possible = {index: shares > 0 for index, shares in posterior.items()}
-    counted = {index: _counts(shares) for index, shares in posterior.items()}
+    posterior = {index: one.shares() for index, one in evidence.items()}
     reliability = Reliability()
     for _ in range(rounds):
-        unaided = _unaided(evidence, reliability, posterior)
-        reliability = _reliability(evidence, posterior, unaided, counted, labels)
-        reliability.scene_weight = _scene_weight(evidence, reliability, possible, counted)
-        posterior = {index: judge(one, reliability, possible[index]) for index, one in evidence.items()}
+        reliability = _reliability(evidence, posterior, reliability, labels)
+        reliability.scene_weight = _scene_weight(evidence, posterior, reliability)
+        posterior = {index: judge(one, reliability, posterior[index]) for index, one in evidence.items()}
     return posterior, reliability
 
 
-def judge(evidence: Evidence, reliability: Reliability, possible: BoolArray | None = None) -> NDArray[np.float32]:
-    """(n, K) posterior of one frame's pixels by raters of known `reliability`; `possible` (n, K) labels only."""
-    assert reliability.pooled is not None
-    labels = len(reliability.pooled)
-    if possible is None:
-        possible = evidence.shares(labels) > 0
-    total = np.zeros(possible.shape, np.float32)
-    for opinion, worth in zip(evidence.opinions, reliability.worths(evidence.opinions), strict=True):
-        total += (worth * opinion.said) @ reliability.of(opinion.rater).T
-    if evidence.rendered is not None and reliability.rendered is not None:
-        total += np.float32(reliability.scene_weight) * (evidence.rendered @ reliability.of_scene(evidence).T)
-    total[~possible] = -np.inf
-    total -= _largest(total)[:, None]
-    np.exp(total, out=total)
-    return total / _row_sums(total)[:, None]
+def judge(evidence: Evidence, reliability: Reliability, possible: LabelValues | None = None) -> LabelValues:
+    """Posterior of one frame's pixels by raters of known `reliability`; `possible` labels, if these are known."""
+    words = [*reliability.worths(evidence.raters), *[reliability.scene_weight] * evidence.is_shown]
+    return judged(evidence.said, possible or evidence.shares(), words, _likelihoods(evidence, reliability))
+
+
+def _unaided(evidence: Evidence, reliability: Reliability, possible: LabelValues) -> LabelValues:
+    """What the masks say without the scene: the scene is not to be judged by what it has said itself."""
+    words = [*reliability.worths(evidence.raters), *[0.0] * evidence.is_shown]
+    likelihoods = _likelihoods(evidence, reliability)
+    return judged(evidence.said, possible, words, likelihoods, unheard=evidence.scene)
+
+
+def _likelihoods(evidence: Evidence, reliability: Reliability) -> list[NDArray[np.float32]]:
+    """Log-likelihoods of all raters, and of the scene where it is shown, by number."""
+    masks = [reliability.of(rater.index) for rater in evidence.raters]
+    return [*masks, *[reliability.of_scene(evidence)] * evidence.is_shown]
 
 
 def _scene_weight(
-    evidence: Mapping[int, Evidence],
-    reliability: Reliability,
-    possible: Mapping[int, BoolArray],
-    counted: Mapping[int, BoolArray],
+    evidence: Mapping[int, Evidence], possible: Mapping[int, LabelValues], reliability: Reliability
 ) -> float:
     """How much the scene's word weighs beside one of a mask, at most as all masks together: the ratio of the weights
     with which the masks of other frames and the scene predict best what a frame's own mask says (logistic regression).
     """
-    if reliability.rendered is None:
+    asked = {i: one for i, one in evidence.items() if one.is_shown and any(not rater.lag for rater in one.raters)}
+    if reliability.rendered is None or not asked:
         return 1.0
-    step = max(1, sum(int(counted[index].sum()) for index in evidence) // MOST_PIXELS)
-    features, said, open_to = [], [], []  # (n, K, 2) log-likelihoods by masks and scene, (n, K), (n, K)
-    everybody = [1.0]  # worth of all masks of a frame
-    for index, one in evidence.items():
-        own = next((opinion for opinion in one.opinions if opinion.lag == 0), None)
-        if one.rendered is None or own is None:
-            continue
-        rows = np.flatnonzero(counted[index])[::step]
-        worths = reliability.worths(one.opinions)
-        masks = np.zeros((len(rows), len(reliability.rendered)), np.float32)
-        for opinion, worth in zip(one.opinions, worths, strict=True):
-            if opinion.lag > 0:
-                masks += (worth * opinion.said[rows]) @ reliability.of(opinion.rater).T
-        features.append(np.stack([masks, one.rendered[rows] @ reliability.of_scene(one).T], -1))
-        said.append(own.said[rows])
-        open_to.append(possible[index][rows])
-        everybody.append(float(worths.sum()))
-    if not sum(map(len, said)):
+    step = max(1, sum(one.said.pixels for one in evidence.values()) // MOST_PIXELS)
+    rows = [_predicted(one, reliability, possible[index], step) for index, one in asked.items()]
+    if not sum(len(features) for features, _, _ in rows):
         return 1.0
-    by_masks, by_scene = _weights(np.concatenate(features), np.concatenate(said), np.concatenate(open_to))
-    most = max(everybody)
+    slots = max(features.shape[1] for features, _, _ in rows)
+    by_masks, by_scene = _weights(*(np.concatenate([_padded(one[k], slots) for one in rows]) for k in range(3)))
+    most = max([1.0, *(sum(reliability.worths(one.raters)) for one in asked.values())])  # worth of all masks of a frame
     return by_scene / by_masks if by_scene < most * by_masks else most
+
+
+def _predicted(
+    evidence: Evidence, reliability: Reliability, possible: LabelValues, step: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], BoolArray]:
+    """Of every `step`th pixel, for each of its possible labels: log-likelihoods by the masks of other frames and by the
+    scene (n, S, 2), whether the frame's own mask says it, whether anybody does, (n, S) both.
+    """
+    chosen = np.arange(evidence.said.pixels) % step == 0
+    said, labels = evidence.said.take(chosen), possible.take(chosen)
+    others = [worth if rater.lag else 0.0 for worth, rater in zip(
+        reliability.worths(evidence.raters), evidence.raters, strict=True)]
+    likelihoods = _likelihoods(evidence, reliability)
+    pixel = labels.pixel_of()
+    slot = np.arange(len(pixel)) - labels.first[pixel]
+    shape = (said.pixels, int(np.diff(labels.first).max(initial=0)))
+    features, own, is_open = np.zeros((*shape, 2), np.float32), np.zeros(shape, np.float32), np.zeros(shape, bool)
+    for k, words in enumerate([[*others, 0.0], [0.0] * len(others) + [1.0]]):
+        features[pixel, slot, k] = judged(said, labels, words, likelihoods, normalised=False).value
+    is_own = said.rater == next(number for number, rater in enumerate(evidence.raters) if rater.lag == 0)
+    called: IntArray = np.full(said.pixels, -1)
+    called[said.pixel_of()[is_own]] = said.named[is_own]
+    own[pixel, slot] = labels.possible == called[pixel]
+    is_open[pixel, slot] = shares(said, [1.0] * said.raters).value > 0
+    return features, own, is_open
+
+
+def _padded(rows: NDArray[Any], slots: int) -> NDArray[Any]:
+    """(n, slots, ...) of (n, S, ...): zeros after the S that there are."""
+    return np.pad(rows, [(0, 0), (0, slots - rows.shape[1]), *[(0, 0)] * (rows.ndim - 2)])
 
 
 def _weights(features: NDArray[np.float32], said: NDArray[np.float32], possible: BoolArray) -> FloatArray:
@@ -252,44 +286,27 @@ def _weights(features: NDArray[np.float32], said: NDArray[np.float32], possible:
     return np.asarray(found.x, float)
 
 
-def _unaided(
-    evidence: Mapping[int, Evidence], reliability: Reliability, posterior: Mapping[int, NDArray[np.float32]]
-) -> Mapping[int, NDArray[np.float32]]:
-    """What the masks say without the scene: the scene is not to be judged by what it has said itself."""
-    if reliability.pooled is None:
-        return posterior
-    return {index: judge(one.unaided(), reliability) for index, one in evidence.items() if one.rendered is not None}
-
-
-def _counts(shares: NDArray[np.float32]) -> BoolArray:
-    """(n,) pixels on which confusion is counted: those that are disputed or seen as an object."""
-    return (_largest(shares) < CERTAIN) | (shares.argmax(1) > 0)
-
-
 def _reliability(
-    evidence: Mapping[int, Evidence],
-    posterior: Mapping[int, NDArray[np.float32]],
-    unaided: Mapping[int, NDArray[np.float32]],
-    counted: Mapping[int, BoolArray],
-    labels: int,
+    evidence: Mapping[int, Evidence], posterior: Mapping[int, LabelValues], before: Reliability, labels: int
 ) -> Reliability:
-    """The M step: confusion and the worth of distance, from the (n,) pixels `counted` and those that are agreed."""
-    longest = max((o.lag for one in evidence.values() for o in one.opinions), default=0)
-    own: dict[int, NDArray[np.float64]] = {}
+    """The M step: confusion and the worth of distance. The scene is compared with what masks say without it, with what
+    was known `before`.
+    """
+    longest = max((rater.lag for one in evidence.values() for rater in one.raters), default=0)
+    own: dict[int, FloatArray] = {}
     by_lag = np.zeros((longest + 1, labels, labels))
-    scenes: dict[int, NDArray[np.float64]] = {}
+    scenes: dict[int, FloatArray] = {}
     for index, one in evidence.items():
-        here = slice(None) if counted[index].all() else counted[index]
-        truth = posterior[index][here].T
-        for opinion in one.opinions:
-            counts = (truth @ opinion.said[here]).astype(np.float64)
-            if opinion.agreed is not None:
-                counts += opinion.agreed
-            by_lag[opinion.lag] += counts
-            if opinion.lag == 0:
-                own[opinion.rater] = counts
-        if one.rendered is not None:
-            scenes[one.frame] = (unaided[index][here].T @ one.rendered[here]).astype(np.float64)
+        by_number = counted(one.said, posterior[index], [True] * len(one.raters) + [False] * one.is_shown)
+        if one.agreed is not None:
+            one.agreed.add_to(by_number)
+        for number, rater in enumerate(one.raters):
+            by_lag[rater.lag] += by_number[number]
+            if rater.lag == 0:
+                own[rater.index] = by_number[number]
+        if one.is_shown:
+            alone = posterior[index] if before.pooled is None else _unaided(one, before, posterior[index])
+            scenes[one.frame] = counted(one.said, alone, [False] * len(one.raters) + [True])[one.scene]
     pooled = _rows(by_lag[0] + np.eye(labels))
     rendered = _rows(sum(scenes.values(), PRIOR_PIXELS * np.eye(labels)))
     left = np.array([information(counts) for counts in by_lag])
@@ -319,22 +336,6 @@ def information(counts: NDArray[np.float64]) -> float:
     independent = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
     seen = joint > 0
     return float((joint[seen] * np.log(joint[seen] / independent[seen])).sum())
-
-
-def _row_sums(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(n,) sums of (n, K) values, K small: column by column NumPy is five times faster than row by row."""
-    result = values[:, 0].copy()
-    for k in range(1, values.shape[1]):
-        result += values[:, k]
-    return result
-
-
-def _largest(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(n,) the largest of every row of (n, K) values; see `_row_sums`."""
-    result = values[:, 0].copy()
-    for k in range(1, values.shape[1]):
-        np.maximum(result, values[:, k], out=result)
-    return result
 
 
 def _rows(counts: NDArray[np.float64]) -> NDArray[np.float64]:

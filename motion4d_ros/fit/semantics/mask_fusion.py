@@ -8,7 +8,7 @@ along the edges of the picture, and its mode is what is published, at the input'
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 from motion4d_ros.config import MasksConfig
 from motion4d_ros.fit.optimisation.trainer import View
 from motion4d_ros.fit.semantics.guided_filter import GuidedFilter
-from motion4d_ros.fit.semantics.label_posterior import CONCLUDED, Evidence, Opinion, Reliability, estimate, judge
-from motion4d_ros.fit.semantics.native_opinions import SILENT, Link, leads_to_label, opinions, packed
+from motion4d_ros.fit.semantics.label_posterior import CONCLUDED, Evidence, Rater, Reliability, estimate, judge
+from motion4d_ros.fit.semantics.native_opinions import SILENT, Link, Rendered, leads_to_label, opinions, packed
+from motion4d_ros.fit.semantics.sparse_labels import LabelValues, Said
 from motion4d_ros.geometry.image_warping import sample
-from motion4d_ros.geometry.label_images import labels_in, resize_labels, resize_planes
+from motion4d_ros.geometry.label_images import labels_in, resize_labels
 from motion4d_ros.priors.interfaces import FlowSource
-from motion4d_ros.types import BACKGROUND, UNKNOWN_LABEL, IntArray
+from motion4d_ros.types import BACKGROUND, UNKNOWN_LABEL, BoolArray, IntArray
 
 RETURN_PX = 1.5  # forward-backward error of the flow at which its worth has fallen to 1/e
 LIKENESS = 20.0  # grey levels by which a pixel may change its look before its past says little about it
@@ -32,7 +33,6 @@ SMOOTH_PX = 1.0  # pictures are compared at this scale: flow is no more exact
 CELL_PX = 4  # side of the cells that are looked at to find out which pixels anybody takes for an object
 RADIUS_SHARE = 0.01  # of the image's diagonal: half the side of the windows in which the posterior follows edges
 SURE = 0.8  # probability from which a label is used for geometry: one wrong point costs more than five right ones
-MOST_PLANES = 4  # OpenCV reads so many channels at once
 SHOWN = 0.02  # rendered share from which the scene takes a pixel for an object
 
 
@@ -126,12 +126,17 @@ class MaskFusion:
         flows: FlowSource,
         positions: Sequence[int],
         shown: Mapping[int, SceneLabels],
-    ) -> tuple[_Raters, dict[int, _Judged], dict[int, NDArray[np.float32]]]:
-        """What is said about frames, and the posterior (n, K) of what is disputed, by position."""
+    ) -> tuple[_Raters, dict[int, _Judged], dict[int, LabelValues]]:
+        """What is said about frames, and the posterior of what is disputed, by position."""
         raters = _Raters(frames, flows, self.reach, self.size_for(frames[-1].output_size))
         near = range(max(0, min(positions) - self.reach), min(len(frames), max(positions) + self.reach + 1))
-        self._names = raters.names = _names([raters.labels(k) for k in near], list(shown.values()))
-        judged = {position: raters.collect(position, shown.get(position)) for position in positions}
+        self._names = raters.names = _names((raters.labels(k) for k in near), shown.values())
+        raters.forget()
+        judged = {}
+        for position in sorted(positions):
+            judged[position] = raters.collect(position, shown.get(position))
+            raters.forget(before=position - self.reach)
+        raters.forget()
         posterior, self._reliability = estimate({p: one.evidence for p, one in judged.items()}, len(self._names))
         return raters, judged, posterior
 
@@ -139,7 +144,7 @@ class MaskFusion:
         """The conclusion about the last of `frames` by itself and those before it, with the worth that raters had."""
         position = len(frames) - 1
         raters = _Raters(frames, flows, self.reach, self.size_for(frames[-1].output_size), past=True)
-        names = _names([raters.labels(k) for k in range(max(0, position - self.reach), len(frames))], [])
+        names = _names((raters.labels(k) for k in range(max(0, position - self.reach), len(frames))), [])
         raters.names = names
         judged = raters.collect(position, None)
         reliability = self._reliability.relabelled(self._names, names)
@@ -170,7 +175,7 @@ def channel_names(channel_of: Mapping[int, int], channels: int) -> NDArray[np.in
     return names
 
 
-def _names(images: Sequence[IntArray], shown: Sequence[SceneLabels]) -> list[int]:
+def _names(images: Iterable[IntArray], shown: Iterable[SceneLabels]) -> list[int]:
     """The labels that some image (H, W), or the scene, shows; background first."""
     found = {BACKGROUND}
     for image in images:
@@ -185,9 +190,13 @@ class _Judged:
     """The (n,) flat pixels of a frame that anybody takes for an object."""
 
     pixels: NDArray[np.intp]
-    shares: NDArray[np.float32]  # (n, K) of what is said about them
+    shares: LabelValues  # of what is said about them
     disputed: NDArray[np.bool_]  # (n,)
     evidence: Evidence  # about those that are disputed
+
+    def with_posterior(self, posterior: LabelValues) -> LabelValues:
+        """The shares, and the posterior of the pixels that are disputed."""
+        return self.shares.replaced(self.disputed, posterior)
 
 
 class _Raters:
@@ -224,87 +233,104 @@ class _Raters:
             self._labels[position] = resize_labels(said, self._size)
         return self._labels[position]
 
+    def forget(self, before: int | None = None) -> None:
+        """Drops what is kept of frames, of those `before` a position or of all; it is found again when asked for."""
+        for kept in (self._labels, self._numbered, self._nearby, self._looks):
+            for position in [position for position in kept if before is None or position < before]:
+                del kept[position]
+        for link in [link for link in self._returns if before is None or min(link) < before]:
+            del self._returns[link]
+
     def collect(self, position: int, scene: SceneLabels | None) -> _Judged:
         """What is said about the pixels of a frame that anybody takes for an object."""
-        shares = None if scene is None else self._scene_shares(scene)
-        pixels = self._seen(position, shares)
+        pixels = self._seen(position, scene)
         links = self._links(position)
         own = (self._look(position), self._numbers(position))
         chains = [
             Link(a == position, self._flow(a, there), self._numbers(there), self._look(there), self._return(a, there))
             for a, there in links
         ]
-        said = opinions(pixels, *own, chains, len(self.names), LIKENESS)
-        raters = [position, *(there for _, there in links)]
-        heard = [Opinion(self._rater(k), abs(k - position), one) for k, one in zip(raters, said, strict=True)]
+        shown = None if scene is None else Rendered(scene.probability, self._channel_numbers(scene))
+        said = opinions(pixels, *own, chains, len(self.names), LIKENESS, shown)
+        raters = [Rater(self._rater(k), abs(k - position)) for k in (position, *(there for _, there in links))]
         if self._past:
-            _silence(heard)
-        uv = np.stack([pixels % self._size[1], pixels // self._size[1]], 1).astype(np.float32)
-        rendered = None if shares is None else _at(shares, _scaled(uv, self._size, shares.shape[:2]))
-        evidence = Evidence(heard, rendered)
-        told, largest = evidence.shares_and_largest(len(self.names))
-        evidence, disputed = evidence.split(told, largest)
+            said = _silenced(said)
+        evidence = Evidence(raters, said, scene is not None)
+        told = evidence.shares()
+        evidence, disputed = evidence.split(told)
         return _Judged(pixels, told, disputed, evidence)
 
-    def conclude(self, position: int, judged: _Judged, posterior: NDArray[np.float32], *, edges: bool) -> Fused:
-        """The posterior (n, K) of the disputed pixels -> labels of the whole frame, background elsewhere; smoothed
-        along `edges` of the picture.
+    def conclude(self, position: int, judged: _Judged, posterior: LabelValues, *, edges: bool) -> Fused:
+        """The posterior of the disputed pixels -> labels of the whole frame, background elsewhere; smoothed along
+        `edges` of the picture.
         """
         frame = self._frames[position]
+        best = np.zeros(frame.output_size, np.int32)
         if len(self.names) == 1 or len(judged.pixels) == 0:
-            return Fused(np.zeros(frame.output_size, np.int32), np.ones(frame.output_size, np.float32))
-        planes = self._all_planes(judged, posterior)
-        if edges:
-            self._smooth(planes, frame.picture(self._size), judged.pixels)
-        return Fused(*self._mode(resize_planes(planes, frame.output_size)))
+            return Fused(best, np.ones(frame.output_size, np.float32))
+        values = judged.with_posterior(posterior)
+        follow = self._along_edges(frame.picture(self._size), judged.pixels) if edges else None
+        background: NDArray[np.float32] = np.ones(self._size, np.float32)
+        most: NDArray[np.float32] = np.full(frame.output_size, -np.inf, np.float32)
+        for number, pixels, plane in self._planes(judged.pixels, values):
+            if follow is not None:
+                follow(plane, pixels)
+            background -= plane
+            plane = _resized(plane, frame.output_size)
+            is_larger = plane > most
+            best[is_larger] = self.names[number]
+            np.maximum(most, plane, out=most)
+        background = _resized(background, frame.output_size)
+        best[background >= most] = BACKGROUND
+        return Fused(best, np.clip(np.maximum(most, background), 0.0, 1.0))
 
-    def sure(self, judged: _Judged, posterior: NDArray[np.float32]) -> NDArray[np.int32]:
-        """(H, W) labels by the posterior (n, K) of the disputed pixels, UNKNOWN_LABEL where it is less than `SURE`."""
+    def sure(self, judged: _Judged, posterior: LabelValues) -> NDArray[np.int32]:
+        """(H, W) labels by the posterior of the disputed pixels, UNKNOWN_LABEL where it is less than `SURE`."""
         result = np.zeros(self._size, np.int32)
         if len(self.names) > 1:
-            shares = judged.shares.copy()
-            shares[judged.disputed] = posterior
-            labels, confidence = self._mode(shares)
-            result.reshape(-1)[judged.pixels] = np.where(confidence >= SURE, labels, UNKNOWN_LABEL)
+            values = judged.with_posterior(posterior)
+            labels = np.asarray(self.names, np.int32)[values.best()]
+            result.reshape(-1)[judged.pixels] = np.where(values.largest() >= SURE, labels, UNKNOWN_LABEL)
         return result
 
-    def _all_planes(self, judged: _Judged, posterior: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(H, W, K) of the whole frame, background where nobody takes pixels for an object."""
-        height, width = self._size
-        flat = np.zeros((height * width, len(self.names)), np.float32)
-        flat[:, 0] = 1.0
-        flat[judged.pixels] = judged.shares
-        flat[judged.pixels[judged.disputed]] = posterior
-        return flat.reshape(height, width, -1)
+    def _planes(
+        self, pixels: NDArray[np.intp], values: LabelValues
+    ) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.float32]]]:
+        """The numbers of labels that are no background, the flat pixels where they are possible, and (H, W) their
+        values: one at a time in memory.
+        """
+        order = np.argsort(values.possible, kind="stable")
+        ends = np.searchsorted(values.possible[order], np.arange(len(self.names) + 1))
+        at = pixels[values.pixel_of()]
+        for number in range(1, len(self.names)):
+            here = order[ends[number] : ends[number + 1]]
+            here = here[values.value[here] > 0]
+            if len(here):
+                plane = np.zeros(self._size, np.float32)
+                plane.reshape(-1)[at[here]] = values.value[here]
+                yield number, at[here], plane
 
-    def _mode(self, planes: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """(...) labels of the largest of (..., K) planes, and how large it is."""
-        best = np.zeros(planes.shape[:-1], np.intp)
-        confidence = planes[..., 0].copy()  # label by label: NumPy is slow at the largest of a few neighbours
-        for k in range(1, planes.shape[-1]):
-            plane = planes[..., k]
-            best[plane > confidence] = k
-            np.maximum(confidence, plane, out=confidence)
-        return np.asarray(self.names, np.int32)[best], np.clip(confidence, 0.0, 1.0)
-
-    def _smooth(self, planes: NDArray[np.float32], picture: NDArray[np.uint8], pixels: NDArray[np.intp]) -> None:
-        """Smooths (H, W, K) planes about `pixels` along the edges of the picture, in place."""
+    def _along_edges(
+        self, picture: NDArray[np.uint8], pixels: NDArray[np.intp]
+    ) -> Callable[[NDArray[np.float32], NDArray[np.intp]], None]:
+        """What smooths (H, W) planes that are 0 but at some of the `pixels` along the edges of the picture, in place."""
         radius = max(1, round(RADIUS_SHARE * float(np.hypot(*self._size))))
-        box = _box(np.divmod(pixels, self._size[1]), 2 * radius)
-        along_edges = GuidedFilter(np.ascontiguousarray(picture[box]), radius)
-        for k in range(1, planes.shape[-1]):
-            if planes[box][..., k].any():
-                planes[box][..., k] = along_edges(np.ascontiguousarray(planes[box][..., k]))
-        rest = np.ones(planes.shape[:2], np.float32)  # plane by plane: NumPy is slow at sums over a few neighbours
-        for k in range(1, planes.shape[-1]):
-            rest -= planes[..., k]
-        planes[..., 0] = rest
+        whole = _box(np.divmod(pixels, self._size[1]), 2 * radius)
+        filtered = GuidedFilter(np.ascontiguousarray(picture[whole]), radius)
+
+        def smooth(plane: NDArray[np.float32], pixels: NDArray[np.intp]) -> None:
+            rows, columns = np.divmod(pixels, self._size[1])
+            box = _box((rows - whole[0].start, columns - whole[1].start), 2 * radius)
+            part = plane[whole]
+            part[box] = filtered(np.ascontiguousarray(part[box]), box)
+
+        return smooth
 
     def _rater(self, position: int) -> int:
         self.labels(position)
         return CONCLUDED if position in self._by_conclusion else self._frames[position].index
 
-    def _seen(self, position: int, shares: NDArray[np.float32] | None) -> NDArray[np.intp]:
+    def _seen(self, position: int, scene: SceneLabels | None) -> NDArray[np.intp]:
         """(n,) flat pixels of a frame in cells about which anything but background is said."""
         height, width = self._size
         rows, columns = np.mgrid[0 : height + CELL_PX : CELL_PX, 0 : width + CELL_PX : CELL_PX]
@@ -315,9 +341,9 @@ class _Raters:
         links = self._links(position)
         near = [Link(a == position, self._flow(a, there), self._near(there)) for a, there in links]
         busy |= leads_to_label(flat, self._size, near)
-        if shares is not None:
-            shown = 1 - np.ascontiguousarray(shares[..., 0])
-            busy |= sample(shown, _scaled(uv, self._size, shares.shape[:2])) > SHOWN
+        if scene is not None:
+            shown = 1 - scene.probability[..., scene.names == BACKGROUND].sum(-1)
+            busy |= sample(shown, _scaled(uv, self._size, shown.shape)) > SHOWN
         cells = busy.reshape(rows.shape).astype(np.uint8)
         pixels = np.repeat(np.repeat(cv2.dilate(cells, np.ones((3, 3), np.uint8)), CELL_PX, 0), CELL_PX, 1)
         return np.flatnonzero(pixels[:height, :width])
@@ -363,23 +389,28 @@ class _Raters:
             self._numbered[position] = numbers
         return self._numbered[position]
 
-    def _scene_shares(self, scene: SceneLabels) -> NDArray[np.float32]:
-        """(h, w, K) the scene's labels in the order of the names, at its own size."""
-        shares = np.zeros((*scene.probability.shape[:2], len(self.names)), np.float32)
-        for channel, name in enumerate(scene.names.tolist()):
-            shares[..., self.names.index(name)] += scene.probability[..., channel]
-        return shares
+    def _channel_numbers(self, scene: SceneLabels) -> NDArray[np.int32]:
+        """(C,) places of the scene's channels among the names."""
+        return np.searchsorted(self.names, scene.names).astype(np.int32)
 
 
-def _silence(opinions: Sequence[Opinion]) -> None:
+def _silenced(said: Said) -> Said:
     """Frames of the past know nothing of an object that only the newest one shows: where it does, they are silent."""
-    newest, *past = opinions
-    if not past:
-        return
-    known = np.any([opinion.said.any(0) for opinion in past], 0)
-    fresh = newest.said[:, ~known].sum(1) > 0.5
-    for opinion in past:
-        opinion.said[fresh] = 0
+    is_past = said.rater > 0
+    known = np.isin(np.arange(said.labels), said.named[is_past])
+    if said.raters == 1 or known.all():
+        return said
+    is_fresh: BoolArray = np.zeros(said.pixels, bool)
+    pixel = said.pixel_of()
+    is_fresh[pixel[~is_past & ~known[said.named]]] = True
+    return said.without(is_past & is_fresh[pixel])
+
+
+def _resized(plane: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """(h, w) a plane at `size` (height, width), bilinear."""
+    if plane.shape == size:
+        return plane
+    return np.asarray(cv2.resize(plane, size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
 
 
 def _box(pixels: tuple[NDArray[np.intp], NDArray[np.intp]], margin: int) -> tuple[slice, slice]:
@@ -394,12 +425,3 @@ def _scaled(uv: NDArray[np.float32], size: tuple[int, int], to: tuple[int, ...])
         return uv
     ratio = np.array([to[1] / size[1], to[0] / size[0]], np.float32)
     return (uv + np.float32(0.5)) * ratio - np.float32(0.5)
-
-
-def _at(planes: NDArray[np.float32] | NDArray[np.uint8], uv: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(n, C) values of (H, W, C) planes at (n, 2) pixels, bilinear, the border repeated."""
-    result = np.empty((len(uv), planes.shape[-1]), np.float32)
-    for k in range(0, planes.shape[-1], MOST_PLANES):
-        part = np.ascontiguousarray(planes[..., k : k + MOST_PLANES])
-        result[:, k : k + MOST_PLANES] = sample(part, uv).reshape(len(uv), part.shape[-1])
-    return result

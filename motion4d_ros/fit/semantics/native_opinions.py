@@ -13,9 +13,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from motion4d_ros.fit.semantics.sparse_labels import LabelValues, Said
 from motion4d_ros.raster_library import load_library
+from motion4d_ros.types import FloatArray
 
 SILENT = -1  # number of a label where nothing is said
+SCENE_LABELS = 8  # M4D_SCENE_LABELS: of a pixel, at most
+PIECE = 4096  # pixels whose entries stand one after the other
 MOST_UNLIKE = 3 * 255  # sum of differences of the three colours
 
 
@@ -28,6 +32,15 @@ class LinkStruct(ctypes.Structure):
     ]
 
 
+class SceneStruct(ctypes.Structure):
+    """`m4d_label_scene`."""
+
+    _fields_ = [
+        *((name, c_int32) for name in ("height", "width", "channels")),
+        *((name, c_void_p) for name in ("share", "number")),
+    ]
+
+
 class QuestionStruct(ctypes.Structure):
     """`m4d_label_question`."""
 
@@ -36,19 +49,31 @@ class QuestionStruct(ctypes.Structure):
         *((name, c_int32) for name in ("height", "width", "labels", "links", "threads")),
         *((name, c_void_p) for name in ("pixels", "look", "label", "alike")),
         ("link", POINTER(LinkStruct)),
-        ("said", c_void_p),
+        ("scene", POINTER(SceneStruct)),
+        *((name, c_void_p) for name in ("many", "rater", "named", "weight")),
     ]
 
 
-class SumsStruct(ctypes.Structure):
-    """`m4d_label_sums`."""
+class SaidStruct(ctypes.Structure):
+    """`m4d_label_said`."""
 
     _fields_ = [
         ("count", c_int64),
         *((name, c_int32) for name in ("raters", "labels", "threads")),
-        ("said", POINTER(c_void_p)),
-        *((name, c_void_p) for name in ("weight", "rendered", "shares", "largest")),
+        *((name, c_void_p) for name in ("start", "rater", "named", "weight")),
     ]
+
+
+class SharesStruct(ctypes.Structure):
+    """`m4d_label_shares`."""
+
+    _fields_ = [(name, c_void_p) for name in ("worth", "many", "possible", "share")]
+
+
+class ValuesStruct(ctypes.Structure):
+    """`m4d_label_values`."""
+
+    _fields_ = [(name, c_void_p) for name in ("first", "possible", "value")]
 
 
 @dataclass(frozen=True)
@@ -60,6 +85,14 @@ class Link:
     numbers: NDArray[np.int32]  # (H, W) of labels, `SILENT` where nothing is said
     look: NDArray[np.uint32] | None = None  # (H, W) the picture, as `packed`
     worth: NDArray[np.float32] | None = None  # (h, w) by how closely the flow returns
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The labels that a scene shows in a frame."""
+
+    share: NDArray[np.float32]  # (h, w, C)
+    numbers: NDArray[np.int32]  # (C,) of the label of every channel
 
 
 def packed(picture: NDArray[np.uint8]) -> NDArray[np.uint32]:
@@ -74,18 +107,28 @@ def opinions(
     links: Sequence[Link],
     labels: int,
     likeness: float,
-) -> NDArray[np.float32]:
-    """(L + 1, n, K) what a frame's own mask and those at the ends of L `links` say about n flat `pixels` of the frame:
-    worth times share of each of K = `labels`.
+    scene: Rendered | None = None,
+) -> Said:
+    """What a frame's own mask (rater 0), those at the ends of L `links` (1 to L) and the scene (L + 1) say about n flat
+    `pixels` of the frame; there are K = `labels`. Of a pixel the scene names at most `SCENE_LABELS`.
 
     `look` and `numbers`, both (H, W), are the frame's. What is said where the picture has become another one is
     worth less: 1/e at a difference of `likeness` grey levels.
     """
-    said = np.empty((len(links) + 1, len(pixels), labels), np.float32)
     unlike = np.arange(MOST_UNLIKE + 1, dtype=np.float32) / np.float32(3)
     alike = np.exp(-np.square(unlike / np.float32(likeness)))
-    _ask("m4d_label_opinions", pixels, numbers.shape, links, labels, look=look, label=numbers, alike=alike, said=said)
-    return said
+    most = 4 * (len(links) + 1) + SCENE_LABELS  # entries of a pixel
+    many = np.zeros(len(pixels), np.int32)
+    entries = {name: np.empty(len(pixels) * most, kind) for name, kind in _ENTRIES.items()}
+    shown = None
+    if scene is not None:
+        share, names = np.ascontiguousarray(scene.share, np.float32), np.ascontiguousarray(scene.numbers, np.int32)
+        shown = SceneStruct(*share.shape, share.ctypes.data, names.ctypes.data)
+    question = {"look": look, "label": numbers, "alike": alike, "many": many, **entries}
+    _ask("m4d_label_opinions", pixels, numbers.shape, links, labels, scene=shown, **question)
+    start = _started(many)
+    at = np.arange(0, len(pixels), PIECE) * most
+    return Said(len(links) + 1 + (scene is not None), labels, start, *(_joined(a, at, start) for a in entries.values()))
 
 
 def leads_to_label(pixels: NDArray[np.intp], size: tuple[int, int], links: Sequence[Link]) -> NDArray[np.bool_]:
@@ -93,31 +136,82 @@ def leads_to_label(pixels: NDArray[np.intp], size: tuple[int, int], links: Seque
     not 0.
     """
     seen = np.zeros(len(pixels), np.uint8)
-    _ask("m4d_label_seen", pixels, size, links, 0, seen.ctypes.data)
+    _ask("m4d_label_seen", pixels, size, links, 0, (seen.ctypes.data,))
     return seen > 0
 
 
-def summed(
-    said: Sequence[NDArray[np.float32]], weights: Sequence[float], rendered: NDArray[np.float32] | None
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(n, K) shares of K labels in all that R raters say about n pixels, and the (n,) largest of each pixel.
-
-    `said` (n, K) by each of them counts as often as its weight says, `rendered` (n, K) once. The first label has it all
-    where nothing is said.
+def shares(said: Said, worth: Sequence[float]) -> LabelValues:
+    """The share that each label has in all that R raters say about n pixels, their words times their `worth` (R,).
+    Background has it all where nothing is said.
     """
-    heard = [np.ascontiguousarray(one, np.float32) for one in said]
-    shape = heard[0].shape if rendered is None else rendered.shape
-    if any(one.shape != shape for one in heard):
-        raise ValueError(f"opinions of {[one.shape for one in heard]}, rendered {shape}")
-    shares, largest = np.empty(shape, np.float32), np.empty(shape[0], np.float32)
-    pointers = (c_void_p * max(1, len(heard)))(*(one.ctypes.data for one in heard))
-    weight = np.array(weights, np.float32)
-    shown = None if rendered is None else np.ascontiguousarray(rendered, np.float32)
-    sums = SumsStruct(shape[0], len(heard), shape[1], cv2.getNumThreads(), pointers, weight.ctypes.data)
-    sums.rendered = None if shown is None else shown.ctypes.data
-    sums.shares, sums.largest = shares.ctypes.data, largest.ctypes.data
-    _library().m4d_label_shares(sums)
-    return shares, largest
+    many, weights = np.zeros(said.pixels, np.int32), np.array(worth, np.float32)
+    places = len(said.named) + said.pixels
+    possible, share = np.empty(places, np.uint16), np.empty(places, np.float32)
+    arrays = (weights, many, possible, share)
+    _library().m4d_label_share(_struct_of(said), SharesStruct(*(array.ctypes.data for array in arrays)))
+    first = _started(many)
+    pieces = np.arange(0, said.pixels, PIECE)
+    at = said.start[pieces] + pieces
+    return LabelValues(first, _joined(possible, at, first), _joined(share, at, first))
+
+
+def judged(
+    said: Said,
+    labels: LabelValues,
+    worth: Sequence[float],
+    likelihoods: Sequence[NDArray[np.float32]],
+    *,
+    unheard: int = -1,
+    normalised: bool = True,
+) -> LabelValues:
+    """The posterior of the possible `labels` by words times `worth` (R,) times log-likelihoods (R) of (K, K), truth
+    times said; 0 for labels that nobody but the rater `unheard` names. Without `normalised`, logits.
+    """
+    weights, matrices = np.array(worth, np.float32), [np.ascontiguousarray(one, np.float32) for one in likelihoods]
+    if len(weights) != said.raters or any(one.shape != (said.labels, said.labels) for one in matrices):
+        raise ValueError(f"{said.raters} raters of {said.labels} labels, likelihoods of {[m.shape for m in matrices]}")
+    found = LabelValues(labels.first, labels.possible, np.empty(len(labels.possible), np.float32))
+    pointers = (c_void_p * len(matrices))(*(one.ctypes.data for one in matrices))
+    _library().m4d_label_judge(
+        _struct_of(said), _values_of(found), weights.ctypes.data, pointers, unheard, int(normalised)
+    )
+    return found
+
+
+def counted(said: Said, truth: LabelValues, asked: Sequence[bool]) -> dict[int, FloatArray]:
+    """Confusion (K, K) of the raters that are `asked` (R,), by number: how often each says the column where the `truth`
+    is the row.
+    """
+    counts = {k: np.zeros((said.labels, said.labels)) for k, is_asked in enumerate(asked) if is_asked}
+    addresses = [counts[k].ctypes.data if k in counts else None for k in range(said.raters)]
+    _library().m4d_label_count(_struct_of(said), _values_of(truth), (c_void_p * len(addresses))(*addresses))
+    return counts
+
+
+_ENTRIES = {"rater": np.uint16, "named": np.uint16, "weight": np.float32}
+
+
+def _started(many: NDArray[np.int32]) -> NDArray[np.int64]:
+    """(n + 1,) where rows of `many` (n,) places begin."""
+    return np.concatenate([[0], np.cumsum(many, dtype=np.int64)]).astype(np.int64)
+
+
+def _joined(array: NDArray[Any], at: NDArray[np.int64], start: NDArray[np.int64]) -> NDArray[Any]:
+    """The pieces of an array that begin at places `at`, one after the other; `start` (n + 1,) of the pixels' rows."""
+    ends = [*start[:-1:PIECE][1:].tolist(), int(start[-1])]
+    sizes = np.diff([0, *ends]) if len(at) else []
+    return np.concatenate([array[:0], *(array[a : a + size] for a, size in zip(at.tolist(), sizes, strict=True))])
+
+
+def _struct_of(said: Said) -> SaidStruct:
+    arrays = (said.start, said.rater, said.named, said.weight)
+    return SaidStruct(
+        said.pixels, said.raters, said.labels, cv2.getNumThreads(), *(array.ctypes.data for array in arrays)
+    )
+
+
+def _values_of(labels: LabelValues) -> ValuesStruct:
+    return ValuesStruct(labels.first.ctypes.data, labels.possible.ctypes.data, labels.value.ctypes.data)
 
 
 def _ask(
@@ -126,7 +220,8 @@ def _ask(
     size: tuple[int, ...],
     links: Sequence[Link],
     labels: int,
-    *more: int,
+    more: Sequence[int] = (),
+    scene: SceneStruct | None = None,
     **arrays: NDArray[Any],
 ) -> None:
     """Calls a function of the library about pixels and links; `arrays` are fields of the question."""
@@ -146,6 +241,8 @@ def _ask(
         struct.look, struct.label = address(link.look, np.uint32), address(link.numbers, np.int32)
     question = QuestionStruct(len(flat), *size, labels, len(links), cv2.getNumThreads(), flat.ctypes.data)
     question.link = structs
+    if scene is not None:
+        question.scene = ctypes.pointer(scene)
     for name, array in arrays.items():
         setattr(question, name, address(array, array.dtype.type))
     getattr(_library(), function)(question, *more)
@@ -155,9 +252,15 @@ def _ask(
 def _library() -> Any:
     """The raster library with these functions declared."""
     library = load_library()
-    library.m4d_label_opinions.argtypes = [POINTER(QuestionStruct)]
-    library.m4d_label_seen.argtypes = [POINTER(QuestionStruct), c_void_p]
-    library.m4d_label_shares.argtypes = [POINTER(SumsStruct)]
-    for function in (library.m4d_label_opinions, library.m4d_label_seen, library.m4d_label_shares):
-        function.restype = None
+    said, values = POINTER(SaidStruct), POINTER(ValuesStruct)
+    arguments = {
+        "opinions": [POINTER(QuestionStruct)],
+        "seen": [POINTER(QuestionStruct), c_void_p],
+        "share": [said, POINTER(SharesStruct)],
+        "judge": [said, values, c_void_p, POINTER(c_void_p), c_int32, c_int32],
+        "count": [said, values, POINTER(c_void_p)],
+    }
+    for name, kinds in arguments.items():
+        function = getattr(library, f"m4d_label_{name}")
+        function.argtypes, function.restype = kinds, None
     return library
