@@ -14,7 +14,7 @@ from typing import Any
 
 from motion4d_ros.types import Motion4DError
 
-ABI = 3
+ABI = 4
 FILE_NAME = "libmotion4d_raster.so"
 ENVIRONMENT_VARIABLE = "MOTION4D_RASTER_LIBRARY"
 PACKAGE = "motion4d_ros"

@@ -16,7 +16,7 @@
 extern "C" {
 #endif
 
-#define M4D_RASTER_ABI 3
+#define M4D_RASTER_ABI 4
 
 #define M4D_API __attribute__((visibility("default")))
 

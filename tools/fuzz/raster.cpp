@@ -128,18 +128,39 @@ void carry(Bytes &in) {
         links[k] = {flow_height, flow_width, k == 0 || in.byte() % 3 == 0, flow.data() + 2 * small * k, worth.data(),
                     look.data(), number.data()};
     const size_t n = chosen.size(), c = static_cast<size_t>(labels);
-    std::vector<float> said((many + 1) * n * c), shares(n * c), largest(n);
+    const auto share = in.reals(small * c, 0.0f, 1.0f);
+    std::vector<int32_t> channels(c);
+    for (int32_t &channel : channels) channel = in.byte() % labels;
+    const m4d_label_scene scene{flow_height, flow_width, labels, share.data(), channels.data()};
+    const bool shown = in.byte() % 2;
+    const size_t raters = many + 1 + shown, most = 4 * (many + 1) + M4D_SCENE_LABELS;
+    std::vector<int32_t> counts(n);
+    std::vector<uint16_t> rater(n * most), named(n * most);
+    std::vector<float> weight(n * most);
     std::vector<uint8_t> seen(n);
     m4d_label_question question{static_cast<int64_t>(n), height, width, labels, static_cast<int32_t>(many), in.byte() % 4,
-                                chosen.data(), look.data(), number.data(), alike.data(), links.data(), said.data()};
+                                chosen.data(), look.data(), number.data(), alike.data(), links.data(),
+                                shown ? &scene : nullptr, counts.data(), rater.data(), named.data(), weight.data()};
     m4d_label_opinions(&question);
     m4d_label_seen(&question, seen.data());
-    std::vector<const float *> raters(many + 1);
-    for (size_t k = 0; k <= many; ++k) raters[k] = said.data() + k * n * c;
-    const auto weight = in.reals(many + 1, 0.0f, 1.0f), rendered = in.reals(n * c, 0.0f, 1.0f);
-    m4d_label_sums sums{static_cast<int64_t>(n), static_cast<int32_t>(many) + 1, labels, in.byte() % 4, raters.data(),
-                        weight.data(), in.byte() % 2 ? rendered.data() : nullptr, shares.data(), largest.data()};
-    m4d_label_shares(&sums);
+    std::vector<int64_t> start(n + 1), first(n + 1);  // n is below the size of a piece: entries have no gaps
+    for (size_t i = 0; i < n; ++i) start[i + 1] = start[i] + counts[i];
+    const size_t m = static_cast<size_t>(start[n]);
+    const m4d_label_said said{static_cast<int64_t>(n), static_cast<int32_t>(raters), labels, question.threads,
+                              start.data(), rater.data(), named.data(), weight.data()};
+    std::vector<uint16_t> possible(m + n);
+    std::vector<float> value(m + n);
+    const auto worths = in.reals(raters, 0.0f, 1.0f), likelihood = in.reals(c * c, -4.0f, 0.0f);
+    const m4d_label_shares shares{worths.data(), counts.data(), possible.data(), value.data()};
+    m4d_label_share(&said, &shares);
+    for (size_t i = 0; i < n; ++i) first[i + 1] = first[i] + counts[i];
+    const m4d_label_values values{first.data(), possible.data(), value.data()};
+    const std::vector<const float *> likelihoods(raters, likelihood.data());
+    m4d_label_judge(&said, &values, worths.data(), likelihoods.data(), in.byte() % 7 - 1, in.byte() % 2);
+    std::vector<double> confusion(c * c);
+    std::vector<double *> asked(raters);
+    for (double *&one : asked) one = in.byte() % 2 ? confusion.data() : nullptr;
+    m4d_label_count(&said, &values, asked.data());
 }
 
 /* Points of an object at any poses before any picture. */

@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from motion4d_ros.fit.semantics.label_posterior import (
     Evidence,
-    Opinion,
+    Rater,
     Reliability,
-    estimate,
     information,
     judge,
 )
+from motion4d_ros.fit.semantics.label_posterior import estimate as estimate_disputed
+from motion4d_ros.fit.semantics.sparse_labels import LabelValues, Said
 
 SIDE = 40
 LABELS = 3
@@ -24,23 +25,63 @@ TRUTH[5:18, 5:18] = 1
 TRUTH[20:36, 20:36] = 2
 
 
-def opinion(rater: int, lag: int, said: NDArray[np.int64], weight: float = 1.0) -> Opinion:
-    return Opinion(rater, lag, (weight * np.eye(LABELS)[said.ravel()]).astype(np.float32))
+Words = tuple[Rater, NDArray[np.float32]]  # of a rater about all pixels, (n, K)
 
 
-def still_scene(masks: list[NDArray[np.int64]], reach: int = 3) -> dict[int, Evidence]:
+def opinion(rater: int, lag: int, said: NDArray[np.int64], weight: float = 1.0) -> Words:
+    return Rater(rater, lag), (weight * np.eye(LABELS)[said.ravel()]).astype(np.float32)
+
+
+def evidence_of(words: list[Words], rendered: NDArray[np.float32] | None = None) -> Evidence:
+    """Of all pixels that are disputed or belong to an object."""
+    dense = np.stack([said for _, said in words] + ([] if rendered is None else [rendered]), 1)
+    pixel, rater, named = np.nonzero(dense)
+    start = np.searchsorted(pixel, np.arange(len(dense) + 1)).astype(np.int64)
+    said = Said(dense.shape[1], LABELS, start, *(one.astype(np.uint16) for one in (rater, named)), dense[pixel, rater, named])
+    return Evidence([one for one, _ in words], said, rendered is not None)
+
+
+def with_scene(evidence: dict[int, list[Words]], rendered: NDArray[np.float32]) -> dict[int, Evidence]:
+    return {t: evidence_of(words, rendered) for t, words in evidence.items()}
+
+
+def words_of(masks: list[NDArray[np.int64]], reach: int = 3) -> dict[int, list[Words]]:
     """Frames of a world that stands still: every frame's mask is an opinion about each of its neighbours."""
     return {
-        t: Evidence(
-            [opinion(s, abs(s - t), masks[s]) for s in range(max(0, t - reach), min(len(masks), t + reach + 1))]
-        )
+        t: [opinion(s, abs(s - t), masks[s]) for s in range(max(0, t - reach), min(len(masks), t + reach + 1))]
         for t in range(len(masks))
     }
 
 
-def right(posterior: NDArray[np.float32]) -> float:
+def still_scene(masks: list[NDArray[np.int64]], reach: int = 3) -> dict[int, Evidence]:
+    return {t: evidence_of(words) for t, words in words_of(masks, reach).items()}
+
+
+def estimate(evidence: dict[int, Evidence], labels: int) -> tuple[dict[int, LabelValues], Reliability]:
+    """Of all pixels: agreed background is not counted, and what else is agreed is counted without being kept."""
+    told = {t: one.shares() for t, one in evidence.items()}
+    parts = {t: one.split(told[t]) for t, one in evidence.items()}
+    posterior, reliability = estimate_disputed({t: part for t, (part, _) in parts.items()}, labels)
+    return {t: told[t].replaced(parts[t][1], posterior[t]) for t in told}, reliability
+
+
+def seen(evidence: Evidence) -> Evidence:
+    """About the pixels that are disputed or seen as an object: agreed background is not counted."""
+    told = evidence.shares()
+    chosen = evidence.split(told)[1] | (told.best() > 0)
+    return Evidence(evidence.raters, evidence.said.take(chosen), evidence.is_shown)
+
+
+def full(posterior: LabelValues) -> NDArray[np.float32]:
+    """(n, K)."""
+    found = np.zeros((posterior.pixels, LABELS), np.float32)
+    found[posterior.pixel_of(), posterior.possible] = posterior.value
+    return found
+
+
+def right(posterior: LabelValues) -> float:
     """Share of the pixels of objects, and just beside them, that are called what they are."""
-    called = posterior.argmax(1).reshape(SIDE, SIDE)
+    called = posterior.best().reshape(SIDE, SIDE)
     return float((called == TRUTH)[3:38, 3:38].mean())
 
 
@@ -81,7 +122,7 @@ def test_a_mask_that_its_neighbours_do_not_confirm_goes():
     masks[3] = masks[3].copy()
     masks[3][28:38, 2:12] = 2  # a leak
     posterior, _ = estimate(still_scene(masks), LABELS)
-    assert (posterior[3].argmax(1).reshape(SIDE, SIDE)[28:38, 2:12] == 0).mean() > 0.98
+    assert (posterior[3].best().reshape(SIDE, SIDE)[28:38, 2:12] == 0).mean() > 0.98
 
 
 def test_masks_that_are_carried_badly_lose_their_worth_with_distance():
@@ -89,7 +130,7 @@ def test_masks_that_are_carried_badly_lose_their_worth_with_distance():
     frames = {}
     for t in range(9):
         near = range(max(0, t - 4), min(9, t + 5))
-        frames[t] = Evidence([opinion(s, abs(s - t), np.roll(TRUTH, 2 * (s - t), 1)) for s in near])
+        frames[t] = evidence_of([opinion(s, abs(s - t), np.roll(TRUTH, 2 * (s - t), 1)) for s in near])
     posterior, reliability = estimate(frames, LABELS)
     assert (np.diff(reliability.lags) < 0).all() and reliability.lags[4] < 0.6
     assert right(posterior[4]) > 0.95
@@ -98,11 +139,11 @@ def test_masks_that_are_carried_badly_lose_their_worth_with_distance():
 def test_the_scene_is_a_rater_whose_poor_rendering_is_noticed():
     masks = [noisy(k, 0.05) for k in range(5)]
     elsewhere = np.eye(LABELS)[np.roll(TRUTH, 9, 0).ravel()].astype(np.float32)
-    evidence = {t: Evidence(one.opinions, elsewhere) for t, one in still_scene(masks).items()}
+    evidence = with_scene(words_of(masks), elsewhere)
     posterior, reliability = estimate(evidence, LABELS)
     assert right(posterior[2]) > 0.99
     exact = np.eye(LABELS)[TRUTH.ravel()].astype(np.float32)
-    trusted = estimate({t: Evidence(one.opinions, exact) for t, one in still_scene(masks).items()}, LABELS)[1]
+    trusted = estimate(with_scene(words_of(masks), exact), LABELS)[1]
     assert np.diag(np.exp(trusted.rendered)).min() > 0.95
     assert np.diag(np.exp(reliability.rendered))[1:].max() < 0.6
 
@@ -112,8 +153,9 @@ def test_a_frame_in_which_the_scene_is_elsewhere_does_not_count_like_the_others(
     masks = [noisy(k, 0.3) for k in range(9)]
     exact = np.eye(LABELS)[TRUTH.ravel()].astype(np.float32)
     elsewhere = np.eye(LABELS)[np.roll(TRUTH, 6, 0).ravel()].astype(np.float32)
-    evidence = {t: Evidence(one.opinions, elsewhere if t == 4 else exact) for t, one in still_scene(masks, 2).items()}
+    evidence = {t: evidence_of(one, elsewhere if t == 4 else exact) for t, one in words_of(masks, 2).items()}
     posterior, reliability = estimate(evidence, LABELS)
+    reliability = estimate_disputed({t: seen(one) for t, one in evidence.items()}, LABELS)[1]
     there, usual = (np.diag(np.exp(reliability.of_scene(evidence[t])))[1:] for t in (4, 3))
     assert there.max() < 0.65 < 0.75 < usual.min()
     as_usual = judge(evidence[4], replace(reliability, scenes={}))
@@ -124,7 +166,7 @@ def coarse_scene(masks: list[NDArray[np.int64]]) -> dict[int, Evidence]:
     """What masks say beside a scene whose objects are three pixels too large on two sides."""
     grown = np.where(TRUTH > 0, TRUTH, np.maximum(np.roll(TRUTH, 3, 0), np.roll(TRUTH, -3, 1)))
     rendered = np.eye(LABELS)[grown.ravel()].astype(np.float32)
-    return {t: Evidence(one.opinions, rendered) for t, one in still_scene(masks, 6).items()}
+    return with_scene(words_of(masks, 6), rendered)
 
 
 def test_a_coarse_scene_does_not_spoil_what_many_masks_say_together():
@@ -141,43 +183,43 @@ def test_the_scene_weighs_what_it_tells_of_masks_beside_those_of_other_frames():
         for t in range(9)
     }
     exact = np.eye(LABELS)[TRUTH.ravel()].astype(np.float32)
-    _, trusted = estimate({t: Evidence(opinions, exact) for t, opinions in carried.items()}, LABELS)
+    _, trusted = estimate(with_scene(carried, exact), LABELS)
     _, doubted = estimate(coarse_scene([noisy(k, 0.3) for k in range(13)]), LABELS)
     assert trusted.scene_weight > 3 > doubted.scene_weight
 
 
 def test_a_scene_that_no_mask_can_be_compared_with_is_a_rater_like_others():
     exact = np.eye(LABELS)[TRUTH.ravel()].astype(np.float32)
-    silent = Evidence([Opinion(0, 0, np.zeros((SIDE * SIDE, LABELS), np.float32))], exact)
+    silent = evidence_of([(Rater(0, 0), np.zeros((SIDE * SIDE, LABELS), np.float32))], exact)
     posterior, reliability = estimate({0: silent}, LABELS)
-    assert np.isfinite(reliability.scene_weight) and np.isfinite(posterior[0]).all()
+    assert np.isfinite(reliability.scene_weight) and np.isfinite(posterior[0].value).all()
 
 
 def test_the_scene_decides_what_masks_leave_open():
     half = [np.where((np.arange(SIDE) % 2 == k % 2)[:, None] & (TRUTH == 1), 0, TRUTH) for k in range(2)]
     exact = np.eye(LABELS)[TRUTH.ravel()].astype(np.float32)
-    posterior, _ = estimate({t: Evidence(one.opinions, exact) for t, one in still_scene(half).items()}, LABELS)
+    posterior, _ = estimate(with_scene(words_of(half), exact), LABELS)
     assert right(posterior[0]) > 0.99
 
 
 def test_a_newest_frame_is_judged_by_what_raters_were_worth():
     masks = [noisy(k) for k in range(6)]
     _, reliability = estimate(still_scene(masks), LABELS)
-    newest = Evidence([opinion(9, 0, noisy(9, 0.3)), *(opinion(k, 6 - k, masks[k]) for k in range(3, 6))])
+    newest = evidence_of([opinion(9, 0, noisy(9, 0.3)), *(opinion(k, 6 - k, masks[k]) for k in range(3, 6))])
     assert right(judge(newest, reliability)) > 0.96
 
 
 def test_nobody_who_says_anything_means_background():
-    silent = Evidence([Opinion(0, 0, np.zeros((5, LABELS), np.float32))])
+    silent = evidence_of([(Rater(0, 0), np.zeros((5, LABELS), np.float32))])
     posterior, _ = estimate({0: silent}, LABELS)
-    assert (posterior[0].argmax(1) == 0).all() and np.isfinite(posterior[0]).all()
+    assert (posterior[0].best() == 0).all() and np.isfinite(posterior[0].value).all()
 
 
 def test_posteriors_are_probabilities_and_keep_to_what_somebody_says():
     masks = [np.where(TRUTH == 2, 0, TRUTH)] * 3
     posterior, _ = estimate(still_scene(masks), LABELS)
-    assert posterior[1].sum(1) == pytest.approx(np.ones(SIDE * SIDE), abs=1e-5)
-    assert posterior[1][:, 2].max() == 0.0
+    assert full(posterior[1]).sum(1) == pytest.approx(np.ones(SIDE * SIDE), abs=1e-5)
+    assert full(posterior[1])[:, 2].max() == 0.0
 
 
 def test_raters_are_known_by_the_names_of_labels():
@@ -201,10 +243,9 @@ def test_pixels_on_which_all_agree_are_counted_without_being_kept():
     frames = still_scene([noisy(k, 0.02) for k in range(5)])
     whole, condensed = {}, {}
     for t, one in frames.items():
-        shares, largest = one.shares_and_largest(LABELS)
-        less, disputed = one.split(shares, largest)
-        whole[t], condensed[t] = one, less
-        assert 0 < disputed.sum() < len(shares) / 2
-        assert all(len(opinion.said) == disputed.sum() for opinion in less.opinions)
-    full, short = estimate(whole, LABELS)[1], estimate(condensed, LABELS)[1]
-    assert np.exp(short.pooled) == pytest.approx(np.exp(full.pooled), abs=0.01)
+        less, disputed = one.split(one.shares())
+        whole[t], condensed[t] = seen(one), less
+        assert 0 < disputed.sum() < len(disputed) / 2
+        assert less.said.pixels == disputed.sum()
+    every, short = estimate_disputed(whole, LABELS)[1], estimate_disputed(condensed, LABELS)[1]
+    assert np.exp(short.pooled) == pytest.approx(np.exp(every.pooled), abs=0.01)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import dataclass
 
 import cv2
@@ -168,3 +169,37 @@ def test_the_answer_has_the_size_of_the_input():
     assert one.labels.shape == one.confidence.shape == (144, 192)
     true = np.repeat(np.repeat(truth[3], 2, 0), 2, 1)
     assert min(overlap(one.labels, true, label) for label in (1, 2)) > 0.9
+
+
+def tiled(ids: int) -> tuple[list[NDArray[np.uint8]], list[IntArray]]:
+    """A ground full of tiles, each with an id, that slides to the right by two pixels a frame."""
+    ground = texture(SIZE[0], SIZE[1] + 2 * COUNT, seed=3)
+    columns = 20 if ids > 50 else 6
+    rows = ids // columns
+    y, x = np.mgrid[0 : SIZE[0], 0 : SIZE[1] + 2 * COUNT]
+    tiles = 1 + (y * rows // SIZE[0]) * columns + x * columns // (SIZE[1] + 2 * COUNT)
+    starts = [2 * (COUNT - k) for k in range(COUNT)]
+    pictures = [np.repeat(ground[:, a : a + SIZE[1], None], 3, -1) for a in starts]
+    return pictures, [tiles[:, a : a + SIZE[1]].astype(np.int32) for a in starts]
+
+
+@pytest.mark.parametrize("ids", [30, 200])
+def test_memory_and_masks_hardly_depend_on_the_number_of_ids(ids: int):
+    pictures, truth = tiled(ids)
+    masks = [labels.copy() for labels in truth]
+    masks[4] = np.roll(truth[4], 1, 0)  # a frame with shifted outlines
+    frames, flows = shown(pictures, masks), flow_of(pictures)
+    probability = np.eye(ids + 1, dtype=np.float32)[truth[4]]
+    scene = {4: SceneLabels(probability, np.arange(ids + 1))}
+    flows.between(0, 1)
+    tracemalloc.start()
+    try:
+        found = MaskFusion(MasksConfig(fusion_reach=4)).fuse(frames, flows, range(COUNT), scene)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    of_all_labels = 4 * (ids + 1) * SIZE[0] * SIZE[1] * sum(min(k, 4) + min(COUNT - 1 - k, 4) + 1 for k in range(COUNT))
+    assert of_all_labels > (2.5e8 if ids == 200 else 3e7), "bytes of a float of every label, rater, pixel and frame"
+    assert peak < 4e7
+    given, right = ((masks[4] == truth[4]).mean(), (found[4].labels == truth[4]).mean())
+    assert right > given + 0.3 * (1 - given)
