@@ -46,7 +46,8 @@ typedef struct {
     const m4d_label_link *link;                    /* (L,) */
     const m4d_label_scene *scene;                  /* NULL: none */
     int32_t *many;                                 /* (n,) entries of every pixel */
-    uint16_t *rater, *named;                       /* (n (4 R + M4D_SCENE_LABELS),) */
+    uint8_t *rater;                                /* (n (4 R + M4D_SCENE_LABELS),); at most 255 raters */
+    uint16_t *named;                               /* the same */
     float *weight;                                 /* the same */
 } m4d_label_question;
 
@@ -61,7 +62,8 @@ typedef struct {
     int64_t count;
     int32_t raters, labels, threads; /* R, K */
     const int64_t *start;            /* (n + 1,) */
-    const uint16_t *rater, *named;   /* (m,) */
+    const uint8_t *rater;            /* (m,) */
+    const uint16_t *named;           /* (m,) */
     const float *weight;             /* (m,) */
 } m4d_label_said;
 

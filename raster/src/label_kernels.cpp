@@ -120,7 +120,8 @@ void differences(const m4d_label_question &q, const uint32_t *look, const Corner
 // The entries of some pixels, a row of them for each.
 struct Entries {
     int row;  // most of a pixel
-    std::vector<uint16_t> rater, named;
+    std::vector<uint8_t> rater;
+    std::vector<uint16_t> named;
     std::vector<float> weight;
     int32_t many[kBlock];
 
@@ -137,7 +138,7 @@ struct Entries {
             }
         if (!(worth > 0)) return;
         const int64_t last = at + many[i]++;
-        rater[last] = static_cast<uint16_t>(by), named[last] = static_cast<uint16_t>(label), weight[last] = worth;
+        rater[last] = static_cast<uint8_t>(by), named[last] = static_cast<uint16_t>(label), weight[last] = worth;
     }
 };
 

@@ -135,7 +135,8 @@ void carry(Bytes &in) {
     const bool shown = in.byte() % 2;
     const size_t raters = many + 1 + shown, most = 4 * (many + 1) + M4D_SCENE_LABELS;
     std::vector<int32_t> counts(n);
-    std::vector<uint16_t> rater(n * most), named(n * most);
+    std::vector<uint8_t> rater(n * most);
+    std::vector<uint16_t> named(n * most);
     std::vector<float> weight(n * most);
     std::vector<uint8_t> seen(n);
     m4d_label_question question{static_cast<int64_t>(n), height, width, labels, static_cast<int32_t>(many), in.byte() % 4,

@@ -15,6 +15,9 @@ Raters are not as independent as the model has it: a network that misses an arm 
 - no label is more probable beforehand. A prior counted from the posterior agrees with whatever the posterior has come
   to, and drives all that is disputed to one side (.06 J on a clip whose network misses a limb for many frames);
 - whatever was counted, a rater says anything at all with probability `CONTAMINATION`: no rater outvotes all others;
+- where an object is, raters name it more often than not. The model needs that, as it can't tell an object that is mostly
+  missed from background with false alarms. Of labels for which less was counted (networks with many ids have them),
+  nothing that was counted is believed, of no frame: raters are taken to treat them like the labels they treat best;
 - confusion is counted only where raters disagree or see an object: over whole images the background is so common that
   every false alarm would look impossible;
 - what a mask says d frames away is weighted by the share of information that is left in it,
@@ -47,6 +50,7 @@ CERTAIN = 0.98  # share of the raters from which a pixel is not disputed
 MOST_PIXELS = 20000  # from which the weight of the scene is measured: more change nothing
 IMPOSSIBLE = -1e3  # log-likelihood of a label that nobody says
 CONTAMINATION = 0.05  # least probability of saying any label
+BETTER_THAN_CHANCE = 0.5  # share of an object's pixels from which raters name it more often than not
 CONCLUDED = -2  # rater: what was concluded about a frame that has been fitted
 
 
@@ -307,19 +311,38 @@ def _reliability(
         if one.is_shown:
             alone = posterior[index] if before.pooled is None else _unaided(one, before, posterior[index])
             scenes[one.frame] = counted(one.said, alone, [False] * len(one.raters) + [True])[one.scene]
-    pooled = _rows(by_lag[0] + np.eye(labels))
+    pooled, doubtful = _mended(by_lag[0])
     rendered = _rows(sum(scenes.values(), PRIOR_PIXELS * np.eye(labels)))
     left = np.array([information(counts) for counts in by_lag])
     lags: NDArray[np.float64] = START_DECAY ** np.arange(longest + 1, dtype=np.float64)
     if left[0] > 0:
         lags = np.clip(left / left[0], 0.0, 1.0)
     return Reliability(
-        {rater: _shrunk(counts, pooled) for rater, counts in own.items()},
+        {rater: _shrunk(np.where(doubtful[:, None], 0.0, counts), pooled) for rater, counts in own.items()},
         _log(pooled),
         _log(rendered) if scenes else None,
         {index: _shrunk(counts, rendered) for index, counts in scenes.items()},
         lags,
     )
+
+
+def _mended(counts: FloatArray) -> tuple[FloatArray, BoolArray]:
+    """Confusion (K, K) from the counts of all frames, rows are the truth, and (K,) which objects are doubtful: raters
+    name them less often than not, and others oftener. Their rows are those of the others, on average.
+    """
+    labels = len(counts)
+    pooled = _rows(counts + np.eye(labels))
+    doubtful = np.diag(pooled) < BETTER_THAN_CHANCE
+    usual = ~doubtful & (np.diag(counts) > 0)
+    doubtful[0] = usual[0] = False
+    if not (doubtful.any() and usual.any()):
+        return pooled, np.zeros(labels, bool)
+    known = np.flatnonzero(usual)
+    named, missed = counts[known, known].sum(), counts[known, 0].sum()
+    row = np.full((labels, labels), (counts[known].sum() - named - missed) / (labels - 2))
+    row[:, 0] = missed
+    np.fill_diagonal(row, named)
+    return np.where(doubtful[:, None], _rows(row), pooled), doubtful
 
 
 def _shrunk(counts: NDArray[np.float64], pooled: NDArray[np.float64]) -> NDArray[np.float32]:

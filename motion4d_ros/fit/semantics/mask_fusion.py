@@ -70,8 +70,18 @@ class Fused:
 class SceneLabels:
     """What the scene shows in one frame."""
 
-    probability: NDArray[np.float32]  # (h, w, C)
+    rendered: NDArray[np.float32]  # (h, w, C), in [0, 1]
     names: NDArray[np.int64]  # (C,) the object of every channel
+    alpha: NDArray[np.float32] | None = None  # (h, w) how much of it there is; what is missing is background
+
+    @property
+    def probability(self) -> NDArray[np.float32]:
+        """(h, w, C); found anew, as it takes memory for every label."""
+        if self.alpha is None:
+            return self.rendered
+        found = self.rendered.copy()
+        found[..., 0] += 1 - self.alpha
+        return found
 
 
 class MaskFusion:
@@ -104,8 +114,8 @@ class MaskFusion:
         """The conclusion about the frames at `positions`, by position. Consecutive `frames` are each other's raters;
         `flows` may be of another size than the images. `scene` is what is rendered of some.
         """
-        raters, judged, posterior = self._posterior(frames, flows, positions, scene or {})
-        return {p: raters.conclude(p, judged[p], posterior[p], edges=self._follow_edges) for p in positions}
+        raters, told = self._posterior(frames, flows, positions, scene or {})
+        return {p: raters.conclude(p, told[p], edges=self._follow_edges) for p in positions}
 
     def sure(
         self,
@@ -117,8 +127,8 @@ class MaskFusion:
         """As :meth:`fuse`, for geometry: (h, w) labels before they follow edges, at the size at which they are fused,
         `UNKNOWN_LABEL` where they are not sure.
         """
-        raters, judged, posterior = self._posterior(frames, flows, positions, scene or {})
-        return {p: raters.sure(judged[p], posterior[p]) for p in positions}
+        raters, told = self._posterior(frames, flows, positions, scene or {})
+        return {p: raters.sure(told[p]) for p in positions}
 
     def _posterior(
         self,
@@ -126,8 +136,8 @@ class MaskFusion:
         flows: FlowSource,
         positions: Sequence[int],
         shown: Mapping[int, SceneLabels],
-    ) -> tuple[_Raters, dict[int, _Judged], dict[int, LabelValues]]:
-        """What is said about frames, and the posterior of what is disputed, by position."""
+    ) -> tuple[_Raters, dict[int, _Told]]:
+        """The raters of frames, and the posterior by position."""
         raters = _Raters(frames, flows, self.reach, self.size_for(frames[-1].output_size))
         near = range(max(0, min(positions) - self.reach), min(len(frames), max(positions) + self.reach + 1))
         self._names = raters.names = _names((raters.labels(k) for k in near), shown.values())
@@ -138,7 +148,7 @@ class MaskFusion:
             raters.forget(before=position - self.reach)
         raters.forget()
         posterior, self._reliability = estimate({p: one.evidence for p, one in judged.items()}, len(self._names))
-        return raters, judged, posterior
+        return raters, {p: judged.pop(p).with_posterior(posterior.pop(p)) for p in positions}
 
     def fuse_newest(self, frames: Sequence[MaskedFrame], flows: FlowSource) -> Fused:
         """The conclusion about the last of `frames` by itself and those before it, with the worth that raters had."""
@@ -152,7 +162,7 @@ class MaskFusion:
             posterior = estimate({0: judged.evidence}, len(names))[0][0]
         else:
             posterior = judge(judged.evidence, reliability)
-        return raters.conclude(position, judged, posterior, edges=self._follow_edges)
+        return raters.conclude(position, judged.with_posterior(posterior), edges=self._follow_edges)
 
     def forget(self, label: int) -> None:
         """Drops what is known about raters of an object."""
@@ -162,9 +172,8 @@ class MaskFusion:
 
 def scene_labels(channel_of: Mapping[int, int], view: View) -> SceneLabels:
     """What the scene shows in one frame, as a rater of its labels; where nothing is, it shows background."""
-    probability = view.labels.clone()
-    probability[..., 0] += 1 - view.output.alpha
-    return SceneLabels(probability.cpu().numpy(), channel_names(channel_of, probability.shape[-1]))
+    names = channel_names(channel_of, view.labels.shape[-1])
+    return SceneLabels(view.labels.cpu().numpy(), names, view.output.alpha.cpu().numpy())
 
 
 def channel_names(channel_of: Mapping[int, int], channels: int) -> NDArray[np.int64]:
@@ -186,6 +195,14 @@ def _names(images: Iterable[IntArray], shown: Iterable[SceneLabels]) -> list[int
 
 
 @dataclass(frozen=True)
+class _Told:
+    """The posterior of the (n,) flat pixels of a frame that anybody takes for an object."""
+
+    pixels: NDArray[np.intp]
+    values: LabelValues
+
+
+@dataclass(frozen=True)
 class _Judged:
     """The (n,) flat pixels of a frame that anybody takes for an object."""
 
@@ -194,9 +211,9 @@ class _Judged:
     disputed: NDArray[np.bool_]  # (n,)
     evidence: Evidence  # about those that are disputed
 
-    def with_posterior(self, posterior: LabelValues) -> LabelValues:
+    def with_posterior(self, posterior: LabelValues) -> _Told:
         """The shares, and the posterior of the pixels that are disputed."""
-        return self.shares.replaced(self.disputed, posterior)
+        return _Told(self.pixels, self.shares.replaced(self.disputed, posterior))
 
 
 class _Raters:
@@ -243,14 +260,14 @@ class _Raters:
 
     def collect(self, position: int, scene: SceneLabels | None) -> _Judged:
         """What is said about the pixels of a frame that anybody takes for an object."""
-        pixels = self._seen(position, scene)
+        shown = None if scene is None else Rendered(scene.probability, self._channel_numbers(scene))
+        pixels = self._seen(position, shown)
         links = self._links(position)
         own = (self._look(position), self._numbers(position))
         chains = [
             Link(a == position, self._flow(a, there), self._numbers(there), self._look(there), self._return(a, there))
             for a, there in links
         ]
-        shown = None if scene is None else Rendered(scene.probability, self._channel_numbers(scene))
         said = opinions(pixels, *own, chains, len(self.names), LIKENESS, shown)
         raters = [Rater(self._rater(k), abs(k - position)) for k in (position, *(there for _, there in links))]
         if self._past:
@@ -260,19 +277,16 @@ class _Raters:
         evidence, disputed = evidence.split(told)
         return _Judged(pixels, told, disputed, evidence)
 
-    def conclude(self, position: int, judged: _Judged, posterior: LabelValues, *, edges: bool) -> Fused:
-        """The posterior of the disputed pixels -> labels of the whole frame, background elsewhere; smoothed along
-        `edges` of the picture.
-        """
+    def conclude(self, position: int, told: _Told, *, edges: bool) -> Fused:
+        """The posterior -> labels of the whole frame, background elsewhere; smoothed along `edges` of the picture."""
         frame = self._frames[position]
         best = np.zeros(frame.output_size, np.int32)
-        if len(self.names) == 1 or len(judged.pixels) == 0:
+        if len(self.names) == 1 or len(told.pixels) == 0:
             return Fused(best, np.ones(frame.output_size, np.float32))
-        values = judged.with_posterior(posterior)
-        follow = self._along_edges(frame.picture(self._size), judged.pixels) if edges else None
+        follow = self._along_edges(frame.picture(self._size), told.pixels) if edges else None
         background: NDArray[np.float32] = np.ones(self._size, np.float32)
         most: NDArray[np.float32] = np.full(frame.output_size, -np.inf, np.float32)
-        for number, pixels, plane in self._planes(judged.pixels, values):
+        for number, pixels, plane in self._planes(told):
             if follow is not None:
                 follow(plane, pixels)
             background -= plane
@@ -284,24 +298,22 @@ class _Raters:
         best[background >= most] = BACKGROUND
         return Fused(best, np.clip(np.maximum(most, background), 0.0, 1.0))
 
-    def sure(self, judged: _Judged, posterior: LabelValues) -> NDArray[np.int32]:
-        """(H, W) labels by the posterior of the disputed pixels, UNKNOWN_LABEL where it is less than `SURE`."""
+    def sure(self, told: _Told) -> NDArray[np.int32]:
+        """(H, W) labels by the posterior, UNKNOWN_LABEL where it is less than `SURE`."""
         result = np.zeros(self._size, np.int32)
         if len(self.names) > 1:
-            values = judged.with_posterior(posterior)
-            labels = np.asarray(self.names, np.int32)[values.best()]
-            result.reshape(-1)[judged.pixels] = np.where(values.largest() >= SURE, labels, UNKNOWN_LABEL)
+            labels = np.asarray(self.names, np.int32)[told.values.best()]
+            result.reshape(-1)[told.pixels] = np.where(told.values.largest() >= SURE, labels, UNKNOWN_LABEL)
         return result
 
-    def _planes(
-        self, pixels: NDArray[np.intp], values: LabelValues
-    ) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.float32]]]:
+    def _planes(self, told: _Told) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.float32]]]:
         """The numbers of labels that are no background, the flat pixels where they are possible, and (H, W) their
         values: one at a time in memory.
         """
+        values = told.values
         order = np.argsort(values.possible, kind="stable")
         ends = np.searchsorted(values.possible[order], np.arange(len(self.names) + 1))
-        at = pixels[values.pixel_of()]
+        at = told.pixels[values.pixel_of()]
         for number in range(1, len(self.names)):
             here = order[ends[number] : ends[number + 1]]
             here = here[values.value[here] > 0]
@@ -330,7 +342,7 @@ class _Raters:
         self.labels(position)
         return CONCLUDED if position in self._by_conclusion else self._frames[position].index
 
-    def _seen(self, position: int, scene: SceneLabels | None) -> NDArray[np.intp]:
+    def _seen(self, position: int, scene: Rendered | None) -> NDArray[np.intp]:
         """(n,) flat pixels of a frame in cells about which anything but background is said."""
         height, width = self._size
         rows, columns = np.mgrid[0 : height + CELL_PX : CELL_PX, 0 : width + CELL_PX : CELL_PX]
@@ -342,7 +354,7 @@ class _Raters:
         near = [Link(a == position, self._flow(a, there), self._near(there)) for a, there in links]
         busy |= leads_to_label(flat, self._size, near)
         if scene is not None:
-            shown = 1 - scene.probability[..., scene.names == BACKGROUND].sum(-1)
+            shown = 1 - scene.share[..., scene.numbers == 0].sum(-1)
             busy |= sample(shown, _scaled(uv, self._size, shown.shape)) > SHOWN
         cells = busy.reshape(rows.shape).astype(np.uint8)
         pixels = np.repeat(np.repeat(cv2.dilate(cells, np.ones((3, 3), np.uint8)), CELL_PX, 0), CELL_PX, 1)

@@ -188,7 +188,7 @@ def counted(said: Said, truth: LabelValues, asked: Sequence[bool]) -> dict[int, 
     return counts
 
 
-_ENTRIES = {"rater": np.uint16, "named": np.uint16, "weight": np.float32}
+_ENTRIES = {"rater": np.uint8, "named": np.uint16, "weight": np.float32}
 
 
 def _started(many: NDArray[np.int32]) -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ class Said:
     raters: int
     labels: int  # K
     start: NDArray[np.int64]  # (n + 1,)
-    rater: NDArray[np.uint16]  # (m,)
+    rater: NDArray[np.uint8]  # (m,)
     named: NDArray[np.uint16]  # (m,) label
     weight: NDArray[np.float32]  # (m,) worth times share
 

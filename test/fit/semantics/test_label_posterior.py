@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from motion4d_ros.fit.semantics import label_posterior
 from motion4d_ros.fit.semantics.label_posterior import (
     Evidence,
     Rater,
@@ -37,7 +38,7 @@ def evidence_of(words: list[Words], rendered: NDArray[np.float32] | None = None)
     dense = np.stack([said for _, said in words] + ([] if rendered is None else [rendered]), 1)
     pixel, rater, named = np.nonzero(dense)
     start = np.searchsorted(pixel, np.arange(len(dense) + 1)).astype(np.int64)
-    said = Said(dense.shape[1], LABELS, start, *(one.astype(np.uint16) for one in (rater, named)), dense[pixel, rater, named])
+    said = Said(dense.shape[1], LABELS, start, rater.astype(np.uint8), named.astype(np.uint16), dense[pixel, rater, named])
     return Evidence([one for one, _ in words], said, rendered is not None)
 
 
@@ -123,6 +124,35 @@ def test_a_mask_that_its_neighbours_do_not_confirm_goes():
     masks[3][28:38, 2:12] = 2  # a leak
     posterior, _ = estimate(still_scene(masks), LABELS)
     assert (posterior[3].best().reshape(SIDE, SIDE)[28:38, 2:12] == 0).mean() > 0.98
+
+
+def flickering() -> list[NDArray[np.int64]]:
+    """One object; a second id is a false alarm for a few frames, then elsewhere, as with networks that have many."""
+    masks = [np.where(noisy(k, 0.05) == 1, 1, 0) for k in range(18)]
+    for frames, place in ((range(3, 7), np.s_[24:34, 4:20]), (range(10, 14), np.s_[22:36, 24:36])):
+        for k in frames:
+            masks[k][place] = 2
+    return masks
+
+
+def test_an_id_that_most_frames_do_not_confirm_is_not_spread_to_them(monkeypatch: pytest.MonkeyPatch):
+    def false_share() -> float:
+        posterior, _ = estimate(still_scene(flickering(), 8), LABELS)
+        return float(np.mean([(posterior[t].best() == 2).mean() for t in posterior]))
+
+    given = float(np.mean([(mask == 2).mean() for mask in flickering()]))
+    assert false_share() < 0.3 * given
+    monkeypatch.setattr(label_posterior, "BETTER_THAN_CHANCE", 0.0)
+    assert false_share() > given, "as if most frames had missed it"
+
+
+def test_an_object_alone_that_is_mostly_missed_is_believed():
+    """With nothing to compare it with, an object that half of the frames miss is no false alarm."""
+    masks = [np.where(noisy(k, 0.02) == 1, 1, 0) for k in range(9)]
+    for k in (0, 2, 4, 6, 8):
+        masks[k][:] = 0
+    posterior, _ = estimate(still_scene(masks, 8), LABELS)
+    assert (posterior[3].best().reshape(SIDE, SIDE)[7:16, 7:16] == 1).mean() > 0.95
 
 
 def test_masks_that_are_carried_badly_lose_their_worth_with_distance():

@@ -169,7 +169,7 @@ def made_said(count: int, labels: int = LABELS, raters: int = 4) -> tuple[Said, 
     pixel, rater, named = np.nonzero(by_pixel)
     start = np.searchsorted(pixel, np.arange(count + 1)).astype(np.int64)
     weight = by_pixel[pixel, rater, named]
-    return Said(raters, labels, start, rater.astype(np.uint16), named.astype(np.uint16), weight), words
+    return Said(raters, labels, start, rater.astype(np.uint8), named.astype(np.uint16), weight), words
 
 
 def test_shares_are_weighted_sums() -> None:
