@@ -15,9 +15,9 @@ Raters are not as independent as the model has it: a network that misses an arm 
 - no label is more probable beforehand. A prior counted from the posterior agrees with whatever the posterior has come
   to, and drives all that is disputed to one side (.06 J on a clip whose network misses a limb for many frames);
 - whatever was counted, a rater says anything at all with probability `CONTAMINATION`: no rater outvotes all others;
-- where an object is, raters name it more often than not. The model needs that, as it can't tell an object that is mostly
-  missed from background with false alarms. Of labels for which less was counted (networks with many ids have them),
-  nothing that was counted is believed, of no frame: raters are taken to treat them like the labels they treat best;
+- where an object is, raters name it more often than not: without that the model can't tell an object that is mostly
+  missed from background with false alarms. Where less was counted of a label, as with networks that have many ids, no
+  frame's counts of it are believed: raters are taken to treat it as they treat the other labels;
 - confusion is counted only where raters disagree or see an object: over whole images the background is so common that
   every false alarm would look impossible;
 - what a mask says d frames away is weighted by the share of information that is left in it,
@@ -69,9 +69,9 @@ class Agreed:
     rater: NDArray[np.intp]
     truth: NDArray[np.intp]
     said: NDArray[np.intp]
-    weight: FloatArray
+    weight: NDArray[np.float64]
 
-    def add_to(self, counts: Mapping[int, FloatArray]) -> None:
+    def add_to(self, counts: Mapping[int, NDArray[np.float64]]) -> None:
         """Adds to counts (K, K) of raters, by number."""
         for rater, matrix in counts.items():
             here = self.rater == rater
@@ -119,9 +119,10 @@ def _combined(
     """Sums of the weights (m,) of the same rater, truth and word."""
     shape = [int(each.max(initial=0)) + 1 for each in (rater, truth, said)]
     place = np.ravel_multi_index((rater, truth, said), shape)
-    total = np.bincount(place, weight)
+    total: NDArray[np.float64] = np.bincount(place, weight).astype(np.float64)
     found = np.flatnonzero(total)
-    return Agreed(*np.unravel_index(found, shape), total[found])
+    of_rater, of_truth, of_said = np.unravel_index(found, shape)
+    return Agreed(of_rater, of_truth, of_said, total[found])
 
 
 @dataclass
@@ -241,8 +242,10 @@ def _predicted(
     """
     chosen = np.arange(evidence.said.pixels) % step == 0
     said, labels = evidence.said.take(chosen), possible.take(chosen)
-    others = [worth if rater.lag else 0.0 for worth, rater in zip(
-        reliability.worths(evidence.raters), evidence.raters, strict=True)]
+    others = [
+        worth if rater.lag else 0.0
+        for worth, rater in zip(reliability.worths(evidence.raters), evidence.raters, strict=True)
+    ]
     likelihoods = _likelihoods(evidence, reliability)
     pixel = labels.pixel_of()
     slot = np.arange(len(pixel)) - labels.first[pixel]
@@ -297,9 +300,9 @@ def _reliability(
     was known `before`.
     """
     longest = max((rater.lag for one in evidence.values() for rater in one.raters), default=0)
-    own: dict[int, FloatArray] = {}
+    own: dict[int, NDArray[np.float64]] = {}
     by_lag = np.zeros((longest + 1, labels, labels))
-    scenes: dict[int, FloatArray] = {}
+    scenes: dict[int, NDArray[np.float64]] = {}
     for index, one in evidence.items():
         by_number = counted(one.said, posterior[index], [True] * len(one.raters) + [False] * one.is_shown)
         if one.agreed is not None:
@@ -326,7 +329,7 @@ def _reliability(
     )
 
 
-def _mended(counts: FloatArray) -> tuple[FloatArray, BoolArray]:
+def _mended(counts: NDArray[np.float64]) -> tuple[NDArray[np.float64], BoolArray]:
     """Confusion (K, K) from the counts of all frames, rows are the truth, and (K,) which objects are doubtful: raters
     name them less often than not, and others oftener. Their rows are those of the others, on average.
     """

@@ -8,7 +8,7 @@ along the edges of the picture, and its mode is what is published, at the input'
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from motion4d_ros.config import MasksConfig
 from motion4d_ros.fit.optimisation.trainer import View
-from motion4d_ros.fit.semantics.guided_filter import GuidedFilter
+from motion4d_ros.fit.semantics.label_planes import Told, along_edges, planes, resized
 from motion4d_ros.fit.semantics.label_posterior import CONCLUDED, Evidence, Rater, Reliability, estimate, judge
 from motion4d_ros.fit.semantics.native_opinions import SILENT, Link, Rendered, leads_to_label, opinions, packed
 from motion4d_ros.fit.semantics.sparse_labels import LabelValues, Said
@@ -31,7 +31,6 @@ RETURN_PX = 1.5  # forward-backward error of the flow at which its worth has fal
 LIKENESS = 20.0  # grey levels by which a pixel may change its look before its past says little about it
 SMOOTH_PX = 1.0  # pictures are compared at this scale: flow is no more exact
 CELL_PX = 4  # side of the cells that are looked at to find out which pixels anybody takes for an object
-RADIUS_SHARE = 0.01  # of the image's diagonal: half the side of the windows in which the posterior follows edges
 SURE = 0.8  # probability from which a label is used for geometry: one wrong point costs more than five right ones
 SHOWN = 0.02  # rendered share from which the scene takes a pixel for an object
 
@@ -136,7 +135,7 @@ class MaskFusion:
         flows: FlowSource,
         positions: Sequence[int],
         shown: Mapping[int, SceneLabels],
-    ) -> tuple[_Raters, dict[int, _Told]]:
+    ) -> tuple[_Raters, dict[int, Told]]:
         """The raters of frames, and the posterior by position."""
         raters = _Raters(frames, flows, self.reach, self.size_for(frames[-1].output_size))
         near = range(max(0, min(positions) - self.reach), min(len(frames), max(positions) + self.reach + 1))
@@ -195,14 +194,6 @@ def _names(images: Iterable[IntArray], shown: Iterable[SceneLabels]) -> list[int
 
 
 @dataclass(frozen=True)
-class _Told:
-    """The posterior of the (n,) flat pixels of a frame that anybody takes for an object."""
-
-    pixels: NDArray[np.intp]
-    values: LabelValues
-
-
-@dataclass(frozen=True)
 class _Judged:
     """The (n,) flat pixels of a frame that anybody takes for an object."""
 
@@ -211,9 +202,9 @@ class _Judged:
     disputed: NDArray[np.bool_]  # (n,)
     evidence: Evidence  # about those that are disputed
 
-    def with_posterior(self, posterior: LabelValues) -> _Told:
+    def with_posterior(self, posterior: LabelValues) -> Told:
         """The shares, and the posterior of the pixels that are disputed."""
-        return _Told(self.pixels, self.shares.replaced(self.disputed, posterior))
+        return Told(self.pixels, self.shares.replaced(self.disputed, posterior))
 
 
 class _Raters:
@@ -277,66 +268,34 @@ class _Raters:
         evidence, disputed = evidence.split(told)
         return _Judged(pixels, told, disputed, evidence)
 
-    def conclude(self, position: int, told: _Told, *, edges: bool) -> Fused:
+    def conclude(self, position: int, told: Told, *, edges: bool) -> Fused:
         """The posterior -> labels of the whole frame, background elsewhere; smoothed along `edges` of the picture."""
         frame = self._frames[position]
         best = np.zeros(frame.output_size, np.int32)
         if len(self.names) == 1 or len(told.pixels) == 0:
             return Fused(best, np.ones(frame.output_size, np.float32))
-        follow = self._along_edges(frame.picture(self._size), told.pixels) if edges else None
+        follow = along_edges(frame.picture(self._size), told.pixels) if edges else None
         background: NDArray[np.float32] = np.ones(self._size, np.float32)
         most: NDArray[np.float32] = np.full(frame.output_size, -np.inf, np.float32)
-        for number, pixels, plane in self._planes(told):
+        for number, pixels, plane in planes(told, self._size):
             if follow is not None:
                 follow(plane, pixels)
             background -= plane
-            plane = _resized(plane, frame.output_size)
+            plane = resized(plane, frame.output_size)
             is_larger = plane > most
             best[is_larger] = self.names[number]
             np.maximum(most, plane, out=most)
-        background = _resized(background, frame.output_size)
+        background = resized(background, frame.output_size)
         best[background >= most] = BACKGROUND
         return Fused(best, np.clip(np.maximum(most, background), 0.0, 1.0))
 
-    def sure(self, told: _Told) -> NDArray[np.int32]:
+    def sure(self, told: Told) -> NDArray[np.int32]:
         """(H, W) labels by the posterior, UNKNOWN_LABEL where it is less than `SURE`."""
         result = np.zeros(self._size, np.int32)
         if len(self.names) > 1:
             labels = np.asarray(self.names, np.int32)[told.values.best()]
             result.reshape(-1)[told.pixels] = np.where(told.values.largest() >= SURE, labels, UNKNOWN_LABEL)
         return result
-
-    def _planes(self, told: _Told) -> Iterator[tuple[int, NDArray[np.intp], NDArray[np.float32]]]:
-        """The numbers of labels that are no background, the flat pixels where they are possible, and (H, W) their
-        values: one at a time in memory.
-        """
-        values = told.values
-        order = np.argsort(values.possible, kind="stable")
-        ends = np.searchsorted(values.possible[order], np.arange(len(self.names) + 1))
-        at = told.pixels[values.pixel_of()]
-        for number in range(1, len(self.names)):
-            here = order[ends[number] : ends[number + 1]]
-            here = here[values.value[here] > 0]
-            if len(here):
-                plane = np.zeros(self._size, np.float32)
-                plane.reshape(-1)[at[here]] = values.value[here]
-                yield number, at[here], plane
-
-    def _along_edges(
-        self, picture: NDArray[np.uint8], pixels: NDArray[np.intp]
-    ) -> Callable[[NDArray[np.float32], NDArray[np.intp]], None]:
-        """What smooths (H, W) planes that are 0 but at some of the `pixels` along the edges of the picture, in place."""
-        radius = max(1, round(RADIUS_SHARE * float(np.hypot(*self._size))))
-        whole = _box(np.divmod(pixels, self._size[1]), 2 * radius)
-        filtered = GuidedFilter(np.ascontiguousarray(picture[whole]), radius)
-
-        def smooth(plane: NDArray[np.float32], pixels: NDArray[np.intp]) -> None:
-            rows, columns = np.divmod(pixels, self._size[1])
-            box = _box((rows - whole[0].start, columns - whole[1].start), 2 * radius)
-            part = plane[whole]
-            part[box] = filtered(np.ascontiguousarray(part[box]), box)
-
-        return smooth
 
     def _rater(self, position: int) -> int:
         self.labels(position)
@@ -416,19 +375,6 @@ def _silenced(said: Said) -> Said:
     pixel = said.pixel_of()
     is_fresh[pixel[~is_past & ~known[said.named]]] = True
     return said.without(is_past & is_fresh[pixel])
-
-
-def _resized(plane: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
-    """(h, w) a plane at `size` (height, width), bilinear."""
-    if plane.shape == size:
-        return plane
-    return np.asarray(cv2.resize(plane, size[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
-
-
-def _box(pixels: tuple[NDArray[np.intp], NDArray[np.intp]], margin: int) -> tuple[slice, slice]:
-    """The part of an image about pixels (rows, columns)."""
-    rows, columns = (slice(max(0, int(k.min()) - margin), int(k.max()) + margin + 1) for k in pixels)
-    return rows, columns
 
 
 def _scaled(uv: NDArray[np.float32], size: tuple[int, int], to: tuple[int, ...]) -> NDArray[np.float32]:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from motion4d_ros.fit.semantics.sparse_labels import LabelValues, Said
 from motion4d_ros.raster_library import load_library
-from motion4d_ros.types import FloatArray
 
 SILENT = -1  # number of a label where nothing is said
 SCENE_LABELS = 8  # M4D_SCENE_LABELS: of a pixel, at most
@@ -178,11 +177,13 @@ def judged(
     return found
 
 
-def counted(said: Said, truth: LabelValues, asked: Sequence[bool]) -> dict[int, FloatArray]:
+def counted(said: Said, truth: LabelValues, asked: Sequence[bool]) -> dict[int, NDArray[np.float64]]:
     """Confusion (K, K) of the raters that are `asked` (R,), by number: how often each says the column where the `truth`
     is the row.
     """
-    counts = {k: np.zeros((said.labels, said.labels)) for k, is_asked in enumerate(asked) if is_asked}
+    counts: dict[int, NDArray[np.float64]] = {
+        k: np.zeros((said.labels, said.labels)) for k, is_asked in enumerate(asked) if is_asked
+    }
     addresses = [counts[k].ctypes.data if k in counts else None for k in range(said.raters)]
     _library().m4d_label_count(_struct_of(said), _values_of(truth), (c_void_p * len(addresses))(*addresses))
     return counts
@@ -199,7 +200,7 @@ def _started(many: NDArray[np.int32]) -> NDArray[np.int64]:
 def _joined(array: NDArray[Any], at: NDArray[np.int64], start: NDArray[np.int64]) -> NDArray[Any]:
     """The pieces of an array that begin at places `at`, one after the other; `start` (n + 1,) of the pixels' rows."""
     ends = [*start[:-1:PIECE][1:].tolist(), int(start[-1])]
-    sizes = np.diff([0, *ends]) if len(at) else []
+    sizes = np.diff([0, *ends]).tolist() if len(at) else []
     return np.concatenate([array[:0], *(array[a : a + size] for a, size in zip(at.tolist(), sizes, strict=True))])
 
 

@@ -45,9 +45,7 @@ class Said:
 
     def _kept(self, entries: BoolArray, many: NDArray[np.int64]) -> Said:
         start = np.concatenate([[0], np.cumsum(many)]).astype(np.int64)
-        return Said(
-            self.raters, self.labels, start, self.rater[entries], self.named[entries], self.weight[entries]
-        )
+        return Said(self.raters, self.labels, start, self.rater[entries], self.named[entries], self.weight[entries])
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,8 @@ def evidence_of(words: list[Words], rendered: NDArray[np.float32] | None = None)
     dense = np.stack([said for _, said in words] + ([] if rendered is None else [rendered]), 1)
     pixel, rater, named = np.nonzero(dense)
     start = np.searchsorted(pixel, np.arange(len(dense) + 1)).astype(np.int64)
-    said = Said(dense.shape[1], LABELS, start, rater.astype(np.uint8), named.astype(np.uint16), dense[pixel, rater, named])
+    weight = dense[pixel, rater, named]
+    said = Said(dense.shape[1], LABELS, start, rater.astype(np.uint8), named.astype(np.uint16), weight)
     return Evidence([one for one, _ in words], said, rendered is not None)
 
 

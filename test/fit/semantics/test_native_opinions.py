@@ -220,7 +220,8 @@ def test_parts_of_what_is_said() -> None:
     assert not rest[2].any() and (rest[[0, 1, 3]] == words[[0, 1, 3]]).all()
     values = shares(said, [1.0] * 4)
     assert (dense_values(values.take(chosen)) == dense_values(values)[chosen]).all()
-    doubled = LabelValues(*(getattr(values.take(chosen), name) for name in ("first", "possible")), values.take(chosen).value * 2)
+    part = values.take(chosen)
+    doubled = LabelValues(part.first, part.possible, part.value * 2)
     replaced = dense_values(values.replaced(chosen, doubled))
     assert (replaced == dense_values(values) * np.where(chosen, 2, 1)[:, None]).all()
 
@@ -229,7 +230,8 @@ def test_any_number_of_threads_says_the_same() -> None:
     _, links = chains()
     look, own = made(9)
     pixels = np.tile(np.arange(SIZE[0] * SIZE[1]), 5)  # several pieces of work
-    scene = Rendered(np.random.default_rng(4).uniform(0, 1, (*SIZE, 3)).astype(np.float32), np.arange(3, dtype=np.int32))
+    share = np.random.default_rng(4).uniform(0, 1, (*SIZE, 3)).astype(np.float32)
+    scene = Rendered(share, np.arange(3, dtype=np.int32))
     likelihoods = [np.log(np.eye(LABELS) * 0.8 + 0.1).astype(np.float32)] * 7
     found = []
     for threads in (1, 2, 3):
