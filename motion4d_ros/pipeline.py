@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -24,11 +25,12 @@ from motion4d_ros.config import Config
 from motion4d_ros.fit.checkpoint.continuation import Continuation, Decision
 from motion4d_ros.fit.frontend.intake import Intake
 from motion4d_ros.fit.frontend.late_detections import hear_late
-from motion4d_ros.fit.frontend.skipped_frames import SkippedFrames
+from motion4d_ros.fit.frontend.skipped_frames import KeptFrame, SkippedFrames
 from motion4d_ros.fit.initialisation.depth_alignment import contradiction
 from motion4d_ros.fit.optimisation.mapper import Mapper
 from motion4d_ros.fit.output.estimate_builder import EstimateBuilder
 from motion4d_ros.fit.output.health import update_health
+from motion4d_ros.fit.output.live_view import LiveView, suffices
 from motion4d_ros.fit.output.scene_queries import archive_frames, query_scene, retire, scene_view, write_scene
 from motion4d_ros.fit.semantics.mask_fusion import Fused
 from motion4d_ros.fit.semantics.mask_refinement import MaskRefinement
@@ -89,6 +91,9 @@ class Motion4D:
         self.estimate_builder = EstimateBuilder(self.config)
         self.skipped_frames = SkippedFrames(self.config)
         self._poses: dict[int, FloatArray] = {}
+        self.live_view: LiveView | None = None
+        """What another thread can tell frames by while a window is fitted; None before the first frame, in other modes
+        than realtime, and where a frame's sources say more (see `suffices`)."""
 
     def _start_mapper(self) -> None:
         self.mapper = Mapper(self.config, self.device, self.yield_point, self.intake.fusion)
@@ -106,10 +111,11 @@ class Motion4D:
         """
         return [self.add_frame(frame), *self.process_window()]
 
-    def add_frame(self, frame: Frame) -> Estimate:
+    def add_frame(self, frame: Frame, *, told: bool = False) -> Estimate:
         """Takes a frame, asks the 2D sources about it, and predicts: the LIVE estimate, within tens of ms.
 
-        In realtime mode a frame for which there is no time is only predicted, and let go: its index is -1.
+        In realtime mode a frame for which there is no time is only predicted, and let go: its index is -1. One that
+        was `told` by a `live_view` is kept, because `keeps_next` said so.
         Starts a new scene first, and says so in the warnings, if there is a `reason_to_restart`. `Estimate.masks` has
         the size of the frame's image.
         Raises `Motion4DError`, and does not take the frame, for a stamp that stands still, for masks of more objects
@@ -119,13 +125,32 @@ class Motion4D:
         self._restart_if_needed(frame)
         self.intake.admit(frame)
         started = time.perf_counter()
-        kept = self.intake.newest is None or self.scheduler.keeps(len(self.intake.pending))
+        kept = told or self.intake.newest is None or self.scheduler.keeps(len(self.intake.pending))
         state, fused = self._take(frame) if kept else self._skip(frame)
         self.health.frames += 1
         self.scheduler.frame(frame.stamp_ns)
         estimate = self.estimate_builder.live(self.mapper, fused, state)
+        if kept and suffices(self.config):
+            scene = self.estimate_builder.frozen(self.mapper) if self.live_view is None else self.live_view.scene
+            self.live_view = LiveView(KeptFrame(self.config, self.intake), scene)
         self.scheduler.took(time.perf_counter() - started, kept=kept)
         return estimate
+
+    def keeps_next(self, waiting: int) -> bool:
+        """Whether the next frame is to be kept for its window: for whoever tells frames by a `live_view`, of which
+        `waiting` have not been added yet. May be called by that thread.
+        """
+        return self.scheduler.keeps(len(self.intake.pending) + waiting)
+
+    def count_looks(self, frames: int) -> None:
+        """So many more frames were told by a `live_view`, and are not kept."""
+        self.health.frames += frames
+        self.health.live_only += frames
+
+    def _renew_view(self) -> None:
+        """The scene has changed: live views tell what is new."""
+        if self.live_view is not None:
+            self.live_view = replace(self.live_view, scene=self.estimate_builder.frozen(self.mapper))
 
     def _restart_if_needed(self, frame: Frame) -> None:
         reason = self.reason_to_restart(frame)
@@ -271,7 +296,9 @@ class Motion4D:
             report = self.estimate_builder.report
             again, new = window.again, window.frames[len(window.again) :]
             estimates = report(self.mapper, self.intake, self.horizon, again, Stage.GLOBAL) if again else []
-            return estimates + report(self.mapper, self.intake, self.horizon, new, Stage.WINDOW)
+            estimates += report(self.mapper, self.intake, self.horizon, new, Stage.WINDOW)
+            self._renew_view()
+            return estimates
 
     def _learn_costs(self, window: OpenWindow) -> None:
         trainer = self.mapper.trainer
@@ -332,7 +359,9 @@ class Motion4D:
         if not whole_horizon and self.config.budget.mode == "realtime":
             frames = frames[-self.config.window.length :]  # what a robot can still use
         with self.mapper.clock("report"):
-            return self.estimate_builder.report(self.mapper, self.intake, self.horizon, frames, Stage.GLOBAL)
+            estimates = self.estimate_builder.report(self.mapper, self.intake, self.horizon, frames, Stage.GLOBAL)
+            self._renew_view()
+            return estimates
 
     def _shrink(self) -> None:
         """Old times leave the horizon; what queries need of them goes to the archive."""
@@ -387,6 +416,7 @@ class Motion4D:
             self.estimate_builder.forget(object_id)
         elif prompt.name:
             self.estimate_builder.tracker.rename(object_id, prompt.name)
+        self._renew_view()
         return object_id
 
     def detect(self, stamp_ns: int, detections: tuple[Detection, ...]) -> bool:

@@ -339,7 +339,7 @@ class Estimate:
     T_map_cam: FloatArray  # (4, 4) camera pose as used or found
     pose_status: PoseStatus  # whether that pose can be relied upon
     scale: Scale  # what a length of 1 means
-    masks: NDArray[np.uint16]  # (H, W) object ids, 0 background
+    masks: NDArray[np.uint16]  # (H, W) object ids, 0 background; (0, 0) where nobody asked for them
     points: TrackedPoints  # moving points
     objects: list[ObjectState]  # ascending ids
     warnings: tuple[str, ...] = ()  # what was odd about this frame, for people

@@ -123,6 +123,13 @@ class ObjectTracker:
             states.append(told_state(track, motion, ahead(track, motion, now), ahead_of_fit=True))
         return states
 
+    def frozen(self) -> ObjectTracker:
+        """A tracker that predicts as this one does now, apart from it."""
+        other = ObjectTracker(self.config)
+        other._tracks, other._process_noise = _copied(self._tracks), dict(self._process_noise)
+        other.consistency.scale = self.consistency.scale
+        return other
+
     def replay(self, history: Sequence[tuple[int, Sequence[ObjectObservation]]]) -> list[list[ObjectState]]:
         """States for past stamps again, after the scene has been refined: one list per entry of `history`.
 

@@ -6,12 +6,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from motion4d_ros.config import Config
 from motion4d_ros.types import Detection, Estimate, Frame, Health, Prompt, Rendered, StaticPoints
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What somebody would read of a live estimate."""
+
+    labels: bool = True
+    points: bool = True
+
+
+class LiveView(Protocol):
+    """What is told of frames apart from the engine (`fit.output.live_view`)."""
+
+    def continues(self, frame: Frame) -> bool: ...
+    def look(self, frame: Frame, *, with_labels: bool = True, with_points: bool = True) -> Estimate: ...
 
 
 class Engine(Protocol):
@@ -21,7 +37,11 @@ class Engine(Protocol):
 
     @property
     def window_is_full(self) -> bool: ...
-    def add_frame(self, frame: Frame) -> Estimate: ...
+    @property
+    def live_view(self) -> LiveView | None: ...
+    def add_frame(self, frame: Frame, *, told: bool = False) -> Estimate: ...
+    def keeps_next(self, waiting: int) -> bool: ...
+    def count_looks(self, frames: int) -> None: ...
     def reason_to_restart(self, frame: Frame) -> str: ...
     def set_timing(self, period_s: float | None, cost_s: float = 0.0) -> None: ...
     def process_window(

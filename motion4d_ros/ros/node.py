@@ -25,7 +25,7 @@ from motion4d_ros.imagery.backends import choose_backend
 from motion4d_ros.logs import told
 from motion4d_ros.models.automatic import with_best_outliner
 from motion4d_ros.ros.diagnostics import Snapshot, assess
-from motion4d_ros.ros.engine import Engine, make_engine, renewed, revived
+from motion4d_ros.ros.engine import Engine, Wanted, make_engine, renewed, revived
 from motion4d_ros.ros.inputs.frames import Calibrations, FrameBuilder, FrameContext, ImageGroup
 from motion4d_ros.ros.inputs.prompt_topics import Prompting
 from motion4d_ros.ros.inputs.subscriptions import Inputs
@@ -203,7 +203,7 @@ class Motion4DNode(LifecycleNode):
         calibrations, builder = self._calibrations, self.builder
         worker = Worker(
             self.engine, self.config, self.queue, builder.build, self._deliver, self._log,
-            hooks=WorkerHooks(lambda: calibrations.ready, self._after_reset), report=report,
+            hooks=WorkerHooks(lambda: calibrations.ready, self._after_reset, self._wanted), report=report,
         )  # fmt: skip
         worker.start()
         self.worker = worker  # only now: a worker that does not run yet looks dead to the watch
@@ -261,6 +261,9 @@ class Motion4DNode(LifecycleNode):
         age_s = (self.get_clock().now().nanoseconds - estimate.stamp_ns) * 1e-9
         since_arrival_s = time.monotonic() - context.arrival_s if context else float("inf")
         self._meters.published(estimate.stage, age_s, since_arrival_s)
+
+    def _wanted(self) -> Wanted:
+        return Wanted() if self.outputs is None else self.outputs.wanted()
 
     def _after_reset(self, jumped: bool) -> None:
         if jumped:

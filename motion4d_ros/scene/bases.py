@@ -137,6 +137,16 @@ class MotionBases:
             trans[:, start] + share[..., None] * (trans[:, end] - trans[:, start]),
         )
 
+    def frozen(self) -> MotionBases:
+        """The bases as they are now, apart from these and without gradients."""
+        store = ParameterStore()
+        other = MotionBases(store, self.trans.dtype, self.trans.device)
+        for name, value in (("base_quats", self.quats), ("base_trans", self.trans)):
+            store.params[name] = Parameter(value.detach().clone(), requires_grad=False)
+        other.ids, other.owner, other.centers = self.ids.clone(), self.owner.clone(), self.centers.clone()
+        other.first_index, other.stamps_ns, other.next_id = self.first_index, list(self.stamps_ns), self.next_id
+        return other
+
     def append(self, object_id: int, center: Tensor, quats: Tensor, trans: Tensor) -> Tensor:
         """Adds n bases of `object_id`: center (3,) or (n, 3), quats (n, T, 4), trans (n, T, 3). Their ids (n,)."""
         count = quats.shape[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,24 @@ from motion4d_ros.types import (
 )
 
 
+class DoubleView:
+    """Tells frames as the engine does, apart from it."""
+
+    def __init__(self, engine: DoubleEngine) -> None:
+        self._engine, self._camera = engine, engine.frames[-1].camera
+
+    def continues(self, frame: Frame) -> bool:
+        return frame.camera.is_like(self._camera)
+
+    def look(self, frame: Frame, *, with_labels: bool = True, with_points: bool = True) -> Estimate:
+        self._engine._maybe_fail("look")
+        estimate = self._engine._estimate(frame.with_index(-1), Stage.LIVE)
+        self._engine.told.append(frame.stamp_ns)
+        if not with_labels:
+            estimate.masks, estimate.mask_confidence = np.zeros((0, 0), np.uint16), None
+        return estimate if with_points else replace(estimate, points=TrackedPoints.empty())
+
+
 class DoubleEngine:
     """Every non-zero label is an object one metre ahead. Misbehaves on request."""
 
@@ -41,7 +60,9 @@ class DoubleEngine:
         self.window_s = 0.0
         self.accept_s = 0.0
         self.deaf = False  # a window that never pauses
-        self.rendered = 0
+        self.rendered = self.looks = self.offered = 0
+        self.views = False  # whether frames can be told apart from it
+        self.told: list[int] = []  # stamps of the frames that were
         self.restart = ""  # why the next frame starts a new scene
 
     def _maybe_fail(self, method: str) -> None:
@@ -49,7 +70,18 @@ class DoubleEngine:
         if method in self.fail:
             raise self.fail.pop(method)
 
-    def add_frame(self, frame: Frame) -> Estimate:
+    @property
+    def live_view(self) -> DoubleView | None:
+        return DoubleView(self) if self.views and self.frames else None
+
+    def keeps_next(self, waiting: int) -> bool:
+        self.offered += 1
+        return len(self.pending) + waiting < self.config.window.length and self.offered % 2 == 0
+
+    def count_looks(self, frames: int) -> None:
+        self.looks += frames
+
+    def add_frame(self, frame: Frame, *, told: bool = False) -> Estimate:
         self._maybe_fail("add_frame")
         time.sleep(self.accept_s)
         frame = frame.with_index(self.count)

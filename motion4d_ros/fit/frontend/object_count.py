@@ -24,7 +24,7 @@ class ObjectCount:
         """A frame comes with (H, W) `masks`, or without. Raises `Motion4DError`, and counts nothing, if its ids are
         more than there may be, alone or with those of the frames before.
         """
-        ids = set() if masks is None else set(np.flatnonzero(np.bincount(masks[masks > 0].ravel())).tolist())
+        ids = set() if masks is None else _named(masks)
         self._check(ids, "masks")
         self._frames += 1
         self.shown(ids)
@@ -60,11 +60,7 @@ class ObjectCount:
         if new + len(self._seen) <= self._most:  # the usual case, without a look at every id
             return
         count = len(ids | self._alive().keys())
-        if count > self._most:
-            raise Motion4DError(
-                f"{what}: {count} objects in the horizon, at most {self._most}: raise objects.most, or give "
-                "every thing an id of its own and keep it"
-            )
+        _refuse(what, count, self._most)
 
     def _alive(self) -> dict[int, int]:
         oldest = self._frames - self._horizon
@@ -80,3 +76,20 @@ class ObjectCount:
             if label not in known:
                 return label
         raise Motion4DError(f"prompt: all {LARGEST_ID} object ids are used up: start the node anew")
+
+
+def check_count(masks: IntArray, most: int) -> None:
+    """Raises `Motion4DError` if (H, W) masks alone name more than `most` objects."""
+    _refuse("masks", len(_named(masks)), most)
+
+
+def _named(masks: IntArray) -> set[int]:
+    return set(np.flatnonzero(np.bincount(masks[masks > 0].ravel())).tolist())
+
+
+def _refuse(what: str, count: int, most: int) -> None:
+    if count > most:
+        raise Motion4DError(
+            f"{what}: {count} objects in the horizon, at most {most}: raise objects.most, or give "
+            "every thing an id of its own and keep it"
+        )

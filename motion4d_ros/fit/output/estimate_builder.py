@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -12,6 +13,7 @@ from motion4d_ros.config import Config
 from motion4d_ros.fit.frontend.intake import Intake
 from motion4d_ros.fit.optimisation.mapper import Mapper
 from motion4d_ros.fit.output.scene_readout import (
+    MIN_VISIBLE_OPACITY,
     known_motion,
     observations,
     points_ahead,
@@ -27,6 +29,8 @@ from motion4d_ros.geometry.pose_covariance import PoseCovariance
 from motion4d_ros.objects.classes import ClassBook
 from motion4d_ros.objects.observation import ObjectObservation
 from motion4d_ros.objects.tracker import ObjectTracker
+from motion4d_ros.scene.bases import MotionBases
+from motion4d_ros.scene.frozen_points import FrozenPoints
 from motion4d_ros.types import Estimate, ObjectPhase, ObjectState, Scale, Stage, StaticPoints, TrackedPoints
 
 
@@ -42,40 +46,23 @@ class EstimateBuilder:
         """A frame before it is fitted, or that never will be: objects moved by their motion, labels `fused` from
         what was seen so far.
         """
-        fitted = mapper.scene.bases.length > 0
+        bases = mapper.scene.bases
+        fitted = bases.length > 0
         objects = self.tracker.predict(state.frame.stamp_ns, state.T_map_cam) if fitted else []
-        points = self._live_points(mapper, state, objects) if fitted else TrackedPoints.empty()
-        known = {
-            each.object_id: PoseCovariance(each.T_map_object[:3, 3], each.pose_covariance, each.pose_covariance)
-            for each in objects
-        }
-        return _estimate(state, Stage.LIVE, fused, _judged(points, known.get, state), self._named(objects))
+        points = TrackedPoints.empty()
+        if fitted:
+            points = points_at(bases, partial(tracked_points, mapper), self._newest or state, state, objects)
+        return live_estimate(state, fused, points, named(objects, self.classes.best))
+
+    def frozen(self, mapper: Mapper) -> LiveScene:
+        """What live estimates take from the scene and its objects as they are now, apart from them."""
+        points = FrozenPoints(mapper.scene, MIN_VISIBLE_OPACITY) if mapper.scene.bases.length else None
+        return LiveScene(self.tracker.frozen(), copy.deepcopy(self.classes), points, self._newest)
 
     def forget(self, object_id: int) -> None:
         """An object was deleted."""
         self.tracker.remove(object_id)
         self.classes.forget(object_id)
-
-    def _named(self, objects: Sequence[ObjectState]) -> list[ObjectState]:
-        """Objects with the classes that detectors see in them, but for those that a person has named."""
-        best = {each.object_id: self.classes.best(each.object_id) for each in objects if not each.label}
-        return [
-            replace(each, label=best[each.object_id][0], label_score=best[each.object_id][1])
-            if each.object_id in best
-            else each
-            for each in objects
-        ]
-
-    def _live_points(self, mapper: Mapper, state: FrameState, objects: Sequence[ObjectState]) -> TrackedPoints:
-        """Points of `objects` at a frame that is not fitted; their distance is held where it has no metres."""
-        bases = mapper.scene.bases
-        when = round(bases.index_of_stamp(state.frame.stamp_ns), 6)
-        sight = sight_of(self._newest or state)
-        if sight is None or when <= bases.last_index:
-            return told_points(tracked_points(mapper, when), sight)
-        seconds = (state.frame.stamp_ns - bases.stamps_ns[-1]) * 1e-9
-        seen = [each.object_id for each in objects if each.phase in (ObjectPhase.NEW, ObjectPhase.TRACKED)]
-        return points_ahead(tracked_points(mapper, bases.last_index), sight, seconds, state.T_map_cam, seen)
 
     def report(
         self, mapper: Mapper, intake: Intake, horizon: Horizon, frames: Sequence[int], stage: Stage
@@ -108,7 +95,7 @@ class EstimateBuilder:
         for each in horizon.frames:  # detections may come long after their frame
             self.classes.observe(each.index, each.labels, each.frame.detections)
         return [
-            _estimate(state, stage, told, points, self._named(objects))
+            _estimate(state, stage, told, points, named(objects, self.classes.best))
             for (state, told, points), objects in zip(parts, states, strict=True)
         ]
 
@@ -122,6 +109,67 @@ class EstimateBuilder:
             (rgb * 255).round().cpu().numpy().astype(np.uint8),
             scene.params["confidence_logits"].detach()[rows].sigmoid().float().cpu().numpy(),
         )
+
+
+@dataclass(frozen=True)
+class LiveScene:
+    """The scene and its objects as they were at one moment: what a live estimate takes from them."""
+
+    tracker: ObjectTracker
+    classes: ClassBook
+    points: FrozenPoints | None  # None: nothing has been fitted yet
+    newest: FrameState | None  # the newest frame that was fitted
+
+    def tell(self, state: FrameState, fused: Fused, *, with_points: bool) -> Estimate:
+        """A frame that is not fitted; without its points unless `with_points`."""
+        if self.points is None:
+            return live_estimate(state, fused, TrackedPoints.empty(), [])
+        objects = self.tracker.predict(state.frame.stamp_ns, state.T_map_cam)
+        points = TrackedPoints.empty()
+        if with_points:
+            points = points_at(self.points.bases, self.points.at, self.newest or state, state, objects)
+        return live_estimate(state, fused, points, named(objects, self.classes.best))
+
+
+def live_estimate(
+    state: FrameState, fused: Fused, points: TrackedPoints, objects: list[ObjectState]
+) -> Estimate:
+    """What is said of a frame before it is fitted; points are as sure as the predicted poses of their objects."""
+    known = {
+        each.object_id: PoseCovariance(each.T_map_object[:3, 3], each.pose_covariance, each.pose_covariance)
+        for each in objects
+    }
+    return _estimate(state, Stage.LIVE, fused, _judged(points, known.get, state), objects)
+
+
+def named(objects: Sequence[ObjectState], best_class: Callable[[int], tuple[str, float]]) -> list[ObjectState]:
+    """Objects with the classes that detectors see in them, but for those that a person has named."""
+    best = {each.object_id: best_class(each.object_id) for each in objects if not each.label}
+    return [
+        replace(each, label=best[each.object_id][0], label_score=best[each.object_id][1])
+        if each.object_id in best
+        else each
+        for each in objects
+    ]
+
+
+def points_at(
+    bases: MotionBases,
+    at: Callable[[float], TrackedPoints],
+    newest: FrameState,
+    state: FrameState,
+    objects: Sequence[ObjectState],
+) -> TrackedPoints:
+    """Points of `objects` at a frame that is not fitted, by those `at` a frame index; their distance is held where it
+    has no metres, as seen from the `newest` frame that was fitted.
+    """
+    when = round(bases.index_of_stamp(state.frame.stamp_ns), 6)
+    sight = sight_of(newest)
+    if sight is None or when <= bases.last_index:
+        return told_points(at(when), sight)
+    seconds = (state.frame.stamp_ns - bases.stamps_ns[-1]) * 1e-9
+    seen = [each.object_id for each in objects if each.phase in (ObjectPhase.NEW, ObjectPhase.TRACKED)]
+    return points_ahead(at(bases.last_index), sight, seconds, state.T_map_cam, seen)
 
 
 def _judged(

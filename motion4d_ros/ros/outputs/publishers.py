@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +18,7 @@ from visualization_msgs.msg import MarkerArray
 
 from motion4d_ros.msg import PipelineStatus, TrackedObjectArray
 from motion4d_ros.ros.diagnostics import Finding
-from motion4d_ros.ros.engine import Engine
+from motion4d_ros.ros.engine import Engine, Wanted
 from motion4d_ros.ros.inputs.frames import FrameContext
 from motion4d_ros.ros.inputs.transforms import have_tf2
 from motion4d_ros.ros.outputs import messages
@@ -80,6 +81,7 @@ class Outputs:
         self._label_info = LabelInfoPublisher(node)
         self._vision = VisionPublisher(node)
         self._markers = MarkerMaker(trail)
+        self._telling = threading.Lock()
         self._broadcaster: Any = None
         self._static_subscribers = 0
         self._static_windows = -1
@@ -107,6 +109,12 @@ class Outputs:
         """Whether anybody subscribes to the topic."""
         return bool(self._publishers[name].get_subscription_count() > 0)
 
+    def wanted(self) -> Wanted:
+        """What somebody would read of a live estimate: labels, and points, cost as much as all the rest of it."""
+        shown = self._show is not None
+        labels = any(map(self.wants, ("semantic_mask", "semantic_overlay", "semantic_confidence")))
+        return Wanted(shown or labels or self._vision.wants_masks, shown or self.wants("tracked_points"))
+
     def clear(self) -> None:
         """After a reset: trajectories begin anew, the static map is stale."""
         self._markers.clear()
@@ -130,7 +138,8 @@ class Outputs:
     ) -> None:
         """Everything there is to say about one frame."""
         in_map = messages.header(estimate.stamp_ns, map_frame)
-        self._label_info.publish(estimate)
+        with self._telling:  # live estimates come from another thread than the others
+            self._label_info.publish(estimate)
         if self._show is not None:
             self._show.estimate(estimate, context, engine.static_points)
         if self.wants("tracked_objects"):
@@ -140,10 +149,10 @@ class Outputs:
             self._publishers["camera_pose"].publish(PoseStamped(header=in_map, pose=pose))
         if self.wants("tracked_points"):
             self._publishers["tracked_points"].publish(messages.tracked_points_message(estimate.points, in_map))
-        if context is not None:
+        if context is not None and estimate.masks.size:
             self._publish_pictures(estimate, context, engine)
         masks = None
-        if context is not None and self._vision.wants_masks:
+        if context is not None and estimate.masks.size and self._vision.wants_masks:
             masks = context.rectifier.unrectify(estimate.masks, nearest=True)
         self._vision.publish(estimate, masks, map_frame)
         if estimate.stage is not Stage.LIVE:
@@ -151,7 +160,9 @@ class Outputs:
         if context is not None and not self.wants("semantic_overlay"):
             context.image = None  # a horizon of pictures that nobody looks at would fill the memory
         if self.wants("markers"):
-            self._publishers["markers"].publish(self._markers.make(estimate, map_frame))
+            with self._telling:
+                markers = self._markers.make(estimate, map_frame)
+            self._publishers["markers"].publish(markers)
         if self._publish_tf and self._broadcaster is not None and estimate.objects:
             self._broadcaster.sendTransform(messages.object_transforms(estimate, map_frame))
 

@@ -111,6 +111,12 @@ class FrameQueue(Generic[Item]):
             self._in_hand += 1
             return self._pop()
 
+    def wait(self, timeout_s: float) -> None:
+        """Returns once an item is there, after `timeout_s`, or upon `wake`."""
+        with self._changed:
+            if not self._items:
+                self._changed.wait(timeout_s)
+
     def _pop(self) -> Item:
         item = self._items.popleft()
         self._bytes -= self._weigh(item)

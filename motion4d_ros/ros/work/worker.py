@@ -1,4 +1,5 @@
-"""The one thread that owns the engine. Callbacks only put frames into its queue and jobs into its inbox.
+"""The one thread that owns the engine. Callbacks only put frames into its queue and jobs into its inbox. In realtime
+mode another thread tells frames meanwhile (`work/live.py`).
 
 Its day: answer jobs (services, prompts), take in frames (each yields a LIVE estimate at once), fit windows, and in idle
 time refine globally, giving way to whatever comes. A window takes seconds, so the engine pauses between its steps, and
@@ -19,9 +20,10 @@ from typing import Any, TypeVar
 from motion4d_ros.config import Config
 from motion4d_ros.failures import is_out_of_memory
 from motion4d_ros.imagery.validation import Rejection
-from motion4d_ros.ros.engine import Engine
+from motion4d_ros.ros.engine import Engine, Wanted
 from motion4d_ros.ros.inputs.frames import FrameContext, ImageGroup
 from motion4d_ros.ros.work.interrupt import Abandoned, Interrupted, interrupt, whereabouts
+from motion4d_ros.ros.work.live import LiveThread, Told
 from motion4d_ros.ros.work.memory import free_gpu_memory, lower_budgets
 from motion4d_ros.ros.work.queue import FrameQueue
 from motion4d_ros.ros.work.report import WorkerReport
@@ -38,6 +40,7 @@ class WorkerHooks:
 
     ready: Callable[[], bool] = lambda: True  # whether frames can be built yet
     on_reset: Callable[[bool], None] = lambda jumped: None  # a new scene begins; True: because the clock jumped
+    wanted: Callable[[], Wanted] = Wanted  # what somebody would read of a live estimate
 
 
 class Worker:
@@ -64,12 +67,14 @@ class Worker:
         self.newest: Estimate | None = None
         self.health = copy.deepcopy(engine.status())  # as of the last step: read by other threads
         self._config = config
-        self._queue = queue
-        self._build = build
+        self.queue = queue
+        self.build = build
         self._deliver = deliver
         self._log = log
         hooks = hooks or WorkerHooks()
         self._ready, self._on_reset = hooks.ready, hooks.on_reset
+        self._live = LiveThread(self, hooks.wanted)
+        self._looks = 0  # of the live thread, that the engine has counted
         self.contexts: dict[int, FrameContext] = {}  # of the frames of the horizon, by index
         self._jobs: deque[tuple[Callable[[Engine], Any], Future[Any]]] = deque()
         self._stop = threading.Event()
@@ -103,13 +108,13 @@ class Worker:
         """Ends a step that takes too long, between two lines of Python: the thread ends with it, and names it."""
         assert self._thread is not None
         error = TimeoutError(f"no step ended within {after_s:g} s, at {whereabouts(self._thread)}")
-        self._note_exception("watchdog", error)
+        self.note_exception("watchdog", error)
         interrupt(self._thread)
 
     def leave(self) -> None:
         """Gives up a thread that cannot be ended: whatever it still does reaches nobody, its frames are counted."""
         self._stop.set()
-        queue, self._queue = self._queue, FrameQueue(1)
+        queue, self.queue = self.queue, FrameQueue(1)
         queue.abandon("worker died")
         if self._job is not None and not self._job.done():
             self._job.set_exception(TimeoutError("the worker hangs, and was left behind"))
@@ -122,6 +127,8 @@ class Worker:
         self._stop.clear()
         self._thread = threading.Thread(target=self._run, name="motion4d-worker", daemon=True)
         self._thread.start()
+        if self._config.budget.mode == "realtime":
+            self._live.start()
 
     def stop(self, timeout_s: float = 2.0) -> bool:
         """Ends the thread within `timeout_s`; False if that took force: the engine is then broken and must go.
@@ -131,7 +138,7 @@ class Worker:
         Jobs that were not begun are cancelled.
         """
         self._stop.set()
-        self._queue.wake()
+        self._wake()
         whole = True
         if self._thread is not None:
             self._thread.join(timeout_s / 2)
@@ -139,8 +146,13 @@ class Worker:
                 whole = False
                 interrupt(self._thread)
                 self._thread.join(timeout_s / 2)
+        self._live.join(timeout_s / 2)
         self._cancel_jobs()
         return whole
+
+    def _wake(self) -> None:
+        self.queue.wake()
+        self._live.news.set()
 
     def _cancel_jobs(self) -> None:
         while self._jobs:
@@ -153,7 +165,7 @@ class Worker:
             future.cancel()
             return future
         self._jobs.append((job, future))
-        self._queue.wake()
+        self._wake()
         return future
 
     # --- the thread -------------------------------------------------------------------------------------------------
@@ -165,21 +177,21 @@ class Worker:
         except Interrupted:
             self._log("a window was interrupted: its scene is given up")
         except BaseException as error:  # the thread ends here; the node sees it and restarts it once
-            self._note_exception("worker", error)
-        if self._held is not None:
-            self._queue.finish_dropped("deactivated")
+            self.note_exception("worker", error)
+        self._live.end(1.0)
+        for _ in range((self._held is not None) + len(self._live.untold)):
+            self.queue.finish_dropped("deactivated")
 
     def _turn(self) -> None:
         """One round: jobs, then frames, then windows, then refinement."""
         self._step_at = time.monotonic()
+        self._count_looks()
         self.health = copy.deepcopy(self.engine.status())
         self._do_jobs()
         busy = False
         for _ in range(self._config.window.length if self._config.budget.mode == "realtime" else 1):
-            group = self._next()
-            if group is None:
+            if not self._take_next():
                 break
-            self._take_in(group)
             busy = True
             if self._stop.is_set():
                 return
@@ -191,12 +203,30 @@ class Worker:
             return
         self._wait()
 
+    def _count_looks(self) -> None:
+        looks = self._live.looks
+        self.engine.count_looks(looks - self._looks)
+        self._looks = looks
+
+    def _take_next(self, *, in_pause: bool = False) -> bool:
+        """Takes in the next frame that waits, if any does: first those that were told already."""
+        if self._live.kept:
+            self._take_told(self._live.kept.popleft(), in_pause=in_pause)
+            return True
+        with self._live.order:
+            group = self._next()
+            if group is not None:
+                self._take_in(group, in_pause=in_pause)
+        return group is not None
+
     def _next(self) -> ImageGroup | None:
-        """The next frame that waits, if any does."""
+        """The next frame that nobody has told, if any waits for this thread."""
         if self._held is not None:
             group, self._held = self._held, None
             return group
-        return self._queue.take(0.0) if self._ready() else None
+        if self._live.untold:
+            return self._live.untold.popleft()
+        return self.queue.take(0.0) if self._ready() and not self._live.tells else None
 
     def _look_up(self) -> None:
         """In a pause of the engine: frames that have come get their LIVE estimate now, not after the window.
@@ -208,11 +238,10 @@ class Worker:
             raise Abandoned("the node stops")
         if self._config.budget.mode != "realtime":
             return
-        for _ in range(len(self._queue)):
-            group = self._next()
-            if group is None:
+        self._count_looks()
+        for _ in range(len(self.queue) + len(self._live.kept) + len(self._live.untold)):
+            if not self._take_next(in_pause=True):
                 return
-            self._take_in(group, in_pause=True)
             if time.monotonic() - self._paused_at > PAUSE_S:  # else a window would never end where frames are slow
                 return
 
@@ -222,10 +251,11 @@ class Worker:
         self._step_at = float("inf")  # to wait is no step, however long a busy machine makes it
         if not self._ready():
             self._stop.wait(0.02)
-            return
-        group = self._queue.take(0.05)
-        if group is not None:
-            self._take_in(group)
+        elif self._live.tells:
+            self._live.news.wait(0.05)
+            self._live.news.clear()
+        else:
+            self.queue.wait(0.05)
 
     def _do_jobs(self) -> None:
         while self._jobs:
@@ -242,17 +272,50 @@ class Worker:
                 if isinstance(error, Abandoned):
                     self._give_up(error)
                 elif not isinstance(error, Motion4DError):
-                    self._note_exception("job", error)
+                    self.note_exception("job", error)
+
+    def _take_told(self, told: Told, *, in_pause: bool) -> None:
+        """Takes in a frame whose live estimate is out."""
+        self._step_at = time.monotonic()
+        try:
+            self._cost_s *= 0.8  # what frames cost beside the engine, they cost another thread
+            self.engine.set_timing(self.queue.period_s, self._cost_s)
+            estimate = self.engine.add_frame(told.frame, told=True)
+        except Motion4DError as error:
+            self._log(f"frame not fitted: {error}")
+        except Exception as error:
+            self.note_exception("frame", error)
+            self._failed_advances += 1
+            self._recover(error, in_pause=in_pause)
+        else:
+            self._camera = self._camera or told.frame.camera
+            self._remember(estimate.index, told.context)
+            self.newest = estimate
+
+    def told(self) -> None:
+        """The live estimate of the frame in hand is there."""
+        self.queue.finish_processed()
+        self.report.processed_at = time.monotonic()
+
+    @property
+    def ready(self) -> bool:
+        """Whether frames can be built yet."""
+        return self._ready()
+
+    @property
+    def holds_frame(self) -> bool:
+        """Whether a frame ended a window: nothing is to be told before it."""
+        return self._held is not None
 
     def _take_in(self, group: ImageGroup, *, in_pause: bool = False) -> None:
         began, self._step_at = time.perf_counter(), time.monotonic()
         try:
-            if in_pause and self._jumped_back(group.stamp_ns):
+            if in_pause and self.jumped_back(group.stamp_ns):
                 self._held = group
                 raise Abandoned(CLOCK_JUMPED, jumped=True)
-            if not self._in_order(group.stamp_ns):
+            if not self.in_order(group.stamp_ns):
                 return
-            frame, context = self._build(group)
+            frame, context = self.build(group)
             self.report.tf_problem = ""
             changed = self._camera is not None and not frame.camera.is_like(self._camera)
             if in_pause and changed:
@@ -262,45 +325,44 @@ class Worker:
             if reason and not in_pause:
                 self.reset(reason)
                 self._last_stamp_ns = group.stamp_ns
-            self.engine.set_timing(self._queue.period_s, self._cost_s)
+            self.engine.set_timing(self.queue.period_s, self._cost_s)
             asked = time.perf_counter()
             estimate = self.engine.add_frame(frame)
             answered = time.perf_counter()
         except Abandoned:
             raise
         except Rejection as error:
-            self._reject(error.reason, error)
+            self.reject(error.reason, error)
         except Motion4DError as error:
-            self._reject("refused", error)
+            self.reject("refused", error)
         except Exception as error:
-            self._note_exception("frame", error)
+            self.note_exception("frame", error)
             self._failed_advances += 1  # sources may have taken it by halves: the next window that fails is the last
-            self._reject("exception", error, said=True)
+            self.reject("exception", error, said=True)
             self._recover(error, in_pause=in_pause)
         else:
-            self._queue.finish_processed()
-            self.report.processed_at = time.monotonic()
+            self.told()
             self._camera = self._camera or frame.camera
             if estimate.index >= 0:
                 self._remember(estimate.index, context)
                 self.newest = estimate
-            self._publish(estimate, context)
+            self.publish(estimate, context)
             own_s = (asked - began) + (time.perf_counter() - answered)
             self._cost_s += 0.2 * (own_s - self._cost_s)
 
-    def _jumped_back(self, stamp_ns: int) -> bool:
+    def jumped_back(self, stamp_ns: int) -> bool:
         """Whether a stamp is so far behind that time has begun anew."""
         behind_ns = 0 if self._last_stamp_ns is None else self._last_stamp_ns - stamp_ns
         return behind_ns * 1e-9 > self._config.ros.clock_jump
 
-    def _in_order(self, stamp_ns: int) -> bool:
+    def in_order(self, stamp_ns: int) -> bool:
         """Drops doubles and late-comers; resets on a backward jump."""
         last = self._last_stamp_ns
-        if last is not None and self._jumped_back(stamp_ns):
+        if last is not None and self.jumped_back(stamp_ns):
             self._log(f"stamps jumped back by {(last - stamp_ns) * 1e-9:.1f} s")
             self.reset(CLOCK_JUMPED, jumped=True)
         elif last is not None and stamp_ns <= last:
-            self._queue.finish_dropped("duplicate stamp" if stamp_ns == last else "out of order")
+            self.queue.finish_dropped("duplicate stamp" if stamp_ns == last else "out of order")
             return False
         self._last_stamp_ns = stamp_ns
         return True
@@ -312,6 +374,7 @@ class Worker:
         self.contexts.clear()
         self.newest = None
         self._unrefined = False
+        self._live.clear()
         self._last_stamp_ns = None
         self._camera = None
         self.report.reset_at[reason] = time.monotonic()
@@ -325,7 +388,7 @@ class Worker:
             self._give_up(error)
             return True
         except Exception as error:
-            self._note_exception("window", error)
+            self.note_exception("window", error)
             self._recover(error)
             self._failed_advances += 1
             if self._failed_advances >= 2:  # the same window fails again and again: better a new scene than none
@@ -333,7 +396,7 @@ class Worker:
                 self._try_reset("a window failed twice")
             return True
         for estimate in estimates:
-            self._publish(estimate)
+            self.publish(estimate)
         if estimates:
             self._unrefined, self._failed_advances = True, 0
         return bool(estimates)
@@ -343,17 +406,17 @@ class Worker:
         estimates = self.engine.flush(self._stop.is_set, self._look_up)
         self._unrefined = False
         for estimate in estimates:
-            self._publish(estimate)
+            self.publish(estimate)
         return f"{len(estimates)} frames refined"
 
     def _refine(self) -> None:
         try:
             for estimate in self.engine.refine(self._should_give_way, self._look_up):
-                self._publish(estimate)
+                self.publish(estimate)
         except Abandoned as error:
             self._give_up(error)
         except Exception as error:
-            self._note_exception("refinement", error)
+            self.note_exception("refinement", error)
             self._recover(error)
 
     def _give_up(self, error: Abandoned) -> None:
@@ -367,27 +430,27 @@ class Worker:
         asked = bool(self._jobs) or self.engine.window_is_full
         return self._stop.is_set() or (asked and self._config.budget.mode == "realtime")
 
-    def _publish(self, estimate: Estimate, context: FrameContext | None = None) -> None:
+    def publish(self, estimate: Estimate, context: FrameContext | None = None) -> None:
         try:
             self._deliver(estimate, context or self.contexts.get(estimate.index))
         except Exception as error:
             if not self._stop.is_set():  # publishers go away before the thread does
-                self._note_exception("publishing", error)
+                self.note_exception("publishing", error)
 
     def _remember(self, index: int, context: FrameContext) -> None:
         self.contexts[index] = context
         for old in [key for key in self.contexts if key <= index - self._config.window.horizon]:
             del self.contexts[old]
 
-    def _reject(self, reason: str, error: Exception, *, said: bool = False) -> None:
-        self._queue.finish_rejected(reason)
+    def reject(self, reason: str, error: Exception, *, said: bool = False) -> None:
+        self.queue.finish_rejected(reason)
         self.report.last_rejection = str(error)
         if reason == "tf":
             self.report.tf_problem = str(error)
         if not said:
             self._log(f"frame rejected: {error}")
 
-    def _note_exception(self, where: str, error: BaseException) -> None:
+    def note_exception(self, where: str, error: BaseException) -> None:
         self._log(self.report.note(where, error))
 
     def _recover(self, error: Exception, *, in_pause: bool = False) -> None:
@@ -405,4 +468,4 @@ class Worker:
         try:
             self.reset(reason, jumped=jumped)
         except Exception as error:
-            self._note_exception("reset", error)
+            self.note_exception("reset", error)
