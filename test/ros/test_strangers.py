@@ -359,12 +359,12 @@ def test_a_worker_that_waits_is_left_alone(harness: Callable[..., Harness], monk
     h.settled(1)
     waits: list[float] = []
 
-    def take(timeout_s: float) -> None:
+    def wait(timeout_s: float) -> None:
         if timeout_s:
             waits.append(timeout_s)
             time.sleep(1.2)
 
-    monkeypatch.setattr(h.node.queue, "take", take)
+    monkeypatch.setattr(h.node.queue, "wait", wait)
     h.node.config.ros.watchdog = 0.3
     assert h.until(lambda: len(waits) >= 4, 60.0)
     assert h.node.watch.restarts == 0 and h.node.worker.alive

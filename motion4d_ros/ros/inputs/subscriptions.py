@@ -139,7 +139,8 @@ class Inputs:
         )
 
     def _subscribe(self, kind: type, callback: Callable[[Any], None], name: str, topic: str) -> None:
-        events = SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible(name, topic))
+        incompatible = self._on_incompatible(name, topic)
+        events = SubscriptionEventCallbacks(incompatible_qos=incompatible, use_default_callbacks=False)
         self._subscriptions.append(
             self._node.create_subscription(
                 kind,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from geometry_msgs.msg import PoseStamped
 from numpy.typing import NDArray
+from rclpy.event_handler import PublisherEventCallbacks
 from rclpy.lifecycle import LifecycleNode
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
@@ -56,6 +57,13 @@ def overridable() -> QoSOverridingOptions:
     return QoSOverridingOptions(kinds)
 
 
+def unwatched() -> PublisherEventCallbacks:
+    """No events of a publisher. `rclpy` goes through all of a node's events for every message that comes, which took a
+    tenth of a core at 30 Hz; a listener with an incompatible QoS is told so on its own side.
+    """
+    return PublisherEventCallbacks(use_default_callbacks=False)
+
+
 def output_qos(topic: str) -> QoSProfile:
     """Reliable; `static_points` is kept for late joiners."""
     return QoSProfile(
@@ -74,7 +82,7 @@ class Outputs:
         self._show = ViewerShow(rerun, node.get_name(), node.get_logger().warning) if rerun else None
         self._publishers = {
             name: node.create_lifecycle_publisher(
-                kind, f"~/{name}", output_qos(name), qos_overriding_options=overridable()
+                kind, f"~/{name}", output_qos(name), event_callbacks=unwatched(), qos_overriding_options=overridable()
             )
             for name, kind in TOPICS.items()
         }

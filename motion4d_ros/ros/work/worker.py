@@ -75,6 +75,7 @@ class Worker:
         self._ready, self._on_reset = hooks.ready, hooks.on_reset
         self._live = LiveThread(self, hooks.wanted)
         self._looks = 0  # of the live thread, that the engine has counted
+        self._aside_s, self._aside_looks = 0.0, 0  # stood aside for it since a frame was kept, and its looks then
         self.contexts: dict[int, FrameContext] = {}  # of the frames of the horizon, by index
         self._jobs: deque[tuple[Callable[[Engine], Any], Future[Any]]] = deque()
         self._stop = threading.Event()
@@ -239,6 +240,8 @@ class Worker:
         if self._config.budget.mode != "realtime":
             return
         self._count_looks()
+        self._live.let(PAUSE_S)
+        self._aside_s += time.monotonic() - self._paused_at
         for _ in range(len(self.queue) + len(self._live.kept) + len(self._live.untold)):
             if not self._take_next(in_pause=True):
                 return
@@ -278,7 +281,9 @@ class Worker:
         """Takes in a frame whose live estimate is out."""
         self._step_at = time.monotonic()
         try:
-            self._cost_s *= 0.8  # what frames cost beside the engine, they cost another thread
+            frames = 1 + self._live.looks - self._aside_looks  # since the last one that was kept
+            self._cost_s += 0.2 * (self._aside_s / frames - self._cost_s)
+            self._aside_s, self._aside_looks = 0.0, self._live.looks
             self.engine.set_timing(self.queue.period_s, self._cost_s)
             estimate = self.engine.add_frame(told.frame, told=True)
         except Motion4DError as error:
