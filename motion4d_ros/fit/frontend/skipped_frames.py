@@ -93,9 +93,7 @@ class KnownFlow:
         return self._error[first, second]
 
 
-def as_predicted(
-    frame: Frame, last: FrameState, before: FrameState | None, config: Config, doubt: str
-) -> FrameState:
+def as_predicted(frame: Frame, last: FrameState, before: FrameState | None, config: Config, doubt: str) -> FrameState:
     """A frame by the newest kept one, `last`, and the one kept before that."""
     T_map_cam, status = _pose(frame, last, before, config)
     state = replace(last, frame=frame, T_map_cam=T_map_cam, pose_status=status)
@@ -113,9 +111,7 @@ def show_labels(state: FrameState, frame: Frame, config: Config, fusion: MaskFus
     state.adopt(source)
 
 
-def _pose(
-    frame: Frame, last: FrameState, before: FrameState | None, config: Config
-) -> tuple[FloatArray, PoseStatus]:
+def _pose(frame: Frame, last: FrameState, before: FrameState | None, config: Config) -> tuple[FloatArray, PoseStatus]:
     """As given, else carried on from the last two kept frames."""
     if frame.T_map_cam is not None and config.pose.source in ("odometry", "tf"):
         return frame.T_map_cam, PoseStatus.OK

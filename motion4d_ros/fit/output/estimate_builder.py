@@ -131,9 +131,7 @@ class LiveScene:
         return live_estimate(state, fused, points, named(objects, self.classes.best))
 
 
-def live_estimate(
-    state: FrameState, fused: Fused, points: TrackedPoints, objects: list[ObjectState]
-) -> Estimate:
+def live_estimate(state: FrameState, fused: Fused, points: TrackedPoints, objects: list[ObjectState]) -> Estimate:
     """What is said of a frame before it is fitted; points are as sure as the predicted poses of their objects."""
     known = {
         each.object_id: PoseCovariance(each.T_map_object[:3, 3], each.pose_covariance, each.pose_covariance)

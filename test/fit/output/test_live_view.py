@@ -94,7 +94,7 @@ def test_masks_that_name_too_much_are_refused(scene: SyntheticScene) -> None:
     one.add_frame(scene.frames()[0])
     many = np.arange(SIZE[0] * SIZE[1], dtype=np.int32).reshape(SIZE) % 40
     assert one.live_view is not None
-    with pytest.raises(Motion4DError, match="raise objects.most"):
+    with pytest.raises(Motion4DError, match="raise objects"):
         one.live_view.look(replace(scene.frames()[1], masks=many))
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from harness import Harness
-from motion4d_ros.ros.inputs.frames import FrameContext
 from rclpy.lifecycle import TransitionCallbackReturn
 
+from motion4d_ros.ros.inputs.frames import FrameContext
 from motion4d_ros.types import CAMERA_CHANGED, CLOCK_JUMPED
 
 OK = TransitionCallbackReturn.SUCCESS
