@@ -81,6 +81,7 @@ def test_a_view_stays_as_it_was_while_the_scene_changes(scene: SyntheticScene) -
     assert view is not None
     before = view.look(frame)
     for other in scene.frames()[8:12]:
+        one.scheduler.stride = 1
         one.push(other)
     assert one.live_view is not view, "a new window, a new view"
     one.reset("for a test")
