@@ -16,8 +16,8 @@ Raters are not as independent as the model has it: a network that misses an arm 
   to, and drives all that is disputed to one side (.06 J on a clip whose network misses a limb for many frames);
 - whatever was counted, a rater says anything at all with probability `CONTAMINATION`: no rater outvotes all others;
 - where an object is, raters name it more often than not: without that the model can't tell an object that is mostly
-  missed from background with false alarms. Where less was counted of a label, as with networks that have many ids, no
-  frame's counts of it are believed: raters are taken to treat it as they treat the other labels;
+  missed from background with false alarms. Where less was counted of most labels, as with networks that have many ids,
+  no frame's counts of these are believed: raters are taken to treat them as they treat the other labels;
 - confusion is counted only where raters disagree or see an object: over whole images the background is so common that
   every false alarm would look impossible;
 - what a mask says d frames away is weighted by the share of information that is left in it,
@@ -331,14 +331,15 @@ def _reliability(
 
 def _mended(counts: NDArray[np.float64]) -> tuple[NDArray[np.float64], BoolArray]:
     """Confusion (K, K) from the counts of all frames, rows are the truth, and (K,) which objects are doubtful: raters
-    name them less often than not, and others oftener. Their rows are those of the others, on average.
+    name them less often than not. Their rows are those of the others, on average. Only if most objects are doubtful, as
+    with networks whose ids are mostly false: a single one is an object that is missed for long.
     """
     labels = len(counts)
     pooled = _rows(counts + np.eye(labels))
     doubtful = np.diag(pooled) < BETTER_THAN_CHANCE
     usual = ~doubtful & (np.diag(counts) > 0)
     doubtful[0] = usual[0] = False
-    if not (doubtful.any() and usual.any()):
+    if not (doubtful.sum() > usual.sum() > 0):  # else it is an object that is missed for long, as a rider
         return pooled, np.zeros(labels, bool)
     known = np.flatnonzero(usual)
     named, missed = counts[known, known].sum(), counts[known, 0].sum()
