@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from engine_builders import given
+from engine_builders import realtime_engine as engine
 
 from motion4d_ros.evaluation.synthetic import make_scene
 from motion4d_ros.evaluation.synthetic.scene import SyntheticScene
@@ -22,16 +22,6 @@ SIZE = (72, 96)
 @pytest.fixture(scope="module")
 def scene() -> SyntheticScene:
     return make_scene("stop_and_go", seed=1, frames=16, size=SIZE)
-
-
-def engine(**values: Any) -> Motion4D:
-    settings = {
-        "budget.mode": "realtime",
-        "window": {"length": 4, "horizon": 16, "global_every": 0},
-        "fit": {"motion_iterations": 4, "semantic_iterations": 4},
-        "geometry": {"iterations": 3, "static_points": 80, "object_points": 60, "max_parts": 1},
-    }
-    return Motion4D(given(**{**settings, **values}))
 
 
 @pytest.fixture(scope="module")
